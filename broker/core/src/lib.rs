@@ -1,0 +1,22 @@
+//! Every decision a broker takes, with no IO, no clock, no randomness and no async: time, random
+//! numbers and the outcome of IO are arguments, effects are return values.
+//!
+//! Two shapes:
+//!
+//! * a **machine** ([`partition`], [`fetch_session`]) has `handle_*` methods, one for each event
+//!   from outside, which return what the caller must do next;
+//! * **replicated state** ([`metadata`], [`controller`], [`group`]) is changed by `apply(&Record)`
+//!   only, the same for live, loading and following; `decide` turns a request into records and an
+//!   answer and changes nothing.
+#![no_std]
+
+extern crate alloc;
+
+mod ids;
+mod time;
+
+pub use ids::{
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, PartitionIndex, ProducerEpoch,
+    ProducerId, TopicId, TopicPartition,
+};
+pub use time::{Duration, Time, Timestamp};

@@ -1,0 +1,13 @@
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = [
+        "klamm/v1/admin.proto",
+        "klamm/v1/controller.proto",
+        "klamm/v1/raft.proto",
+        "klamm/v1/replica.proto",
+    ];
+    let descriptors = protox::compile(files, ["."])?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
