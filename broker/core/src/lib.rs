@@ -12,7 +12,10 @@
 
 extern crate alloc;
 
+pub mod controller;
 mod ids;
+pub mod metadata;
+pub mod partition;
 mod time;
 
 pub use ids::{

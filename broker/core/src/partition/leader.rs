@@ -1,0 +1,241 @@
+//! The leader's side: admission of appends, follower positions, the high watermark.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+
+use super::isr::PendingIsr;
+use super::{
+    Assignment, EpochError, NotLeader, Replica, Role, SequenceError, SequenceVerdict,
+    SequencedBatch,
+};
+use crate::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, Time, Timestamp};
+
+/// When a produce request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Never (`acks=0`).
+    None,
+    /// After the leader's append (`acks=1`).
+    Leader,
+    /// After all in-sync replicas have it (`acks=-1`, "all").
+    All,
+}
+
+/// Why a batch is not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AppendError {
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+    #[error(
+        "{in_sync} replicas are in sync, min.insync.replicas is {required}; retry once a follower is back"
+    )]
+    NotEnoughReplicas { in_sync: usize, required: usize },
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+}
+
+/// Outcome of a follower's pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PullProgress {
+    /// The high watermark moved: release waiting producers, wake consumers and followers.
+    pub advanced: bool,
+    /// The follower may be ready to enter the ISR: call [`Replica::handle_tick`] soon.
+    pub may_enter_isr: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FollowerProgress {
+    pub(super) log_end: Offset,
+    /// Last time at which the follower had everything the leader had one pull earlier.
+    pub(super) caught_up_at: Time,
+    pub(super) caught_up: bool,
+    pulled_at: Time,
+    leader_log_end_at_pull: Offset,
+    broker_epoch: Option<BrokerEpoch>,
+}
+
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) me: BrokerId,
+    pub(super) epoch: LeaderEpoch,
+    pub(super) partition_epoch: PartitionEpoch,
+    pub(super) epoch_start: Offset,
+    pub(super) isr: BTreeSet<BrokerId>,
+    pub(super) pending: Option<PendingIsr>,
+    /// No proposal before this time, after the controller refused one.
+    pub(super) propose_after: Time,
+    pub(super) followers: BTreeMap<BrokerId, FollowerProgress>,
+}
+
+impl Leader {
+    pub(super) fn new(me: BrokerId, now: Time, assignment: &Assignment, log_end: Offset) -> Self {
+        let mut leader = Self {
+            me,
+            epoch: assignment.leader_epoch,
+            partition_epoch: assignment.partition_epoch,
+            epoch_start: log_end,
+            isr: assignment.isr.iter().copied().collect(),
+            pending: None,
+            propose_after: now,
+            followers: BTreeMap::new(),
+        };
+        leader.track(now, assignment);
+        leader
+    }
+
+    /// Followers are taken as fresh when they appear: a new leader must not shrink the ISR before
+    /// it has given everybody a full lag window.
+    fn track(&mut self, now: Time, assignment: &Assignment) {
+        self.followers
+            .retain(|id, _| assignment.replicas.contains(id));
+        for replica in &assignment.replicas {
+            if *replica != self.me {
+                self.followers.entry(*replica).or_insert(FollowerProgress {
+                    log_end: Offset(-1),
+                    caught_up_at: now,
+                    caught_up: false,
+                    pulled_at: now,
+                    leader_log_end_at_pull: Offset(i64::MAX),
+                    broker_epoch: None,
+                });
+            }
+        }
+    }
+
+    pub(super) fn update_isr(&mut self, now: Time, assignment: &Assignment) {
+        if assignment.partition_epoch <= self.partition_epoch {
+            return;
+        }
+        self.partition_epoch = assignment.partition_epoch;
+        self.isr = assignment.isr.iter().copied().collect();
+        self.pending = None;
+        self.track(now, assignment);
+    }
+
+    pub(super) fn broker_epoch(&self, replica: BrokerId) -> Option<BrokerEpoch> {
+        self.followers.get(&replica)?.broker_epoch
+    }
+
+    /// The ISR that must hold a record before it counts as committed: what the controller has
+    /// committed plus what it may be about to commit.
+    fn maximal_isr(&self) -> impl Iterator<Item = BrokerId> {
+        let added = self.pending.iter().flat_map(|pending| pending.isr.iter());
+        self.isr.iter().chain(added).copied()
+    }
+
+    fn required_in_sync(&self, min_insync_replicas: usize) -> usize {
+        min_insync_replicas.min(self.followers.len() + 1)
+    }
+
+    /// Offset up to which the maximal ISR has the log, `None` while the ISR is too small.
+    pub(super) fn replicated_to(
+        &self,
+        log_end: Offset,
+        min_insync_replicas: usize,
+    ) -> Option<Offset> {
+        if self.isr.len() < self.required_in_sync(min_insync_replicas) {
+            return None;
+        }
+        self.maximal_isr()
+            .map(|id| match self.followers.get(&id) {
+                Some(follower) => follower.log_end,
+                None => log_end,
+            })
+            .min()
+    }
+}
+
+impl Replica {
+    /// Whether `batch` may be appended now, or is a repetition of an earlier one (KIP-98).
+    /// `batch` is `None` for producers that are not idempotent.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing changed.
+    pub fn admit(
+        &self,
+        acks: Acks,
+        batch: Option<&SequencedBatch>,
+    ) -> Result<SequenceVerdict, AppendError> {
+        let leader = self.leader()?;
+        if acks == Acks::All {
+            let required = leader.required_in_sync(self.settings.min_insync_replicas);
+            if leader.isr.len() < required {
+                return Err(AppendError::NotEnoughReplicas {
+                    in_sync: leader.isr.len(),
+                    required,
+                });
+            }
+        }
+        Ok(match batch {
+            Some(batch) => self.producers.check(batch)?,
+            None => SequenceVerdict::Append,
+        })
+    }
+
+    /// A batch was appended to the log. Returns whether the high watermark moved, as it does when
+    /// the leader is alone in the ISR.
+    pub fn handle_append(
+        &mut self,
+        batch: Option<(&SequencedBatch, Timestamp)>,
+        base_offset: Offset,
+        log_end: Offset,
+    ) -> bool {
+        if let Some((batch, timestamp)) = batch {
+            self.producers.record(batch, base_offset, timestamp);
+        }
+        self.advance_high_watermark(log_end)
+    }
+
+    /// A follower pulls from `fetch_offset`, which tells that it has everything below.
+    ///
+    /// # Errors
+    /// [`EpochError`] when this replica does not lead in `epoch`. A replica that is not assigned is
+    /// served, and counts for nothing.
+    pub fn handle_pull(
+        &mut self,
+        now: Time,
+        follower: (BrokerId, BrokerEpoch),
+        epoch: LeaderEpoch,
+        fetch_offset: Offset,
+        log_end: Offset,
+    ) -> Result<PullProgress, EpochError> {
+        self.check_leader_epoch(Some(epoch))?;
+        let high_watermark = self.high_watermark;
+        let Role::Leader(leader) = &mut self.role else {
+            return Err(NotLeader.into());
+        };
+        let in_isr = leader.isr.contains(&follower.0);
+        let epoch_start = leader.epoch_start;
+        let mut may_enter_isr = false;
+        if let Some(progress) = leader.followers.get_mut(&follower.0) {
+            progress.update(now, fetch_offset, log_end);
+            progress.broker_epoch = Some(follower.1);
+            may_enter_isr = !in_isr
+                && progress.caught_up
+                && fetch_offset >= high_watermark
+                && fetch_offset >= epoch_start;
+        }
+        Ok(PullProgress {
+            advanced: self.advance_high_watermark(log_end),
+            may_enter_isr,
+        })
+    }
+}
+
+impl FollowerProgress {
+    fn update(&mut self, now: Time, fetch_offset: Offset, leader_log_end: Offset) {
+        if fetch_offset >= leader_log_end {
+            self.caught_up_at = now;
+            self.caught_up = true;
+        } else if fetch_offset >= self.leader_log_end_at_pull {
+            self.caught_up_at = self.caught_up_at.max(self.pulled_at);
+            self.caught_up = true;
+        } else {
+            self.caught_up = false;
+        }
+        self.log_end = fetch_offset;
+        self.pulled_at = now;
+        self.leader_log_end_at_pull = leader_log_end;
+    }
+}

@@ -1,0 +1,293 @@
+//! One replica of one partition: who leads, how far the others are, what may be acknowledged.
+//!
+//! [`Replica`] owns no log and reads no clock. The shell calls one `handle_*` method for each event
+//! and does what the returned value says, all under the partition's lock:
+//!
+//! * metadata changed: [`Replica::handle_assignment`];
+//! * a producer appends: [`Replica::admit`] before the write, [`Replica::handle_append`] after it;
+//! * a follower pulls: [`Replica::handle_pull`]; an answer to our own pull: [`Replica::handle_pulled`];
+//! * time passes: [`Replica::handle_tick`]; the controller refuses an ISR change:
+//!   [`Replica::handle_isr_refused`].
+//!
+//! Invariants: the high watermark never falls while a replica keeps its role; it never passes the
+//! log end of any member of the maximal ISR (committed ISR plus proposed additions, KIP-497); it
+//! stands still while the ISR is below the effective `min.insync.replicas` (KIP-966).
+
+mod follower;
+mod isr;
+mod leader;
+mod producers;
+mod waiting;
+
+use alloc::vec::Vec;
+
+use thiserror::Error;
+
+pub use follower::{Divergence, Pulled, truncation_offset};
+pub use isr::{IsrMember, IsrProposal};
+pub use leader::{Acks, AppendError, PullProgress};
+pub use producers::{
+    PRODUCERS_MAX, ProducerSnapshot, Producers, SequenceError, SequenceVerdict, SequencedBatch,
+};
+pub use waiting::WaitQueue;
+
+use crate::{BrokerEpoch, BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time};
+use follower::Follower;
+use leader::Leader;
+
+/// What the metadata says about the partition, as this broker needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub leader: Option<BrokerId>,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: PartitionEpoch,
+    /// Preferred leader first.
+    pub replicas: Vec<BrokerId>,
+    pub isr: Vec<BrokerId>,
+}
+
+/// Settings that decisions depend on; they may change while the replica is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `min.insync.replicas` of the topic.
+    pub min_insync_replicas: usize,
+    /// `replica.lag.time.max.ms`.
+    pub lag_time_max: Duration,
+}
+
+/// What a new assignment made of this replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleChange {
+    /// Same role and leader epoch as before.
+    Unchanged,
+    /// Leads from now on: the shell records the epoch's start in the log and answers nobody of the
+    /// earlier epoch.
+    BecameLeader,
+    /// Follows from now on, or follows another leader or epoch: the shell pulls from it.
+    BecameFollower,
+}
+
+/// The replica does not lead the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("this broker does not lead the partition; ask for fresh metadata")]
+pub struct NotLeader;
+
+/// A request's leader epoch does not fit the replica's (KIP-320).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EpochError {
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+    #[error("leader epoch {requested} is older than {current}")]
+    Fenced {
+        requested: LeaderEpoch,
+        current: LeaderEpoch,
+    },
+    #[error("leader epoch {requested} is newer than {current}; retry")]
+    Unknown {
+        requested: LeaderEpoch,
+        current: LeaderEpoch,
+    },
+}
+
+#[derive(Debug)]
+enum Role {
+    /// No assignment seen yet.
+    Idle,
+    Leader(Leader),
+    Follower(Follower),
+}
+
+/// One replica of one partition. See the module's documentation for the order of calls.
+#[derive(Debug)]
+pub struct Replica {
+    me: BrokerId,
+    settings: Settings,
+    role: Role,
+    high_watermark: Offset,
+    producers: Producers,
+}
+
+impl Replica {
+    /// A replica whose log was opened, with the high watermark of its last checkpoint.
+    #[must_use]
+    pub const fn new(
+        me: BrokerId,
+        settings: Settings,
+        high_watermark: Offset,
+        producers: Producers,
+    ) -> Self {
+        Self {
+            me,
+            settings,
+            role: Role::Idle,
+            high_watermark,
+            producers,
+        }
+    }
+
+    /// Takes over leader, epochs and ISR from the metadata. `log_end` is the log's end now.
+    ///
+    /// Assignments of an older leader or partition epoch are ignored.
+    pub fn handle_assignment(
+        &mut self,
+        now: Time,
+        assignment: &Assignment,
+        log_end: Offset,
+    ) -> RoleChange {
+        if assignment.leader_epoch < self.leader_epoch() {
+            return RoleChange::Unchanged;
+        }
+        if assignment.leader == Some(self.me) {
+            return self.lead(now, assignment, log_end);
+        }
+        let changed = match &self.role {
+            Role::Follower(follower) => {
+                follower.epoch != assignment.leader_epoch || follower.leader != assignment.leader
+            }
+            Role::Idle | Role::Leader(_) => true,
+        };
+        if !changed {
+            return RoleChange::Unchanged;
+        }
+        self.role = Role::Follower(Follower {
+            epoch: assignment.leader_epoch,
+            leader: assignment.leader,
+        });
+        RoleChange::BecameFollower
+    }
+
+    fn lead(&mut self, now: Time, assignment: &Assignment, log_end: Offset) -> RoleChange {
+        if let Role::Leader(leader) = &mut self.role
+            && leader.epoch == assignment.leader_epoch
+        {
+            leader.update_isr(now, assignment);
+            self.advance_high_watermark(log_end);
+            return RoleChange::Unchanged;
+        }
+        self.role = Role::Leader(Leader::new(self.me, now, assignment, log_end));
+        self.advance_high_watermark(log_end);
+        RoleChange::BecameLeader
+    }
+
+    /// Changed topic or broker settings.
+    pub const fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// Offsets below it are on every in-sync replica.
+    #[must_use]
+    pub const fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// Epoch of the role, [`LeaderEpoch::NONE`] before the first assignment.
+    #[must_use]
+    pub const fn leader_epoch(&self) -> LeaderEpoch {
+        match &self.role {
+            Role::Idle => LeaderEpoch::NONE,
+            Role::Leader(leader) => leader.epoch,
+            Role::Follower(follower) => follower.epoch,
+        }
+    }
+
+    /// The leader that this replica follows, if any.
+    #[must_use]
+    pub const fn followed_leader(&self) -> Option<BrokerId> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader,
+            Role::Idle | Role::Leader(_) => None,
+        }
+    }
+
+    /// Whether this replica leads.
+    #[must_use]
+    pub const fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// Checks a reader's leader epoch; `None` or -1 stands for a client that knows none (KIP-320).
+    ///
+    /// # Errors
+    /// [`EpochError`] when this replica does not lead or the epochs differ.
+    pub fn check_leader_epoch(&self, requested: Option<LeaderEpoch>) -> Result<(), EpochError> {
+        let current = self.leader()?.epoch;
+        match requested {
+            Some(requested) if requested == LeaderEpoch::NONE => Ok(()),
+            Some(requested) if requested < current => {
+                Err(EpochError::Fenced { requested, current })
+            }
+            Some(requested) if requested > current => {
+                Err(EpochError::Unknown { requested, current })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether the high watermark has reached the start of the leader's epoch: before that,
+    /// `ListOffsets` must not answer with it (KIP-207).
+    ///
+    /// # Errors
+    /// [`NotLeader`].
+    pub fn high_watermark_is_current(&self) -> Result<bool, NotLeader> {
+        Ok(self.high_watermark >= self.leader()?.epoch_start)
+    }
+
+    /// Proposes ISR changes that time has brought: members that lag leave, replicas that caught up
+    /// enter, a proposal without an answer is repeated.
+    pub fn handle_tick(&mut self, now: Time) -> Option<IsrProposal> {
+        let (lag_time_max, high_watermark) = (self.settings.lag_time_max, self.high_watermark);
+        match &mut self.role {
+            Role::Leader(leader) => leader.propose_isr(now, lag_time_max, high_watermark),
+            Role::Idle | Role::Follower(_) => None,
+        }
+    }
+
+    /// The controller refused the proposal made at `partition_epoch`; another may follow later.
+    pub fn handle_isr_refused(&mut self, now: Time, partition_epoch: PartitionEpoch) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.isr_refused(now, partition_epoch);
+        }
+    }
+
+    /// Registration epoch that `replica` pulled with last.
+    #[must_use]
+    pub fn follower_broker_epoch(&self, replica: BrokerId) -> Option<BrokerEpoch> {
+        self.leader().ok()?.broker_epoch(replica)
+    }
+
+    /// Sequence state of idempotent producers.
+    #[must_use]
+    pub const fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// Replaces the sequence state after the log was truncated or re-read.
+    pub fn set_producers(&mut self, producers: Producers) {
+        self.producers = producers;
+    }
+
+    const fn leader(&self) -> Result<&Leader, NotLeader> {
+        match &self.role {
+            Role::Leader(leader) => Ok(leader),
+            Role::Idle | Role::Follower(_) => Err(NotLeader),
+        }
+    }
+
+    fn advance_high_watermark(&mut self, log_end: Offset) -> bool {
+        let Role::Leader(leader) = &self.role else {
+            return false;
+        };
+        let Some(candidate) = leader.replicated_to(log_end, self.settings.min_insync_replicas)
+        else {
+            return false;
+        };
+        let advanced = candidate > self.high_watermark;
+        if advanced {
+            self.high_watermark = candidate;
+        }
+        advanced
+    }
+}
+
+#[cfg(test)]
+mod tests;

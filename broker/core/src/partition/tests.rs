@@ -1,0 +1,351 @@
+//! One replica driven by hand: each test names the rule it holds the replica to.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{ProducerEpoch, ProducerId, Timestamp};
+
+const ME: BrokerId = BrokerId(0);
+const LAG: Duration = Duration::from_secs(10);
+const EPOCH: LeaderEpoch = LeaderEpoch(3);
+
+fn assignment(isr: &[i32], partition_epoch: i32) -> Assignment {
+    Assignment {
+        leader: Some(ME),
+        leader_epoch: EPOCH,
+        partition_epoch: PartitionEpoch(partition_epoch),
+        replicas: vec![ME, BrokerId(1), BrokerId(2)],
+        isr: isr.iter().copied().map(BrokerId).collect(),
+    }
+}
+
+fn leader(isr: &[i32], min_insync_replicas: usize) -> Replica {
+    let settings = Settings {
+        min_insync_replicas,
+        lag_time_max: LAG,
+    };
+    let mut replica = Replica::new(ME, settings, Offset(0), Producers::default());
+    let change = replica.handle_assignment(Time(0), &assignment(isr, 1), Offset(0));
+    assert_eq!(change, RoleChange::BecameLeader);
+    replica
+}
+
+fn pull(replica: &mut Replica, at_ms: u64, follower: i32, offset: i64, end: i64) -> PullProgress {
+    let follower = (BrokerId(follower), BrokerEpoch(7));
+    replica
+        .handle_pull(Time(at_ms), follower, EPOCH, Offset(offset), Offset(end))
+        .unwrap()
+}
+
+fn members(proposal: &IsrProposal) -> Vec<i32> {
+    proposal.isr.iter().map(|member| member.broker.0).collect()
+}
+
+fn batch(first: i32, last: i32) -> SequencedBatch {
+    SequencedBatch {
+        producer_id: ProducerId(9),
+        producer_epoch: ProducerEpoch(0),
+        first_sequence: first,
+        last_sequence: last,
+    }
+}
+
+#[test]
+fn high_watermark_follows_the_slowest_member_of_the_isr() {
+    let mut replica = leader(&[0, 1, 2], 1);
+    assert!(!replica.handle_append(None, Offset(0), Offset(10)));
+    assert!(!pull(&mut replica, 1, 1, 10, 10).advanced);
+    assert!(pull(&mut replica, 2, 2, 4, 10).advanced);
+    assert_eq!(replica.high_watermark(), Offset(4));
+    pull(&mut replica, 3, 2, 10, 10);
+    assert_eq!(replica.high_watermark(), Offset(10));
+}
+
+#[test]
+fn a_leader_alone_in_the_isr_commits_by_itself() {
+    let mut replica = leader(&[0], 1);
+    assert!(replica.handle_append(None, Offset(0), Offset(5)));
+    assert_eq!(replica.high_watermark(), Offset(5));
+}
+
+#[test]
+fn high_watermark_stands_still_below_min_insync_replicas() {
+    let mut replica = leader(&[0], 2);
+    assert!(!replica.handle_append(None, Offset(0), Offset(5)));
+    assert_eq!(
+        replica.admit(Acks::All, None),
+        Err(AppendError::NotEnoughReplicas {
+            in_sync: 1,
+            required: 2
+        })
+    );
+    assert_eq!(
+        replica.admit(Acks::Leader, None),
+        Ok(SequenceVerdict::Append)
+    );
+    replica.handle_assignment(Time(1), &assignment(&[0, 1], 2), Offset(5));
+    assert_eq!(
+        replica.high_watermark(),
+        Offset(0),
+        "the new member has not pulled yet"
+    );
+    pull(&mut replica, 2, 1, 5, 5);
+    assert_eq!(replica.high_watermark(), Offset(5));
+}
+
+#[test]
+fn a_lagging_member_is_proposed_out_after_the_lag_time_and_holds_the_mark_until_committed() {
+    let mut replica = leader(&[0, 1, 2], 1);
+    replica.handle_append(None, Offset(0), Offset(10));
+    pull(&mut replica, 9_000, 1, 10, 10);
+    assert_eq!(
+        replica.handle_tick(Time(10_000)),
+        None,
+        "a full lag window for everybody"
+    );
+    let proposal = replica.handle_tick(Time(10_001)).unwrap();
+    assert_eq!(members(&proposal), [0, 1]);
+    assert_eq!(replica.high_watermark(), Offset(0));
+    assert_eq!(
+        replica.handle_tick(Time(10_002)),
+        None,
+        "one proposal at a time"
+    );
+    replica.handle_assignment(Time(10_010), &assignment(&[0, 1], 2), Offset(10));
+    assert_eq!(replica.high_watermark(), Offset(10));
+}
+
+#[test]
+fn a_replica_enters_the_isr_at_the_log_end_and_counts_while_proposed() {
+    let mut replica = leader(&[0], 1);
+    replica.handle_append(None, Offset(0), Offset(10));
+    assert!(!pull(&mut replica, 1, 1, 3, 10).may_enter_isr);
+    assert!(pull(&mut replica, 2, 1, 10, 10).may_enter_isr);
+    let proposal = replica.handle_tick(Time(2)).unwrap();
+    assert_eq!(members(&proposal), [0, 1]);
+    assert_eq!(proposal.isr[1].epoch, Some(BrokerEpoch(7)));
+    assert!(
+        !replica.handle_append(None, Offset(10), Offset(12)),
+        "the proposed member counts"
+    );
+    assert!(pull(&mut replica, 3, 1, 12, 12).advanced);
+}
+
+#[test]
+fn a_refused_proposal_is_made_again_after_a_pause() {
+    let mut replica = leader(&[0], 1);
+    pull(&mut replica, 1, 1, 0, 0);
+    assert!(replica.handle_tick(Time(1)).is_some());
+    replica.handle_isr_refused(Time(2), PartitionEpoch(1));
+    pull(&mut replica, 3, 1, 0, 0);
+    assert_eq!(replica.handle_tick(Time(100)), None);
+    assert!(replica.handle_tick(Time(502)).is_some());
+}
+
+#[test]
+fn an_unanswered_proposal_is_repeated() {
+    let mut replica = leader(&[0], 1);
+    pull(&mut replica, 1, 1, 0, 0);
+    let first = replica.handle_tick(Time(1)).unwrap();
+    assert_eq!(replica.handle_tick(Time(1_999)), None);
+    assert_eq!(replica.handle_tick(Time(2_001)), Some(first));
+}
+
+#[test]
+fn pulls_of_other_epochs_are_refused() {
+    let mut replica = leader(&[0, 1, 2], 1);
+    let pull = |replica: &mut Replica, epoch| {
+        let follower = (BrokerId(1), BrokerEpoch(7));
+        replica.handle_pull(Time(0), follower, LeaderEpoch(epoch), Offset(0), Offset(0))
+    };
+    assert!(matches!(
+        pull(&mut replica, 2),
+        Err(EpochError::Fenced { .. })
+    ));
+    assert!(matches!(
+        pull(&mut replica, 4),
+        Err(EpochError::Unknown { .. })
+    ));
+}
+
+#[test]
+fn a_follower_believes_the_leader_up_to_its_own_log_end() {
+    let mut replica = leader(&[0, 1, 2], 1);
+    let mut next = assignment(&[0, 1, 2], 5);
+    next.leader = Some(BrokerId(1));
+    next.leader_epoch = LeaderEpoch(4);
+    let change = replica.handle_assignment(Time(0), &next, Offset(0));
+    assert_eq!(change, RoleChange::BecameFollower);
+    assert_eq!(replica.handle_pulled(EPOCH), Pulled::Stale);
+    assert_eq!(replica.handle_pulled(LeaderEpoch(4)), Pulled::Current);
+    assert!(replica.handle_follower_append(Offset(20), Offset(8)));
+    assert_eq!(replica.high_watermark(), Offset(8));
+    assert_eq!(
+        replica.admit(Acks::Leader, None),
+        Err(AppendError::NotLeader(NotLeader))
+    );
+}
+
+#[test]
+fn a_diverging_log_is_cut_at_the_earlier_end() {
+    let divergence = Divergence {
+        epoch: LeaderEpoch(2),
+        end_offset: Offset(30),
+    };
+    assert_eq!(
+        truncation_offset(divergence, Offset(25), Offset(40)),
+        Offset(25)
+    );
+    assert_eq!(
+        truncation_offset(divergence, Offset(35), Offset(40)),
+        Offset(30)
+    );
+    assert_eq!(
+        truncation_offset(divergence, Offset(35), Offset(20)),
+        Offset(20)
+    );
+}
+
+#[test]
+fn sequences_are_dense_and_repetitions_are_recognised() {
+    let mut producers = Producers::default();
+    assert_eq!(
+        producers.check(&batch(17, 17)),
+        Ok(SequenceVerdict::Append),
+        "unknown: anywhere"
+    );
+    for n in 0..6 {
+        let next = batch(n * 10, n * 10 + 9);
+        assert_eq!(producers.check(&next), Ok(SequenceVerdict::Append));
+        producers.record(&next, Offset(i64::from(n) * 10), Timestamp(5));
+    }
+    assert_eq!(
+        producers.check(&batch(20, 29)),
+        Ok(SequenceVerdict::Duplicate {
+            base_offset: Offset(20),
+            end_offset: Offset(30),
+            timestamp: Timestamp(5)
+        })
+    );
+    assert_eq!(
+        producers.check(&batch(0, 9)),
+        Err(SequenceError::OldDuplicate { first: 0 })
+    );
+    assert_eq!(
+        producers.check(&batch(61, 61)),
+        Err(SequenceError::OutOfOrder {
+            first: 61,
+            last: 59
+        })
+    );
+    let older = SequencedBatch {
+        producer_epoch: ProducerEpoch(-1),
+        ..batch(60, 60)
+    };
+    assert!(matches!(
+        producers.check(&older),
+        Err(SequenceError::FencedEpoch { .. })
+    ));
+    let newer = SequencedBatch {
+        producer_epoch: ProducerEpoch(1),
+        ..batch(0, 0)
+    };
+    assert_eq!(producers.check(&newer), Ok(SequenceVerdict::Append));
+}
+
+#[test]
+fn sequences_wrap() {
+    let mut producers = Producers::default();
+    producers.record(&batch(i32::MAX - 1, i32::MAX), Offset(0), Timestamp(0));
+    assert_eq!(producers.check(&batch(0, 3)), Ok(SequenceVerdict::Append));
+    producers.record(&batch(i32::MAX, 2), Offset(2), Timestamp(0));
+    let ends: Vec<_> = producers
+        .snapshot()
+        .map(|entry| entry.base_offset)
+        .collect();
+    assert_eq!(ends, [Offset(0), Offset(2)]);
+}
+
+#[test]
+fn waiting_answers_leave_in_order() {
+    let mut queue = WaitQueue::default();
+    queue.push(Offset(5), 'a');
+    queue.push(Offset(9), 'c');
+    queue.push(Offset(7), 'b');
+    assert_eq!(queue.release(Offset(4)).count(), 0);
+    assert_eq!(queue.release(Offset(7)).collect::<Vec<_>>(), ['a', 'b']);
+    queue.retain(|item| *item != 'c');
+    assert!(queue.is_empty());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(i64),
+    Pull(i32, i64),
+    Tick(u64),
+    Commit,
+    Refuse,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (1..5i64).prop_map(Step::Append),
+        (1..3i32, 0..6i64).prop_map(|(follower, behind)| Step::Pull(follower, behind)),
+        (0..15_000u64).prop_map(Step::Tick),
+        Just(Step::Commit),
+        Just(Step::Refuse),
+    ];
+    proptest::collection::vec(step, 1..80)
+}
+
+proptest! {
+    /// The high watermark never falls, and never passes the position of a member of the ISR that
+    /// the controller has committed.
+    #[test]
+    fn high_watermark_is_monotonic_and_replicated(steps in steps()) {
+        let mut replica = leader(&[0, 1, 2], 2);
+        let (mut now, mut end, mut epoch) = (0, 0i64, 1);
+        let mut committed = vec![0, 1, 2];
+        let mut proposed: Option<Vec<i32>> = None;
+        let mut positions = [0i64, -1, -1];
+        for step in steps {
+            let before = replica.high_watermark();
+            match step {
+                Step::Append(count) => {
+                    end += count;
+                    replica.handle_append(None, Offset(end - count), Offset(end));
+                }
+                Step::Pull(follower, behind) => {
+                    let at = (end - behind).max(positions[follower as usize]).max(0);
+                    positions[follower as usize] = at;
+                    pull(&mut replica, now, follower, at, end);
+                }
+                Step::Tick(ms) => {
+                    now += ms;
+                    if let Some(proposal) = replica.handle_tick(Time(now)) {
+                        proposed = Some(members(&proposal));
+                    }
+                }
+                Step::Commit => if let Some(isr) = proposed.take() {
+                    epoch += 1;
+                    committed = isr;
+                    replica.handle_assignment(Time(now), &assignment(&committed, epoch), Offset(end));
+                },
+                Step::Refuse => if proposed.take().is_some() {
+                    replica.handle_isr_refused(Time(now), PartitionEpoch(epoch));
+                },
+            }
+            positions[0] = end;
+            prop_assert!(replica.high_watermark() >= before);
+            if replica.high_watermark() > before {
+                prop_assert!(committed.len() >= 2);
+                for member in &committed {
+                    prop_assert!(replica.high_watermark().0 <= positions[*member as usize]);
+                }
+            }
+        }
+    }
+}
