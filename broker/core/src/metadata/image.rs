@@ -1,0 +1,326 @@
+//! The state that the metadata log adds up to.
+//!
+//! An image is cheap to clone: topics and partitions are shared until one of them changes, and two
+//! images are compared by pointer ([`super::changes`]).
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::partition::PartitionImage;
+use super::record::{
+    BrokerChange, Config, DeleteTopic, Endpoint, Feature, Partition, Record, RegisterBroker,
+    ResourceType, Topic, UnregisterBroker,
+};
+use crate::{BrokerEpoch, BrokerId, PartitionIndex, ProducerId, TopicId, TopicPartition};
+
+/// Topics whose records brokers themselves write and read.
+const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+
+/// Whether brokers keep state of their own in the topic.
+#[must_use]
+pub fn is_internal_topic(name: &str) -> bool {
+    INTERNAL_TOPICS.contains(&name)
+}
+
+/// State of the cluster after some prefix of the metadata log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// Empty until the cluster is initialized.
+    pub cluster_id: String,
+    pub brokers: BTreeMap<BrokerId, BrokerImage>,
+    pub topics: BTreeMap<TopicId, Arc<TopicImage>>,
+    pub topic_ids: BTreeMap<Arc<str>, TopicId>,
+    pub broker_configs: BTreeMap<BrokerId, BTreeMap<String, String>>,
+    /// Defaults of all brokers that were set while running.
+    pub cluster_config: BTreeMap<String, String>,
+    pub features: BTreeMap<String, u32>,
+    pub next_producer_id: ProducerId,
+    /// Highest epoch ever given to a broker.
+    pub last_broker_epoch: BrokerEpoch,
+}
+
+/// A registered broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerImage {
+    pub id: BrokerId,
+    pub epoch: BrokerEpoch,
+    /// UUID of the broker process.
+    pub incarnation: String,
+    /// Version of the broker software.
+    pub version: String,
+    pub rack: Option<String>,
+    pub endpoints: Vec<Endpoint>,
+    pub rpc_host: String,
+    pub rpc_port: u32,
+    /// Not alive: neither leads nor is in sync.
+    pub fenced: bool,
+    /// In controlled shutdown.
+    pub draining: bool,
+    /// Gets no new replicas.
+    pub cordoned: bool,
+}
+
+impl BrokerImage {
+    /// Whether the broker may lead partitions and be in sync.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        !self.fenced && !self.draining
+    }
+
+    /// The address for clients of `listener`.
+    #[must_use]
+    pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
+        self.endpoints
+            .iter()
+            .find(|endpoint| endpoint.listener == listener)
+    }
+}
+
+/// A topic with its partitions, by index without gaps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicImage {
+    pub id: TopicId,
+    pub name: Arc<str>,
+    pub partitions: Vec<Arc<PartitionImage>>,
+    /// Settings that differ from the brokers' defaults.
+    pub config: BTreeMap<String, String>,
+    pub internal: bool,
+}
+
+impl TopicImage {
+    /// The partition at `index`.
+    #[must_use]
+    pub fn partition(&self, index: PartitionIndex) -> Option<&Arc<PartitionImage>> {
+        self.partitions.get(usize::try_from(index.0).ok()?)
+    }
+
+    /// The partitions with their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (TopicPartition, &Arc<PartitionImage>)> {
+        self.partitions
+            .iter()
+            .enumerate()
+            .map(|(index, state)| (self.partition_id(index), state))
+    }
+
+    /// Id of the partition at `index`, whether it exists or not.
+    pub(crate) fn partition_id(&self, index: usize) -> TopicPartition {
+        let partition = PartitionIndex(i32::try_from(index).expect("partition counts are i32"));
+        TopicPartition {
+            topic: self.id,
+            partition,
+        }
+    }
+}
+
+/// A record that does not fit the image: the log is damaged or of a newer version, and the broker
+/// must not go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The record changes a broker that is not registered under this epoch.
+    #[error("metadata record for broker {0}, which is not registered under that epoch")]
+    UnknownBroker(BrokerId),
+    /// The record changes a topic that does not exist.
+    #[error("metadata record for topic {0}, which does not exist")]
+    UnknownTopic(TopicId),
+    /// The record configures a topic that does not exist.
+    #[error("metadata record configures {0:?}, which does not exist")]
+    UnknownResource(String),
+    /// The record makes a topic with an id or name that is in use.
+    #[error("metadata record for topic {0:?}, which exists already")]
+    TopicExists(String),
+    /// The record adds a partition that does not follow the last one.
+    #[error("metadata record for partition {0} leaves a gap")]
+    PartitionGap(TopicPartition),
+    /// The record configures a kind of resource that this version does not know.
+    #[error("metadata record configures resource type {0}, unknown to this version")]
+    UnknownResourceType(i32),
+}
+
+impl Image {
+    /// Takes the change that `record` describes.
+    ///
+    /// # Errors
+    /// When the record cannot follow the ones before; the image is unchanged then.
+    pub fn apply(&mut self, record: &Record) -> Result<(), ApplyError> {
+        match record {
+            Record::Cluster(cluster) => self.cluster_id.clone_from(&cluster.cluster_id),
+            Record::Feature(feature) => self.apply_feature(feature),
+            Record::RegisterBroker(registration) => self.apply_registration(registration),
+            Record::BrokerChange(change) => self.apply_broker_change(change)?,
+            Record::UnregisterBroker(broker) => self.apply_unregister(broker)?,
+            Record::Topic(topic) => self.apply_topic(topic)?,
+            Record::DeleteTopic(topic) => self.apply_delete_topic(topic)?,
+            Record::Partition(partition) => self.apply_partition(partition)?,
+            Record::Config(config) => self.apply_config(config)?,
+            Record::ProducerIds(ids) => self.next_producer_id = ProducerId(ids.next_producer_id),
+            Record::BrokerEpochs(epochs) => self.raise_broker_epoch(epochs.last_broker_epoch),
+        }
+        Ok(())
+    }
+
+    /// The topic called `name`.
+    #[must_use]
+    pub fn topic_by_name(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topics.get(self.topic_ids.get(name)?)
+    }
+
+    /// The partition, when it exists.
+    #[must_use]
+    pub fn partition(&self, id: TopicPartition) -> Option<&Arc<PartitionImage>> {
+        self.topics.get(&id.topic)?.partition(id.partition)
+    }
+
+    /// All partitions of all topics, by topic id and index.
+    pub fn partitions(&self) -> impl Iterator<Item = (TopicPartition, &Arc<PartitionImage>)> {
+        self.topics.values().flat_map(|topic| topic.iter())
+    }
+
+    /// Whether `broker` is registered and may lead partitions and be in sync.
+    #[must_use]
+    pub fn is_active(&self, broker: BrokerId) -> bool {
+        self.brokers
+            .get(&broker)
+            .is_some_and(BrokerImage::is_active)
+    }
+
+    fn apply_feature(&mut self, feature: &Feature) {
+        if feature.level == 0 {
+            self.features.remove(&feature.name);
+        } else {
+            self.features.insert(feature.name.clone(), feature.level);
+        }
+    }
+
+    fn apply_registration(&mut self, registration: &RegisterBroker) {
+        let id = BrokerId(registration.broker_id);
+        let cordoned = self.brokers.get(&id).is_some_and(|broker| broker.cordoned);
+        self.raise_broker_epoch(registration.broker_epoch);
+        self.brokers.insert(
+            id,
+            BrokerImage {
+                id,
+                epoch: BrokerEpoch(registration.broker_epoch),
+                incarnation: registration.incarnation.clone(),
+                version: registration.version.clone(),
+                rack: registration.rack.clone(),
+                endpoints: registration.endpoints.clone(),
+                rpc_host: registration.rpc_host.clone(),
+                rpc_port: registration.rpc_port,
+                fenced: true,
+                draining: false,
+                cordoned,
+            },
+        );
+    }
+
+    fn raise_broker_epoch(&mut self, epoch: i64) {
+        self.last_broker_epoch = self.last_broker_epoch.max(BrokerEpoch(epoch));
+    }
+
+    fn apply_broker_change(&mut self, change: &BrokerChange) -> Result<(), ApplyError> {
+        let id = BrokerId(change.broker_id);
+        let broker = self
+            .brokers
+            .get_mut(&id)
+            .filter(|broker| broker.epoch.0 == change.broker_epoch)
+            .ok_or(ApplyError::UnknownBroker(id))?;
+        broker.fenced = change.fenced.unwrap_or(broker.fenced);
+        broker.draining = change.draining.unwrap_or(broker.draining);
+        broker.cordoned = change.cordoned.unwrap_or(broker.cordoned);
+        Ok(())
+    }
+
+    fn apply_unregister(&mut self, record: &UnregisterBroker) -> Result<(), ApplyError> {
+        let id = BrokerId(record.broker_id);
+        self.brokers
+            .remove(&id)
+            .ok_or(ApplyError::UnknownBroker(id))?;
+        self.broker_configs.remove(&id);
+        Ok(())
+    }
+
+    fn apply_topic(&mut self, record: &Topic) -> Result<(), ApplyError> {
+        let id = TopicId::from(record.topic_id);
+        if self.topics.contains_key(&id) || self.topic_ids.contains_key(record.name.as_str()) {
+            return Err(ApplyError::TopicExists(record.name.clone()));
+        }
+        let name: Arc<str> = Arc::from(record.name.as_str());
+        self.topic_ids.insert(Arc::clone(&name), id);
+        let topic = TopicImage {
+            id,
+            internal: is_internal_topic(&name),
+            name,
+            partitions: Vec::new(),
+            config: BTreeMap::new(),
+        };
+        self.topics.insert(id, Arc::new(topic));
+        Ok(())
+    }
+
+    fn apply_delete_topic(&mut self, record: &DeleteTopic) -> Result<(), ApplyError> {
+        let id = TopicId::from(record.topic_id);
+        let topic = self
+            .topics
+            .remove(&id)
+            .ok_or(ApplyError::UnknownTopic(id))?;
+        self.topic_ids.remove(&topic.name);
+        Ok(())
+    }
+
+    fn apply_partition(&mut self, record: &Partition) -> Result<(), ApplyError> {
+        let id = TopicPartition {
+            topic: record.topic_id.into(),
+            partition: PartitionIndex(record.partition),
+        };
+        let topic = self
+            .topics
+            .get_mut(&id.topic)
+            .ok_or(ApplyError::UnknownTopic(id.topic))?;
+        let index = usize::try_from(record.partition)
+            .ok()
+            .filter(|index| *index <= topic.partitions.len())
+            .ok_or(ApplyError::PartitionGap(id))?;
+        let state = Arc::new(PartitionImage::from(record));
+        let partitions = &mut Arc::make_mut(topic).partitions;
+        if index == partitions.len() {
+            partitions.push(state);
+        } else {
+            partitions[index] = state;
+        }
+        Ok(())
+    }
+
+    fn apply_config(&mut self, record: &Config) -> Result<(), ApplyError> {
+        let name = record.resource_name.as_str();
+        let unknown = || ApplyError::UnknownResource(name.to_string());
+        match record.resource_type() {
+            ResourceType::Topic => {
+                let id = self.topic_ids.get(name).ok_or_else(unknown)?;
+                let topic = self.topics.get_mut(id).ok_or_else(unknown)?;
+                set(&mut Arc::make_mut(topic).config, record);
+            }
+            ResourceType::Broker => {
+                let id = BrokerId(name.parse().map_err(|_| unknown())?);
+                let config = self.broker_configs.entry(id).or_default();
+                set(config, record);
+                if config.is_empty() {
+                    self.broker_configs.remove(&id);
+                }
+            }
+            ResourceType::ClusterDefault => set(&mut self.cluster_config, record),
+            ResourceType::Unknown => {
+                return Err(ApplyError::UnknownResourceType(record.resource_type));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn set(config: &mut BTreeMap<String, String>, record: &Config) {
+    match &record.value {
+        Some(value) => config.insert(record.key.clone(), value.clone()),
+        None => config.remove(&record.key),
+    };
+}

@@ -1,0 +1,23 @@
+//! Cluster metadata: the [`Record`]s of the replicated log and the [`Image`] they add up to.
+//!
+//! Records are decided by [`crate::controller`] and applied, in log order, by every broker.
+//!
+//! * [`Image::apply`] is the only mutator; the same records give the same image everywhere.
+//! * Applying [`Image::to_records`] to an empty image gives the image back.
+//! * [`lint`] holds after every decision that was applied as a whole.
+
+mod delta;
+mod image;
+mod lint;
+mod partition;
+mod record;
+mod snapshot;
+
+pub use delta::{ReplicaChange, changes};
+pub use image::{ApplyError, BrokerImage, Image, TopicImage, is_internal_topic};
+pub use lint::{Violation, lint};
+pub use partition::PartitionImage;
+pub use record::{
+    BrokerChange, BrokerEpochs, Cluster, Config, DecodeRecordError, DeleteTopic, Endpoint, Feature,
+    Partition, ProducerIds, Record, RegisterBroker, ResourceType, Topic, UnregisterBroker, Uuid,
+};

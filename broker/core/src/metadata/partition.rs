@@ -1,0 +1,87 @@
+//! One partition's replicas, leader and epochs, as the controller knows them.
+
+use alloc::vec::Vec;
+
+use super::record::Partition;
+use crate::{BrokerId, LeaderEpoch, PartitionEpoch, TopicPartition};
+
+/// State of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionImage {
+    /// The first one is the preferred leader.
+    pub replicas: Vec<BrokerId>,
+    pub isr: Vec<BrokerId>,
+    /// Eligible leader replicas (KIP-966).
+    pub elr: Vec<BrokerId>,
+    /// Last members of ISR or ELR that may have lost data (KIP-966).
+    pub last_known_elr: Vec<BrokerId>,
+    pub leader: Option<BrokerId>,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: PartitionEpoch,
+    /// Replicas a reassignment is adding.
+    pub adding: Vec<BrokerId>,
+    /// Replicas a reassignment will remove.
+    pub removing: Vec<BrokerId>,
+}
+
+impl PartitionImage {
+    /// Whether `broker` has a replica.
+    #[must_use]
+    pub fn has_replica(&self, broker: BrokerId) -> bool {
+        self.replicas.contains(&broker)
+    }
+
+    /// The replica that leads when all are well.
+    #[must_use]
+    pub fn preferred_leader(&self) -> Option<BrokerId> {
+        self.replicas.first().copied()
+    }
+
+    /// Whether a replica is out of sync.
+    #[must_use]
+    pub fn is_under_replicated(&self) -> bool {
+        self.isr.len() < self.replicas.len()
+    }
+
+    /// The record that sets this state.
+    #[must_use]
+    pub fn to_record(&self, id: TopicPartition) -> Partition {
+        Partition {
+            topic_id: id.topic.into(),
+            partition: id.partition.0,
+            replicas: raw(&self.replicas),
+            isr: raw(&self.isr),
+            elr: raw(&self.elr),
+            last_known_elr: raw(&self.last_known_elr),
+            leader: self.leader.map_or(-1, |leader| leader.0),
+            leader_epoch: self.leader_epoch.0,
+            partition_epoch: self.partition_epoch.0,
+            adding: raw(&self.adding),
+            removing: raw(&self.removing),
+        }
+    }
+}
+
+impl From<&Partition> for PartitionImage {
+    fn from(record: &Partition) -> Self {
+        Self {
+            replicas: ids(&record.replicas),
+            isr: ids(&record.isr),
+            elr: ids(&record.elr),
+            last_known_elr: ids(&record.last_known_elr),
+            leader: (record.leader >= 0).then_some(BrokerId(record.leader)),
+            leader_epoch: LeaderEpoch(record.leader_epoch),
+            partition_epoch: PartitionEpoch(record.partition_epoch),
+            adding: ids(&record.adding),
+            removing: ids(&record.removing),
+        }
+    }
+}
+
+fn raw(brokers: &[BrokerId]) -> Vec<i32> {
+    brokers.iter().map(|broker| broker.0).collect()
+}
+
+fn ids(raw: &[i32]) -> Vec<BrokerId> {
+    raw.iter().copied().map(BrokerId).collect()
+}
