@@ -279,7 +279,7 @@ pub(super) fn whole_batch<'a>(
 ) -> Result<&'a [u8], BatchError> {
     bytes
         .get(..header.total_len())
-        .ok_or(BatchError::Truncated {
+        .ok_or_else(|| BatchError::Truncated {
             needed: header.total_len(),
             available: bytes.len(),
         })
