@@ -27,6 +27,13 @@ pub struct IsrProposal {
     pub isr: Vec<IsrMember>,
 }
 
+/// How far the leader's log goes, and how far of it is committed.
+#[derive(Clone, Copy)]
+pub(super) struct LogEnds {
+    pub(super) log_end: Offset,
+    pub(super) high_watermark: Offset,
+}
+
 #[derive(Debug)]
 pub(super) struct PendingIsr {
     pub(super) isr: BTreeSet<BrokerId>,
@@ -38,7 +45,7 @@ impl Leader {
         &mut self,
         now: Time,
         lag_time_max: Duration,
-        high_watermark: Offset,
+        ends: LogEnds,
     ) -> Option<IsrProposal> {
         if now < self.propose_after {
             return None;
@@ -51,7 +58,7 @@ impl Leader {
             let isr = pending.isr.clone();
             return Some(self.proposal(&isr));
         }
-        let isr = self.wanted_isr(now, lag_time_max, high_watermark);
+        let isr = self.wanted_isr(now, lag_time_max, ends);
         if isr == self.isr {
             return None;
         }
@@ -63,20 +70,17 @@ impl Leader {
     /// Members stay while they were caught up within the lag window; others enter once they are
     /// caught up with the log's end, not merely with the high watermark, so that a replica that
     /// can't keep up does not flap.
-    fn wanted_isr(
-        &self,
-        now: Time,
-        lag_time_max: Duration,
-        high_watermark: Offset,
-    ) -> BTreeSet<BrokerId> {
+    fn wanted_isr(&self, now: Time, lag_time_max: Duration, ends: LogEnds) -> BTreeSet<BrokerId> {
         let mut wanted = BTreeSet::from([self.me]);
         for (id, follower) in &self.followers {
+            let recent = follower.log_end >= ends.log_end
+                || now.since(follower.caught_up_at) <= lag_time_max;
             let in_sync = if self.isr.contains(id) {
-                now.since(follower.caught_up_at) <= lag_time_max
+                recent
             } else {
-                follower.caught_up
-                    && now.since(follower.caught_up_at) <= lag_time_max
-                    && follower.log_end >= high_watermark
+                recent
+                    && follower.caught_up
+                    && follower.log_end >= ends.high_watermark
                     && follower.log_end >= self.epoch_start
             };
             if in_sync {

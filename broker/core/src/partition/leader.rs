@@ -113,6 +113,16 @@ impl Leader {
         self.track(now, assignment);
     }
 
+    /// Followers that have everything up to `log_end` fall behind no earlier than now: a pull names
+    /// only partitions with news, so an idle one is not heard of.
+    fn note_caught_up(&mut self, now: Time, log_end: Offset) {
+        for follower in self.followers.values_mut() {
+            if follower.log_end >= log_end {
+                follower.caught_up_at = now;
+            }
+        }
+    }
+
     pub(super) fn broker_epoch(&self, replica: BrokerId) -> Option<BrokerEpoch> {
         self.followers.get(&replica)?.broker_epoch
     }
@@ -177,10 +187,14 @@ impl Replica {
     /// the leader is alone in the ISR.
     pub fn handle_append(
         &mut self,
+        now: Time,
         batch: Option<(&SequencedBatch, Timestamp)>,
         base_offset: Offset,
         log_end: Offset,
     ) -> bool {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.note_caught_up(now, base_offset);
+        }
         if let Some((batch, timestamp)) = batch {
             self.producers.record(batch, base_offset, timestamp);
         }

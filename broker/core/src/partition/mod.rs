@@ -33,6 +33,7 @@ pub use waiting::WaitQueue;
 
 use crate::{BrokerEpoch, BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time};
 use follower::Follower;
+use isr::LogEnds;
 use leader::Leader;
 
 /// What the metadata says about the partition, as this broker needs it.
@@ -234,10 +235,13 @@ impl Replica {
 
     /// Proposes ISR changes that time has brought: members that lag leave, replicas that caught up
     /// enter, a proposal without an answer is repeated.
-    pub fn handle_tick(&mut self, now: Time) -> Option<IsrProposal> {
-        let (lag_time_max, high_watermark) = (self.settings.lag_time_max, self.high_watermark);
+    pub fn handle_tick(&mut self, now: Time, log_end: Offset) -> Option<IsrProposal> {
+        let ends = LogEnds {
+            log_end,
+            high_watermark: self.high_watermark,
+        };
         match &mut self.role {
-            Role::Leader(leader) => leader.propose_isr(now, lag_time_max, high_watermark),
+            Role::Leader(leader) => leader.propose_isr(now, self.settings.lag_time_max, ends),
             Role::Idle | Role::Follower(_) => None,
         }
     }

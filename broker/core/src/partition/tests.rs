@@ -10,6 +10,8 @@ use crate::{ProducerEpoch, ProducerId, Timestamp};
 
 const ME: BrokerId = BrokerId(0);
 const LAG: Duration = Duration::from_secs(10);
+/// Log end of the tests that don't vary it.
+const END: Offset = Offset(10);
 const EPOCH: LeaderEpoch = LeaderEpoch(3);
 
 fn assignment(isr: &[i32], partition_epoch: i32) -> Assignment {
@@ -56,7 +58,7 @@ fn batch(first: i32, last: i32) -> SequencedBatch {
 #[test]
 fn high_watermark_follows_the_slowest_member_of_the_isr() {
     let mut replica = leader(&[0, 1, 2], 1);
-    assert!(!replica.handle_append(None, Offset(0), Offset(10)));
+    assert!(!replica.handle_append(Time(0), None, Offset(0), Offset(10)));
     assert!(!pull(&mut replica, 1, 1, 10, 10).advanced);
     assert!(pull(&mut replica, 2, 2, 4, 10).advanced);
     assert_eq!(replica.high_watermark(), Offset(4));
@@ -67,14 +69,14 @@ fn high_watermark_follows_the_slowest_member_of_the_isr() {
 #[test]
 fn a_leader_alone_in_the_isr_commits_by_itself() {
     let mut replica = leader(&[0], 1);
-    assert!(replica.handle_append(None, Offset(0), Offset(5)));
+    assert!(replica.handle_append(Time(0), None, Offset(0), Offset(5)));
     assert_eq!(replica.high_watermark(), Offset(5));
 }
 
 #[test]
 fn high_watermark_stands_still_below_min_insync_replicas() {
     let mut replica = leader(&[0], 2);
-    assert!(!replica.handle_append(None, Offset(0), Offset(5)));
+    assert!(!replica.handle_append(Time(0), None, Offset(0), Offset(5)));
     assert_eq!(
         replica.admit(Acks::All, None),
         Err(AppendError::NotEnoughReplicas {
@@ -99,18 +101,18 @@ fn high_watermark_stands_still_below_min_insync_replicas() {
 #[test]
 fn a_lagging_member_is_proposed_out_after_the_lag_time_and_holds_the_mark_until_committed() {
     let mut replica = leader(&[0, 1, 2], 1);
-    replica.handle_append(None, Offset(0), Offset(10));
+    replica.handle_append(Time(0), None, Offset(0), Offset(10));
     pull(&mut replica, 9_000, 1, 10, 10);
     assert_eq!(
-        replica.handle_tick(Time(10_000)),
+        replica.handle_tick(Time(10_000), END),
         None,
         "a full lag window for everybody"
     );
-    let proposal = replica.handle_tick(Time(10_001)).unwrap();
+    let proposal = replica.handle_tick(Time(10_001), END).unwrap();
     assert_eq!(members(&proposal), [0, 1]);
     assert_eq!(replica.high_watermark(), Offset(0));
     assert_eq!(
-        replica.handle_tick(Time(10_002)),
+        replica.handle_tick(Time(10_002), END),
         None,
         "one proposal at a time"
     );
@@ -121,37 +123,49 @@ fn a_lagging_member_is_proposed_out_after_the_lag_time_and_holds_the_mark_until_
 #[test]
 fn a_replica_enters_the_isr_at_the_log_end_and_counts_while_proposed() {
     let mut replica = leader(&[0], 1);
-    replica.handle_append(None, Offset(0), Offset(10));
+    replica.handle_append(Time(0), None, Offset(0), Offset(10));
     assert!(!pull(&mut replica, 1, 1, 3, 10).may_enter_isr);
     assert!(pull(&mut replica, 2, 1, 10, 10).may_enter_isr);
-    let proposal = replica.handle_tick(Time(2)).unwrap();
+    let proposal = replica.handle_tick(Time(2), END).unwrap();
     assert_eq!(members(&proposal), [0, 1]);
     assert_eq!(proposal.isr[1].epoch, Some(BrokerEpoch(7)));
     assert!(
-        !replica.handle_append(None, Offset(10), Offset(12)),
+        !replica.handle_append(Time(0), None, Offset(10), Offset(12)),
         "the proposed member counts"
     );
     assert!(pull(&mut replica, 3, 1, 12, 12).advanced);
 }
 
 #[test]
+fn a_caught_up_member_of_an_idle_partition_stays_and_gets_a_full_window_after_the_next_append() {
+    let mut replica = leader(&[0, 1, 2], 1);
+    replica.handle_append(Time(0), None, Offset(0), Offset(10));
+    pull(&mut replica, 1, 1, 10, 10);
+    pull(&mut replica, 1, 2, 10, 10);
+    assert_eq!(replica.handle_tick(Time(3_600_000), END), None);
+    replica.handle_append(Time(3_600_000), None, Offset(10), Offset(11));
+    assert_eq!(replica.handle_tick(Time(3_610_000), Offset(11)), None);
+    assert!(replica.handle_tick(Time(3_610_001), Offset(11)).is_some());
+}
+
+#[test]
 fn a_refused_proposal_is_made_again_after_a_pause() {
     let mut replica = leader(&[0], 1);
     pull(&mut replica, 1, 1, 0, 0);
-    assert!(replica.handle_tick(Time(1)).is_some());
+    assert!(replica.handle_tick(Time(1), END).is_some());
     replica.handle_isr_refused(Time(2), PartitionEpoch(1));
     pull(&mut replica, 3, 1, 0, 0);
-    assert_eq!(replica.handle_tick(Time(100)), None);
-    assert!(replica.handle_tick(Time(502)).is_some());
+    assert_eq!(replica.handle_tick(Time(100), END), None);
+    assert!(replica.handle_tick(Time(502), END).is_some());
 }
 
 #[test]
 fn an_unanswered_proposal_is_repeated() {
     let mut replica = leader(&[0], 1);
     pull(&mut replica, 1, 1, 0, 0);
-    let first = replica.handle_tick(Time(1)).unwrap();
-    assert_eq!(replica.handle_tick(Time(1_999)), None);
-    assert_eq!(replica.handle_tick(Time(2_001)), Some(first));
+    let first = replica.handle_tick(Time(1), END).unwrap();
+    assert_eq!(replica.handle_tick(Time(1_999), END), None);
+    assert_eq!(replica.handle_tick(Time(2_001), END), Some(first));
 }
 
 #[test]
@@ -316,7 +330,7 @@ proptest! {
             match step {
                 Step::Append(count) => {
                     end += count;
-                    replica.handle_append(None, Offset(end - count), Offset(end));
+                    replica.handle_append(Time(now), None, Offset(end - count), Offset(end));
                 }
                 Step::Pull(follower, behind) => {
                     let at = (end - behind).max(positions[follower as usize]).max(0);
@@ -325,7 +339,7 @@ proptest! {
                 }
                 Step::Tick(ms) => {
                     now += ms;
-                    if let Some(proposal) = replica.handle_tick(Time(now)) {
+                    if let Some(proposal) = replica.handle_tick(Time(now), Offset(end)) {
                         proposed = Some(members(&proposal));
                     }
                 }
