@@ -46,8 +46,7 @@ pub enum CommandError {
     ElectionNotNeeded = 21,
     /// Not every precondition of the command holds any more.
     PreconditionFailed = 22,
-    /// The broker that was asked is not the active controller. Never decided here: the shell
-    /// answers so.
+    /// The broker that was asked is not the active controller, or lags behind the sender.
     NotController = 23,
     /// The broker still has replicas.
     BrokerInUse = 24,

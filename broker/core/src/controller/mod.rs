@@ -1,11 +1,34 @@
-//! The controller's decisions: a [`Command`] and the [`crate::metadata::Image`] give records for
-//! the metadata log and a [`Response`].
+//! The controller's decisions: a [`Command`] and the [`Image`] give records for the metadata log
+//! and a [`Response`].
+//!
+//! [`decide`] changes nothing. Its caller proposes the records as one log entry, applies them once
+//! committed, and answers then. It decides against an image that holds every entry proposed
+//! before: two decisions from the same image would not see each other.
+//!
+//! * Every record of a decision applies to the image it was decided on.
+//! * An image without [`crate::metadata::lint`] violations has none after a decision is applied.
+//! * Every change of a partition raises its partition epoch; every change of its leader, to none
+//!   included, raises its leader epoch.
 
+mod alter_partition;
+mod brokers;
 mod codec;
 mod command;
+mod configs;
+mod context;
+mod draft;
+mod elect_leaders;
+mod election;
 mod error;
+mod partitions;
+mod producer_ids;
 mod response;
+mod topic_name;
+mod topics;
 
+use alloc::vec::Vec;
+
+pub use brokers::{BROKERS_MAX, ENDPOINTS_PER_BROKER_MAX};
 pub use codec::DecodeMessageError;
 pub use command::{
     AlterConfigs, AlterMode, AlterPartition, AlterPartitions, Assignment, BrokerRef, Command,
@@ -13,10 +36,54 @@ pub use command::{
     DeleteTopics, ElectLeaders, ElectionType, InitializeCluster, NewPartitions, NewTopic,
     PartitionRef, RegisterBroker, TopicRef, UnregisterBroker,
 };
+pub use configs::CONFIG_VALUE_BYTES_MAX;
+pub use context::{ConfigTable, Context, Defaults, Place, PlacementBroker, PlacementRequest};
+pub use elect_leaders::{ELECTIONS_PER_COMMAND_MAX, plan_preferred_elections};
 pub use error::{CommandError, Failure};
+pub use partitions::{PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX};
+pub use producer_ids::PRODUCER_ID_BLOCK_SIZE;
 pub use response::{
     Accepted, AlterConfigsResponse, AlterPartitionsResponse, BrokerDrained, BrokerRegistered,
     ConfigAltered, CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsResponse,
     ElectLeadersResponse, LeaderElected, PartitionAltered, PartitionsCreated, ProducerIdBlock,
     Response, TopicCreated, TopicDeleted,
 };
+pub use topic_name::TOPIC_NAME_BYTES_MAX;
+
+use crate::metadata::{Image, Record};
+use draft::Draft;
+
+/// What a command comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// To be committed together, in this order. May be empty.
+    pub records: Vec<Record>,
+    /// To be sent once the records are applied.
+    pub response: Response,
+}
+
+/// Decides `command` on `image`.
+pub fn decide(image: &Image, context: &mut Context<'_>, command: &Command) -> Decision {
+    let mut draft = Draft::new(image, context.defaults);
+    let draft = &mut draft;
+    let response = match command {
+        Command::InitializeCluster(command) => brokers::initialize_cluster(draft, command),
+        Command::RegisterBroker(command) => brokers::register(draft, command),
+        Command::FenceBroker(broker) => brokers::fence(draft, *broker),
+        Command::UnfenceBroker(broker) => brokers::unfence(draft, *broker),
+        Command::DrainBroker(broker) => brokers::drain(draft, *broker),
+        Command::CordonBroker(command) => brokers::cordon(draft, *command),
+        Command::UnregisterBroker(command) => brokers::unregister(draft, *command),
+        Command::CreateTopics(command) => Ok(topics::create(draft, context, command)),
+        Command::DeleteTopics(command) => Ok(topics::delete(draft, command)),
+        Command::CreatePartitions(command) => Ok(partitions::create(draft, context, command)),
+        Command::AlterConfigs(command) => Ok(configs::alter(draft, context, command)),
+        Command::AlterPartitions(command) => alter_partition::alter(draft, command),
+        Command::AllocateProducerIds(broker) => producer_ids::allocate(draft, *broker),
+        Command::ElectLeaders(command) => Ok(elect_leaders::elect(draft, command)),
+    };
+    Decision {
+        records: draft.take_records(),
+        response: response.unwrap_or_else(Response::Failed),
+    }
+}

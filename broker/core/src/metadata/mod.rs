@@ -6,6 +6,7 @@
 //! * Applying [`Image::to_records`] to an empty image gives the image back.
 //! * [`lint`] holds after every decision that was applied as a whole.
 
+mod counts;
 mod delta;
 mod image;
 mod lint;
@@ -13,6 +14,8 @@ mod partition;
 mod record;
 mod snapshot;
 
+pub(crate) use counts::MIN_INSYNC_REPLICAS;
+pub use counts::{BrokerCounts, Counts};
 pub use delta::{ReplicaChange, changes};
 pub use image::{ApplyError, BrokerImage, Image, TopicImage, is_internal_topic};
 pub use lint::{Violation, lint};

@@ -1,0 +1,145 @@
+//! ISR changes that a partition's leader asks for (KIP-497).
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::command::{AlterPartition, AlterPartitions, BrokerRef};
+use super::draft::Draft;
+use super::election::Settlement;
+use super::error::{CommandError, Failure};
+use super::response::{AlterPartitionsResponse, PartitionAltered, Response};
+use crate::metadata::{Partition, PartitionImage};
+use crate::{BrokerId, PartitionIndex, TopicId, TopicPartition};
+
+pub(super) fn alter(draft: &mut Draft, command: &AlterPartitions) -> Result<Response, Failure> {
+    if draft.registered(command.leader)?.fenced {
+        return Err(Failure::new(
+            CommandError::StaleBrokerEpoch,
+            format!("broker {} is fenced", command.leader.broker_id),
+        ));
+    }
+    let leader = BrokerId(command.leader.broker_id);
+    let partitions = command.partitions.iter().map(|change| {
+        let outcome = alter_one(draft, leader, change);
+        let (state, failure) = match outcome {
+            Ok(state) => (Some(state), None),
+            Err(failure) => (None, Some(failure)),
+        };
+        PartitionAltered {
+            topic_id: change.topic_id,
+            partition: change.partition,
+            failure,
+            state,
+        }
+    });
+    let partitions = partitions.collect();
+    Ok(Response::AlterPartitions(AlterPartitionsResponse {
+        partitions,
+    }))
+}
+
+/// The state that follows. Its leader is another one when the sender is draining and the new ISR
+/// has somebody to take over.
+fn alter_one(
+    draft: &mut Draft,
+    leader: BrokerId,
+    change: &AlterPartition,
+) -> Result<Partition, Failure> {
+    let topic = TopicId::from(change.topic_id);
+    let id = TopicPartition {
+        topic,
+        partition: PartitionIndex(change.partition),
+    };
+    let current = current(draft, id)?;
+    check_epochs(current, leader, change)?;
+    let isr: Vec<BrokerId> = change
+        .new_isr
+        .iter()
+        .map(|member| BrokerId(member.broker_id))
+        .collect();
+    check_isr(current, leader, &isr)?;
+    for member in &change.new_isr {
+        check_member(draft, leader, *member)?;
+    }
+    draft.settle(id, Settlement { isr, lost: None });
+    Ok(self::current(draft, id)?.to_record(id))
+}
+
+fn current(draft: &Draft, id: TopicPartition) -> Result<&PartitionImage, Failure> {
+    let topic = draft.image().topics.get(&id.topic).ok_or_else(|| {
+        Failure::new(
+            CommandError::UnknownTopicId,
+            format!("no topic has the id {}", id.topic),
+        )
+    })?;
+    topic
+        .partition(id.partition)
+        .map(|partition| &**partition)
+        .ok_or_else(|| {
+            Failure::new(
+                CommandError::UnknownPartition,
+                format!("partition {id} does not exist"),
+            )
+        })
+}
+
+fn check_epochs(
+    current: &PartitionImage,
+    leader: BrokerId,
+    change: &AlterPartition,
+) -> Result<(), Failure> {
+    let leader_epoch = current.leader_epoch.0;
+    let partition_epoch = current.partition_epoch.0;
+    if change.leader_epoch > leader_epoch || change.partition_epoch > partition_epoch {
+        return Err(Failure::new(
+            CommandError::NotController,
+            "the sender knows a newer state than this controller",
+        ));
+    }
+    if change.leader_epoch < leader_epoch || current.leader != Some(leader) {
+        return Err(Failure::new(
+            CommandError::FencedLeaderEpoch,
+            format!("broker {leader} does not lead in leader epoch {leader_epoch}"),
+        ));
+    }
+    if change.partition_epoch < partition_epoch {
+        return Err(Failure::new(
+            CommandError::InvalidPartitionEpoch,
+            format!(
+                "the partition epoch is {partition_epoch}, not {}",
+                change.partition_epoch
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn check_isr(current: &PartitionImage, leader: BrokerId, isr: &[BrokerId]) -> Result<(), Failure> {
+    let distinct = isr.iter().collect::<BTreeSet<_>>().len() == isr.len();
+    if distinct && isr.contains(&leader) && isr.iter().all(|id| current.has_replica(*id)) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        CommandError::InvalidRequest,
+        format!(
+            "{isr:?} is no ISR of the replicas {:?} under leader {leader}",
+            current.replicas
+        ),
+    ))
+}
+
+/// A draining leader stays in the ISR until somebody can take over.
+fn check_member(draft: &Draft, leader: BrokerId, member: BrokerRef) -> Result<(), Failure> {
+    let id = BrokerId(member.broker_id);
+    let eligible = draft
+        .registered(member)
+        .is_ok_and(|broker| broker.is_active() || (broker.id == leader && !broker.fenced));
+    if eligible {
+        return Ok(());
+    }
+    Err(Failure::new(
+        CommandError::IneligibleReplica,
+        format!("broker {id} is fenced, shutting down or registered anew"),
+    ))
+}

@@ -1,0 +1,144 @@
+//! Elections on demand, and the balance of leaders (KIP-460).
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::command::{Command, ElectLeaders, ElectionType, PartitionRef};
+use super::draft::Draft;
+use super::election::{Rules, Settlement, lead, settle};
+use super::error::{CommandError, Failure};
+use super::response::{ElectLeadersResponse, LeaderElected, Response};
+use crate::metadata::{Image, PartitionImage, Record};
+use crate::{PartitionIndex, TopicPartition};
+
+/// Partitions that one command without a list gets a leader for.
+pub const ELECTIONS_PER_COMMAND_MAX: usize = 1_000;
+
+/// The command that brings leaders back to their preferred replicas, `None` when nothing is to be
+/// done. Every command moves [`ELECTIONS_PER_COMMAND_MAX`] leaders at most: call again later.
+#[must_use]
+pub fn plan_preferred_elections(image: &Image) -> Option<Command> {
+    let partitions = preferred_elections(image);
+    (!partitions.is_empty()).then(|| {
+        Command::ElectLeaders(ElectLeaders {
+            election_type: ElectionType::Preferred.into(),
+            partitions,
+        })
+    })
+}
+
+pub(super) fn elect(draft: &mut Draft, command: &ElectLeaders) -> Response {
+    let election_type = command.election_type();
+    let wanted = match election_type {
+        _ if !command.partitions.is_empty() => command.partitions.clone(),
+        ElectionType::Preferred => preferred_elections(draft.image()),
+        ElectionType::Unclean => unclean_elections(draft.image()),
+    };
+    let partitions = wanted.into_iter().map(|partition| LeaderElected {
+        topic_id: partition.topic_id,
+        partition: partition.partition,
+        failure: elect_one(draft, election_type, partition).err(),
+    });
+    Response::ElectLeaders(ElectLeadersResponse {
+        partitions: partitions.collect(),
+    })
+}
+
+fn preferred_elections(image: &Image) -> Vec<PartitionRef> {
+    let wanted = |partition: &PartitionImage| {
+        partition.leader != partition.preferred_leader()
+            && partition
+                .preferred_leader()
+                .is_some_and(|id| partition.isr.contains(&id) && image.is_active(id))
+    };
+    first_partitions(image, wanted)
+}
+
+fn unclean_elections(image: &Image) -> Vec<PartitionRef> {
+    first_partitions(image, |partition| {
+        partition.leader.is_none() && partition.replicas.iter().any(|id| image.is_active(*id))
+    })
+}
+
+fn first_partitions(image: &Image, wanted: impl Fn(&PartitionImage) -> bool) -> Vec<PartitionRef> {
+    image
+        .partitions()
+        .filter(|(_, partition)| wanted(partition))
+        .take(ELECTIONS_PER_COMMAND_MAX)
+        .map(|(id, _)| PartitionRef {
+            topic_id: id.topic.into(),
+            partition: id.partition.0,
+        })
+        .collect()
+}
+
+fn elect_one(
+    draft: &mut Draft,
+    election_type: ElectionType,
+    partition: PartitionRef,
+) -> Result<(), Failure> {
+    let id = TopicPartition {
+        topic: partition.topic_id.into(),
+        partition: PartitionIndex(partition.partition),
+    };
+    let topic = draft.image().topics.get(&id.topic);
+    let Some((topic, current)) =
+        topic.and_then(|topic| Some((topic, topic.partition(id.partition)?)))
+    else {
+        return Err(Failure::new(
+            CommandError::UnknownPartition,
+            format!("partition {id} does not exist"),
+        ));
+    };
+    let next = match election_type {
+        ElectionType::Preferred => elect_preferred(draft.image(), current)?,
+        ElectionType::Unclean => elect_unclean(current, &draft.rules(topic))?,
+    };
+    draft.push(Record::Partition(next.to_record(id)));
+    Ok(())
+}
+
+fn elect_preferred(image: &Image, current: &PartitionImage) -> Result<PartitionImage, Failure> {
+    let preferred = current
+        .preferred_leader()
+        .filter(|id| current.isr.contains(id) && image.is_active(*id))
+        .ok_or_else(|| {
+            Failure::new(
+                CommandError::PreferredLeaderNotAvailable,
+                "the preferred leader is not in sync or not alive",
+            )
+        })?;
+    lead(current, preferred).ok_or_else(election_not_needed)
+}
+
+fn elect_unclean(current: &PartitionImage, rules: &Rules<'_>) -> Result<PartitionImage, Failure> {
+    if current.leader.is_some() {
+        return Err(election_not_needed());
+    }
+    let rules = Rules {
+        unclean_leader_election: true,
+        ..*rules
+    };
+    settle(
+        current,
+        Settlement {
+            isr: current.isr.clone(),
+            lost: None,
+        },
+        &rules,
+    )
+    .filter(|next| next.leader.is_some())
+    .ok_or_else(|| {
+        Failure::new(
+            CommandError::EligibleLeadersNotAvailable,
+            "no replica is alive",
+        )
+    })
+}
+
+fn election_not_needed() -> Failure {
+    Failure::new(
+        CommandError::ElectionNotNeeded,
+        "the partition has this leader already",
+    )
+}

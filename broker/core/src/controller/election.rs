@@ -1,0 +1,169 @@
+//! Who leads a partition, who is in its ISR and who could lead (KIP-966).
+//!
+//! Candidates, in the order of the replicas within each group:
+//!
+//! 1. members of the ISR;
+//! 2. eligible leader replicas (ELR): members left the ISR when it was below
+//!    `min.insync.replicas`, while the high watermark stood still, so they have all that was
+//!    acknowledged;
+//! 3. with ISR and ELR empty, the last leader: all others that had everything stopped uncleanly;
+//! 4. any replica, where `unclean.leader.election.enable` allows it.
+//!
+//! Invariants (see [`crate::metadata::lint`]): no fenced broker is in an ISR, the leader is in the
+//! ISR, ISR and ELR do not overlap, and an ISR of `min.insync.replicas` leaves no ELR.
+
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::metadata::{BrokerImage, PartitionImage};
+use crate::{BrokerId, LeaderEpoch, PartitionEpoch};
+
+/// What decides beside the partition's own state.
+pub(super) struct Rules<'a> {
+    pub(super) brokers: &'a BTreeMap<BrokerId, BrokerImage>,
+    pub(super) min_insync_replicas: usize,
+    pub(super) unclean_leader_election: bool,
+}
+
+/// A change that a partition has to settle with.
+pub(super) struct Settlement {
+    /// The ISR as far as the leader knows.
+    pub(super) isr: Vec<BrokerId>,
+    /// A broker that stopped uncleanly and may have lost what it had acknowledged.
+    pub(super) lost: Option<BrokerId>,
+}
+
+/// A leader with how it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Elected {
+    /// From the ISR.
+    InSync(BrokerId),
+    /// From the ELR: has all that was acknowledged.
+    Eligible(BrokerId),
+    /// May lack acknowledged records.
+    Unclean(BrokerId),
+}
+
+impl Rules<'_> {
+    fn is_active(&self, broker: BrokerId) -> bool {
+        self.brokers
+            .get(&broker)
+            .is_some_and(BrokerImage::is_active)
+    }
+
+    fn is_fenced(&self, broker: BrokerId) -> bool {
+        self.brokers.get(&broker).is_none_or(|broker| broker.fenced)
+    }
+}
+
+/// The partition's next state, `None` when it stays as it is.
+pub(super) fn settle(
+    old: &PartitionImage,
+    settlement: Settlement,
+    rules: &Rules<'_>,
+) -> Option<PartitionImage> {
+    let lost = settlement.lost;
+    let mut next = old.clone();
+    next.isr = eligible_isr(settlement, rules);
+    next.elr.retain(|member| Some(*member) != lost);
+
+    let elected = elect(&next, rules);
+    next.leader = match elected {
+        Some(Elected::InSync(leader)) => Some(leader),
+        Some(Elected::Eligible(leader) | Elected::Unclean(leader)) => {
+            next.isr = vec![leader];
+            Some(leader)
+        }
+        None => None,
+    };
+    next.elr = match elected {
+        Some(Elected::Unclean(_)) => Vec::new(),
+        _ => eligible_leader_replicas(old, &next.isr, lost, rules),
+    };
+    if next.leader.is_some() {
+        next.last_known_elr = Vec::new();
+    } else if let Some(leader) = old.leader {
+        next.last_known_elr = vec![leader];
+    }
+    advance_epochs(old, next)
+}
+
+/// The next state with `leader`, a member of the ISR.
+pub(super) fn lead(old: &PartitionImage, leader: BrokerId) -> Option<PartitionImage> {
+    advance_epochs(
+        old,
+        PartitionImage {
+            leader: Some(leader),
+            ..old.clone()
+        },
+    )
+}
+
+fn advance_epochs(old: &PartitionImage, mut next: PartitionImage) -> Option<PartitionImage> {
+    if next == *old {
+        return None;
+    }
+    next.partition_epoch = PartitionEpoch(old.partition_epoch.0 + 1);
+    if next.leader != old.leader {
+        next.leader_epoch = LeaderEpoch(old.leader_epoch.0 + 1);
+    }
+    Some(next)
+}
+
+/// The ISR without fenced brokers, and without draining ones unless nobody else is left.
+fn eligible_isr(settlement: Settlement, rules: &Rules<'_>) -> Vec<BrokerId> {
+    let Settlement { mut isr, lost } = settlement;
+    isr.retain(|member| Some(*member) != lost && !rules.is_fenced(*member));
+    if isr.iter().any(|member| rules.is_active(*member)) {
+        isr.retain(|member| rules.is_active(*member));
+    }
+    isr
+}
+
+fn elect(partition: &PartitionImage, rules: &Rules<'_>) -> Option<Elected> {
+    if let Some(leader) = partition.leader
+        && partition.isr.contains(&leader)
+    {
+        return Some(Elected::InSync(leader));
+    }
+    let first = |group: &[BrokerId]| {
+        let mut replicas = partition.replicas.iter().copied();
+        replicas.find(|replica| group.contains(replica) && rules.is_active(*replica))
+    };
+    let last_leader = || {
+        let unknown = partition.isr.is_empty() && partition.elr.is_empty();
+        if unknown {
+            first(&partition.last_known_elr)
+        } else {
+            None
+        }
+    };
+    let any = || {
+        if rules.unclean_leader_election {
+            first(&partition.replicas)
+        } else {
+            None
+        }
+    };
+    first(&partition.isr)
+        .map(Elected::InSync)
+        .or_else(|| first(&partition.elr).map(Elected::Eligible))
+        .or_else(|| last_leader().or_else(any).map(Elected::Unclean))
+}
+
+/// Who had all that was acknowledged and left an ISR that is below `min.insync.replicas`.
+fn eligible_leader_replicas(
+    old: &PartitionImage,
+    isr: &[BrokerId],
+    lost: Option<BrokerId>,
+    rules: &Rules<'_>,
+) -> Vec<BrokerId> {
+    if isr.len() >= rules.min_insync_replicas.min(old.replicas.len()) {
+        return Vec::new();
+    }
+    let had_all = |replica: &BrokerId| old.isr.contains(replica) || old.elr.contains(replica);
+    let mut replicas = old.replicas.clone();
+    replicas.retain(|replica| had_all(replica) && !isr.contains(replica) && Some(*replica) != lost);
+    replicas
+}
