@@ -1,0 +1,141 @@
+//! The requests and responses, one file per API. Struct and field names are those of Kafka's
+//! message
+//! schemas; versions in which a field is absent leave it at its default.
+
+pub mod alter_configs;
+pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_groups;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod describe_groups;
+pub mod describe_topic_partitions;
+pub mod fetch;
+pub mod find_coordinator;
+pub mod heartbeat;
+pub mod incremental_alter_configs;
+pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
+pub mod list_offsets;
+pub mod metadata;
+pub mod offset_commit;
+pub mod offset_fetch;
+pub mod offset_for_leader_epoch;
+pub mod produce;
+mod schema;
+pub mod sync_group;
+
+pub use alter_configs::{AlterConfigsRequest, AlterConfigsResponse};
+pub use api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+pub use create_partitions::{CreatePartitionsRequest, CreatePartitionsResponse};
+pub use create_topics::{CreateTopicsRequest, CreateTopicsResponse};
+pub use delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse};
+pub use delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse};
+pub use describe_cluster::{DescribeClusterRequest, DescribeClusterResponse};
+pub use describe_configs::{DescribeConfigsRequest, DescribeConfigsResponse};
+pub use describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse};
+pub use describe_topic_partitions::{
+    DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
+};
+pub use fetch::{FetchRequest, FetchResponse};
+pub use find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
+pub use heartbeat::{HeartbeatRequest, HeartbeatResponse};
+pub use incremental_alter_configs::{
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+};
+pub use init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
+pub use join_group::{JoinGroupRequest, JoinGroupResponse};
+pub use leave_group::{LeaveGroupRequest, LeaveGroupResponse};
+pub use list_groups::{ListGroupsRequest, ListGroupsResponse};
+pub use list_offsets::{ListOffsetsRequest, ListOffsetsResponse};
+pub use metadata::{MetadataRequest, MetadataResponse};
+pub use offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
+pub use offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
+pub use offset_for_leader_epoch::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
+pub use produce::{ProduceRequest, ProduceResponse};
+pub use sync_group::{SyncGroupRequest, SyncGroupResponse};
+
+use crate::api::ApiKey;
+use crate::primitive::{DecodeError, Decoder, Encoder};
+
+/// A struct of the protocol that can be decoded and encoded in any version of its API.
+pub trait Message: Sized {
+    /// Reads the struct in this version off the front of `decoder`.
+    fn decode(decoder: &mut Decoder, version: i16) -> Result<Self, DecodeError>;
+
+    /// Appends the struct in this version. Fields that the version does not have are left out.
+    fn encode(&self, encoder: &mut Encoder, version: i16);
+}
+
+/// A message that a client sends.
+pub trait RequestMessage: Message {
+    /// The API it belongs to.
+    const API: ApiKey;
+    /// What the broker answers.
+    type Response: Message;
+}
+
+macro_rules! requests {
+    ($($api:ident: $request:ident => $response:ident;)*) => {
+        /// A request of any API, for dispatch by one `match`.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Request {
+            $($api($request),)*
+        }
+
+        impl Request {
+            /// Reads the body of a request, after its header.
+            pub fn decode(
+                api: ApiKey,
+                decoder: &mut Decoder,
+                version: i16,
+            ) -> Result<Self, DecodeError> {
+                Ok(match api {
+                    $(ApiKey::$api => Self::$api(Message::decode(decoder, version)?),)*
+                })
+            }
+        }
+
+        $(
+            impl RequestMessage for $request {
+                const API: ApiKey = ApiKey::$api;
+                type Response = $response;
+            }
+        )*
+    };
+}
+
+requests! {
+    ApiVersions: ApiVersionsRequest => ApiVersionsResponse;
+    Metadata: MetadataRequest => MetadataResponse;
+    Produce: ProduceRequest => ProduceResponse;
+    Fetch: FetchRequest => FetchResponse;
+    ListOffsets: ListOffsetsRequest => ListOffsetsResponse;
+    InitProducerId: InitProducerIdRequest => InitProducerIdResponse;
+    FindCoordinator: FindCoordinatorRequest => FindCoordinatorResponse;
+    JoinGroup: JoinGroupRequest => JoinGroupResponse;
+    SyncGroup: SyncGroupRequest => SyncGroupResponse;
+    Heartbeat: HeartbeatRequest => HeartbeatResponse;
+    LeaveGroup: LeaveGroupRequest => LeaveGroupResponse;
+    OffsetCommit: OffsetCommitRequest => OffsetCommitResponse;
+    OffsetFetch: OffsetFetchRequest => OffsetFetchResponse;
+    CreateTopics: CreateTopicsRequest => CreateTopicsResponse;
+    DeleteTopics: DeleteTopicsRequest => DeleteTopicsResponse;
+    CreatePartitions: CreatePartitionsRequest => CreatePartitionsResponse;
+    DescribeCluster: DescribeClusterRequest => DescribeClusterResponse;
+    DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse;
+    IncrementalAlterConfigs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
+    AlterConfigs: AlterConfigsRequest => AlterConfigsResponse;
+    OffsetForLeaderEpoch: OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse;
+    DescribeTopicPartitions: DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse;
+    DescribeGroups: DescribeGroupsRequest => DescribeGroupsResponse;
+    ListGroups: ListGroupsRequest => ListGroupsResponse;
+    DeleteGroups: DeleteGroupsRequest => DeleteGroupsResponse;
+}
+
+#[cfg(test)]
+mod tests;
