@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod controller;
+pub mod group;
 mod ids;
 pub mod metadata;
 pub mod partition;

@@ -1,0 +1,50 @@
+//! The coordinator's limits: fixed ones, and those the broker's configuration sets.
+
+use crate::Duration;
+
+/// The member id of a client that has none yet.
+pub const UNKNOWN_MEMBER_ID: &str = "";
+/// Longest id or name, in bytes: what the record format can hold.
+pub const ID_BYTES_MAX: usize = i16::MAX as usize;
+/// Most protocols a member may offer.
+pub const PROTOCOLS_MAX: usize = 64;
+/// Largest subscription of a member over all protocols it offers.
+pub const MEMBER_BYTES_MAX: usize = 1 << 20;
+/// All subscriptions of one partition's groups.
+pub const SUBSCRIPTION_BYTES_MAX: usize = 256 << 20;
+/// Most groups in one partition.
+pub const GROUPS_MAX: usize = 100_000;
+/// Most committed offsets in one partition.
+pub const OFFSETS_MAX: usize = 4_000_000;
+/// Most appends under way; more commits and deletions are refused until some are done.
+pub const APPENDS_MAX: usize = 10_000;
+
+/// The coordinator's broker configuration.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more members.
+    pub initial_rebalance_delay: Duration,
+    /// `group.min.session.timeout.ms`
+    pub session_timeout_min: Duration,
+    /// `group.max.session.timeout.ms`
+    pub session_timeout_max: Duration,
+    /// `group.max.size`: most members of a group.
+    pub group_size_max: usize,
+    /// `offset.metadata.max.bytes`
+    pub offset_metadata_bytes_max: usize,
+    /// `offsets.retention.minutes`
+    pub offsets_retention: Duration,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            initial_rebalance_delay: Duration::from_secs(3),
+            session_timeout_min: Duration::from_secs(6),
+            session_timeout_max: Duration::from_secs(30 * 60),
+            group_size_max: 10_000,
+            offset_metadata_bytes_max: 4096,
+            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Committed offsets of a group: committing, and giving them up when they are old.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::config::UNKNOWN_MEMBER_ID;
+use super::effect::{Context, ReplyToken, Response, Then};
+use super::error::GroupError;
+use super::membership::{Group, State};
+use super::record::{CommittedOffset, Generation, GroupId, GroupRecord};
+use crate::{LeaderEpoch, Offset, PartitionIndex, Timestamp};
+
+/// Commits offsets, as a member or, for a group without members, as anybody.
+#[derive(Clone, Debug)]
+pub struct CommitRequest {
+    pub group: GroupId,
+    /// [`UNKNOWN_MEMBER_ID`] and [`Generation::NONE`] from those who are not members.
+    pub member_id: String,
+    pub instance_id: Option<String>,
+    pub generation: Generation,
+    pub offsets: Vec<OffsetToCommit>,
+}
+
+/// One partition's part of a [`CommitRequest`].
+#[derive(Clone, Debug)]
+pub struct OffsetToCommit {
+    pub topic: String,
+    pub partition: PartitionIndex,
+    pub offset: Offset,
+    pub leader_epoch: LeaderEpoch,
+    pub metadata: String,
+    pub expire_timestamp: Option<Timestamp>,
+}
+
+/// A group's committed offsets by topic and partition.
+#[derive(Debug, Default)]
+pub(super) struct Offsets {
+    by_topic: BTreeMap<String, BTreeMap<PartitionIndex, CommittedOffset>>,
+}
+
+impl Offsets {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_topic.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_topic.values().map(BTreeMap::len).sum()
+    }
+
+    pub(super) fn get(&self, topic: &str, partition: PartitionIndex) -> Option<&CommittedOffset> {
+        self.by_topic.get(topic)?.get(&partition)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, PartitionIndex, &CommittedOffset)> {
+        self.by_topic.iter().flat_map(|(topic, partitions)| {
+            partitions
+                .iter()
+                .map(move |(partition, committed)| (topic.as_str(), *partition, committed))
+        })
+    }
+
+    /// Returns what was there before.
+    pub(super) fn insert(
+        &mut self,
+        topic: &str,
+        partition: PartitionIndex,
+        committed: CommittedOffset,
+    ) -> Option<CommittedOffset> {
+        self.by_topic
+            .entry(topic.into())
+            .or_default()
+            .insert(partition, committed)
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        topic: &str,
+        partition: PartitionIndex,
+    ) -> Option<CommittedOffset> {
+        let partitions = self.by_topic.get_mut(topic)?;
+        let removed = partitions.remove(&partition);
+        if partitions.is_empty() {
+            self.by_topic.remove(topic);
+        }
+        removed
+    }
+}
+
+impl Group {
+    pub(super) fn handle_commit(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: CommitRequest,
+        token: ReplyToken,
+    ) {
+        if let Err(error) = self.check_commit(&request) {
+            cx.reply(token, Response::CommitOffsets(Err(error)));
+            return;
+        }
+        self.renew_session(cx, &request.member_id);
+        let mut results = Vec::with_capacity(request.offsets.len());
+        let mut records = Vec::with_capacity(request.offsets.len());
+        for offset in request.offsets {
+            if offset.metadata.len() > cx.config.offset_metadata_bytes_max {
+                results.push(Err(GroupError::OffsetMetadataTooLarge));
+            } else {
+                results.push(Ok(()));
+                records.push(offset.into_record(self.id.clone(), cx.now.timestamp));
+            }
+        }
+        if records.is_empty() {
+            cx.reply(token, Response::CommitOffsets(Ok(results)));
+        } else {
+            self.append(cx, records, Then::CommitOffsets { token, results });
+        }
+    }
+
+    fn check_commit(&self, request: &CommitRequest) -> Result<(), GroupError> {
+        let is_outsider = request.generation < Generation(0);
+        match self.state {
+            State::Dead => return Err(GroupError::CoordinatorNotAvailable),
+            State::Empty if is_outsider => return Ok(()),
+            _ => {}
+        }
+        if is_outsider && request.member_id == UNKNOWN_MEMBER_ID && request.instance_id.is_none() {
+            return Err(GroupError::UnknownMemberId);
+        }
+        self.check_member(&request.member_id, request.instance_id.as_deref())?;
+        self.check_generation(request.generation)?;
+        // While members join they may still commit what they have done; afterwards the partitions
+        // may be another member's.
+        if matches!(self.state, State::CompletingRebalance { .. }) {
+            return Err(GroupError::RebalanceInProgress);
+        }
+        Ok(())
+    }
+
+    /// Gives up offsets that nobody has used for the retention, and the group with the last of them.
+    /// Offsets of a group with members are kept.
+    pub(super) fn expire_offsets(&mut self, cx: &mut Context<'_>) {
+        if self.state != State::Empty
+            || self.appends_in_flight > 0
+            || !self.pending_members.is_empty()
+        {
+            return;
+        }
+        let expired: Vec<GroupRecord> = self
+            .offsets
+            .iter()
+            .filter(|(_, _, committed)| self.is_expired(cx, committed))
+            .map(|(topic, partition, _)| self.offset_tombstone(topic, partition))
+            .collect();
+        if expired.len() == self.offsets.len() {
+            self.delete(cx, None);
+        } else if !expired.is_empty() {
+            self.append(cx, expired, Then::DeleteOffsets);
+        }
+    }
+
+    /// Counts from the last commit or, if later, from when the last member left (KIP-211).
+    fn is_expired(&self, cx: &Context<'_>, committed: &CommittedOffset) -> bool {
+        let now = cx.now.timestamp;
+        if let Some(expire_timestamp) = committed.expire_timestamp {
+            return now >= expire_timestamp;
+        }
+        let unused_since = committed.commit_timestamp.max(self.state_timestamp);
+        let unused_ms = now.0.saturating_sub(unused_since.0);
+        u128::try_from(unused_ms).is_ok_and(|ms| ms >= cx.config.offsets_retention.as_millis())
+    }
+
+    pub(super) fn delete_topic(&mut self, cx: &mut Context<'_>, topic: &str) {
+        let records: Vec<GroupRecord> = self
+            .offsets
+            .iter()
+            .filter(|(of, ..)| *of == topic)
+            .map(|(topic, partition, _)| self.offset_tombstone(topic, partition))
+            .collect();
+        if !records.is_empty() {
+            self.append(cx, records, Then::DeleteOffsets);
+        }
+    }
+
+    pub(super) fn offset_tombstone(&self, topic: &str, partition: PartitionIndex) -> GroupRecord {
+        GroupRecord::OffsetCommit {
+            group: self.id.clone(),
+            topic: topic.into(),
+            partition,
+            value: None,
+        }
+    }
+}
+
+impl OffsetToCommit {
+    fn into_record(self, group: GroupId, commit_timestamp: Timestamp) -> GroupRecord {
+        GroupRecord::OffsetCommit {
+            group,
+            topic: self.topic,
+            partition: self.partition,
+            value: Some(CommittedOffset {
+                offset: self.offset,
+                leader_epoch: self.leader_epoch,
+                metadata: self.metadata,
+                commit_timestamp,
+                expire_timestamp: self.expire_timestamp,
+            }),
+        }
+    }
+}
