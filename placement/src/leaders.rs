@@ -65,8 +65,9 @@ fn improvement(topic: &[u64], placed: &[Vec<usize>]) -> Option<Vec<Move>> {
     for (partition, replicas) in placed.iter().enumerate() {
         led[replicas[0]].push(partition);
     }
+    let fewest = topic.iter().min()?;
     let mut from: Vec<usize> = (0..topic.len())
-        .filter(|broker| !led[*broker].is_empty())
+        .filter(|broker| topic[*broker] >= fewest + 2)
         .collect();
     from.sort_by_key(|broker| (std::cmp::Reverse(topic[*broker]), *broker));
     from.into_iter()

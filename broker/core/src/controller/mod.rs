@@ -23,6 +23,8 @@ mod error;
 mod partitions;
 mod producer_ids;
 mod response;
+#[cfg(test)]
+mod tests;
 mod topic_name;
 mod topics;
 

@@ -1,0 +1,228 @@
+//! Scenarios of one partition, as text: what happens, and the state after it.
+//!
+//! A state is `leader [isr] elr [elr] last [last known leaders] leader epoch.partition epoch`.
+
+use super::*;
+use crate::metadata::PartitionImage;
+
+/// `crash 1`: fenced, then back without clean stop. `stop 1`: the same with one.
+const SCENARIOS: &[(&str, &str)] = &[
+    (
+        "a dead leader is replaced from the ISR, and comes back as a follower",
+        "topic 1,2,3 min=1     | 1 [1,2,3] elr [] last [] 0.0
+         fence 1               | 2 [2,3] elr [] last [] 1.1
+         unfence 1             | 2 [2,3] elr [] last [] 1.1
+         isr 2,3,1             | 2 [2,3,1] elr [] last [] 1.2
+         elect preferred       | 1 [2,3,1] elr [] last [] 2.3",
+    ),
+    (
+        "a dead follower leaves the ISR without an election",
+        "topic 1,2,3 min=2     | 1 [1,2,3] elr [] last [] 0.0
+         fence 3               | 1 [1,2] elr [] last [] 0.1
+         fence 2               | 1 [1] elr [2] last [] 0.2
+         isr 1                 | 1 [1] elr [2] last [] 0.2",
+    ),
+    (
+        "below min.insync.replicas leavers stay eligible, and lead when nobody else can",
+        "topic 1,2,3 min=2     | 1 [1,2,3] elr [] last [] 0.0
+         isr 1                 | 1 [1] elr [2,3] last [] 0.1
+         fence 1               | 2 [2] elr [1,3] last [] 1.2
+         fence 2               | 3 [3] elr [1,2] last [] 2.3
+         fence 3               | - [] elr [1,2,3] last [3] 3.4
+         unfence 1             | 1 [1] elr [2,3] last [] 4.5
+         unfence 2             | 1 [1] elr [2,3] last [] 4.5
+         isr 1,2               | 1 [1,2] elr [] last [] 4.6",
+    ),
+    (
+        "at min.insync.replicas leavers are not eligible",
+        "topic 1,2,3 min=1     | 1 [1,2,3] elr [] last [] 0.0
+         isr 1                 | 1 [1] elr [] last [] 0.1
+         fence 1               | - [] elr [1] last [1] 1.2
+         stop 1                | 1 [1] elr [] last [] 2.3",
+    ),
+    (
+        "an unclean stop costs eligibility; the last leader leads when all stopped so",
+        "topic 1,2 min=2       | 1 [1,2] elr [] last [] 0.0
+         fence 2               | 1 [1] elr [2] last [] 0.1
+         fence 1               | - [] elr [1,2] last [1] 1.2
+         crash 1               | - [] elr [2] last [1] 1.3
+         crash 2               | 1 [1] elr [] last [] 2.4",
+    ),
+    (
+        "a member that stopped cleanly is preferred over the last leader that did not",
+        "topic 1,2 min=2       | 1 [1,2] elr [] last [] 0.0
+         fence 2               | 1 [1] elr [2] last [] 0.1
+         crash 1               | - [] elr [2] last [1] 1.3
+         stop 2                | 2 [2] elr [] last [] 2.4",
+    ),
+    (
+        "a single replica that crashed leads again, in a new epoch",
+        "topic 1 min=1         | 1 [1] elr [] last [] 0.0
+         crash 1               | 1 [1] elr [] last [] 2.3",
+    ),
+    (
+        "unclean election is off by default, and can be asked for",
+        "topic 1,2 min=1       | 1 [1,2] elr [] last [] 0.0
+         isr 1                 | 1 [1] elr [] last [] 0.1
+         fence 1               | - [] elr [1] last [1] 1.2
+         elect unclean         | 2 [2] elr [] last [] 2.3",
+    ),
+    (
+        "allowing unclean election elects at once",
+        "topic 1,2 min=1       | 1 [1,2] elr [] last [] 0.0
+         isr 1                 | 1 [1] elr [] last [] 0.1
+         fence 1               | - [] elr [1] last [1] 1.2
+         unclean true          | 2 [2] elr [] last [] 2.3
+         fence 2               | - [] elr [2] last [2] 3.4",
+    ),
+    (
+        "a draining broker gives leadership and ISR away where others remain",
+        "topic 1,2,3 min=2     | 1 [1,2,3] elr [] last [] 0.0
+         drain 1               | 2 [2,3] elr [] last [] 1.1
+         drain 3               | 2 [2] elr [3] last [] 1.2
+         drain 2               | 2 [2] elr [3] last [] 1.2
+         fence 2               | - [] elr [2,3] last [2] 2.3",
+    ),
+    (
+        "a draining last leader hands over as soon as a follower has caught up",
+        "topic 1,2 min=1       | 1 [1,2] elr [] last [] 0.0
+         isr 1                 | 1 [1] elr [] last [] 0.1
+         drain 1               | 1 [1] elr [] last [] 0.1
+         isr 1,2               | 2 [2] elr [] last [] 1.2",
+    ),
+    (
+        "a lower min.insync.replicas ends the eligibility of those out of sync",
+        "topic 1,2,3 min=2     | 1 [1,2,3] elr [] last [] 0.0
+         isr 1                 | 1 [1] elr [2,3] last [] 0.1
+         min 1                 | 1 [1] elr [] last [] 0.2",
+    ),
+    (
+        "min.insync.replicas above the number of replicas counts as all of them",
+        "topic 1,2 min=3       | 1 [1,2] elr [] last [] 0.0
+         fence 2               | 1 [1] elr [2] last [] 0.1
+         stop 2                | 1 [1] elr [2] last [] 0.1
+         isr 1,2               | 1 [1,2] elr [] last [] 0.2",
+    ),
+];
+
+#[test]
+fn scenarios() {
+    for (name, steps) in SCENARIOS {
+        let mut cluster = Cluster::with_brokers(3);
+        for step in steps.lines() {
+            let (action, expected) = step.split_once('|').unwrap();
+            run(&mut cluster, action.trim());
+            let topic = cluster.image.topic_by_name("t").unwrap();
+            assert_eq!(
+                show(&topic.partitions[0]),
+                expected.trim(),
+                "{name}, after {action}"
+            );
+        }
+    }
+}
+
+fn run(cluster: &mut Cluster, action: &str) {
+    let (verb, rest) = action.split_once(' ').unwrap();
+    let broker = || rest.parse::<i32>().unwrap();
+    let response = match verb {
+        "topic" => {
+            let (replicas, min) = rest.split_once(" min=").unwrap();
+            cluster.create("t", &ids(replicas), &[("min.insync.replicas", min)])
+        }
+        "fence" => cluster.submit(Command::FenceBroker(cluster.broker(broker()))),
+        "unfence" => cluster.submit(Command::UnfenceBroker(cluster.broker(broker()))),
+        "drain" => cluster.submit(Command::DrainBroker(cluster.broker(broker()))),
+        "crash" | "stop" => {
+            let before = cluster.broker(broker());
+            cluster.submit(Command::FenceBroker(before));
+            let previous = if verb == "stop" {
+                before.broker_epoch
+            } else {
+                -1
+            };
+            cluster.register(broker(), previous);
+            cluster.submit(Command::UnfenceBroker(cluster.broker(broker())))
+        }
+        "isr" => cluster.alter_isr("t", &ids(rest)).unwrap(),
+        "min" => cluster.set_config("t", "min.insync.replicas", ConfigOpType::Set, rest),
+        "unclean" => cluster.set_config(
+            "t",
+            "unclean.leader.election.enable",
+            ConfigOpType::Set,
+            rest,
+        ),
+        "elect" => {
+            let election_type = match rest {
+                "preferred" => ElectionType::Preferred,
+                _ => ElectionType::Unclean,
+            };
+            let partitions = Vec::new();
+            let election_type = election_type.into();
+            cluster.submit(Command::ElectLeaders(ElectLeaders {
+                election_type,
+                partitions,
+            }))
+        }
+        _ => panic!("unknown action {action}"),
+    };
+    assert_eq!(failure(&response), None, "{action}: {response:?}");
+}
+
+fn ids(list: &str) -> Vec<i32> {
+    list.split(',').map(|id| id.parse().unwrap()).collect()
+}
+
+fn show(state: &PartitionImage) -> String {
+    let list = |brokers: &[BrokerId]| {
+        brokers
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    alloc::format!(
+        "{} [{}] elr [{}] last [{}] {}.{}",
+        state
+            .leader
+            .map_or("-".to_string(), |leader| leader.to_string()),
+        list(&state.isr),
+        list(&state.elr),
+        list(&state.last_known_elr),
+        state.leader_epoch,
+        state.partition_epoch,
+    )
+}
+
+#[test]
+fn leaders_left_counts_what_no_other_replica_can_take() {
+    let mut cluster = Cluster::with_brokers(2);
+    cluster.create("alone", &[1], &[]);
+    cluster.create("shared", &[1, 2], &[]);
+    let drained = cluster.submit(Command::DrainBroker(cluster.broker(1)));
+    assert_eq!(
+        drained,
+        Response::DrainBroker(BrokerDrained { leaders_left: 1 })
+    );
+}
+
+#[test]
+fn preferred_elections_are_planned_until_leaders_are_balanced() {
+    let mut cluster = Cluster::with_brokers(2);
+    cluster.create("t", &[1, 2], &[]);
+    assert_eq!(plan_preferred_elections(&cluster.image), None);
+    run(&mut cluster, "crash 1");
+    assert_eq!(
+        plan_preferred_elections(&cluster.image),
+        None,
+        "1 is not in sync"
+    );
+    run(&mut cluster, "isr 1,2");
+    let command = plan_preferred_elections(&cluster.image).unwrap();
+    assert_eq!(failure(&cluster.submit(command)), None);
+    assert_eq!(
+        cluster.image.topic_by_name("t").unwrap().partitions[0].leader,
+        Some(BrokerId(1))
+    );
+    assert_eq!(plan_preferred_elections(&cluster.image), None);
+}

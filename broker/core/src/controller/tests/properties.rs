@@ -1,0 +1,240 @@
+//! Random histories: every step leaves an image without violations, and no step loses a record
+//! that was acknowledged by a whole ISR of `min.insync.replicas`.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::TopicPartition;
+use crate::metadata::{PartitionImage, ReplicaChange, changes};
+
+const BROKERS: i32 = 5;
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+#[derive(Clone, Debug)]
+enum Action {
+    Fence(i32),
+    Unfence(i32),
+    Crash(i32),
+    Stop(i32),
+    Drain(i32),
+    Cordon(i32, bool),
+    Create(usize, i32, i32, u32),
+    Delete(usize),
+    AddPartitions(usize, i32),
+    Isr(usize, Vec<i32>),
+    MinInsync(usize, u32),
+    Balance,
+    ProducerIds(i32),
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let broker = 1..=BROKERS;
+    let topic = 0..NAMES.len();
+    prop_oneof![
+        3 => broker.clone().prop_map(Action::Fence),
+        4 => broker.clone().prop_map(Action::Unfence),
+        2 => broker.clone().prop_map(Action::Crash),
+        2 => broker.clone().prop_map(Action::Stop),
+        1 => broker.clone().prop_map(Action::Drain),
+        1 => (broker.clone(), any::<bool>()).prop_map(|(id, to)| Action::Cordon(id, to)),
+        2 => (topic.clone(), 1..4, 1..4, 1..4u32)
+            .prop_map(|(topic, n, rf, min)| Action::Create(topic, n, rf, min)),
+        1 => topic.clone().prop_map(Action::Delete),
+        1 => (topic.clone(), 1..6).prop_map(|(topic, count)| Action::AddPartitions(topic, count)),
+        6 => (topic.clone(), prop::collection::vec(broker.clone(), 0..4))
+            .prop_map(|(topic, isr)| Action::Isr(topic, isr)),
+        1 => (topic, 1..4u32).prop_map(|(topic, min)| Action::MinInsync(topic, min)),
+        1 => Just(Action::Balance),
+        1 => broker.prop_map(Action::ProducerIds),
+    ]
+}
+
+/// Runs the action; the answer is the broker that lost what it had not flushed.
+fn run(cluster: &mut Cluster, action: &Action) -> Option<BrokerId> {
+    let name = |topic: &usize| NAMES[*topic].to_string();
+    match action {
+        Action::Fence(id) => _ = cluster.submit(Command::FenceBroker(cluster.broker(*id))),
+        Action::Unfence(id) => _ = cluster.submit(Command::UnfenceBroker(cluster.broker(*id))),
+        Action::Crash(id) | Action::Stop(id) => {
+            let before = cluster.broker(*id);
+            cluster.submit(Command::FenceBroker(before));
+            let clean = matches!(action, Action::Stop(_));
+            cluster.register(*id, if clean { before.broker_epoch } else { -1 });
+            return (!clean).then_some(BrokerId(*id));
+        }
+        Action::Drain(id) => _ = cluster.submit(Command::DrainBroker(cluster.broker(*id))),
+        Action::Cordon(id, to) => {
+            let command = CordonBroker {
+                broker_id: *id,
+                cordoned: *to,
+            };
+            cluster.submit(Command::CordonBroker(command));
+        }
+        Action::Create(topic, partitions, replication_factor, min) => {
+            let config = ("min.insync.replicas".to_string(), min.to_string());
+            let topic = NewTopic {
+                configs: [config].into(),
+                ..new_topic(NAMES[*topic], *partitions, *replication_factor)
+            };
+            let topics = vec![topic];
+            cluster.submit(Command::CreateTopics(CreateTopics {
+                topics,
+                validate_only: false,
+            }));
+        }
+        Action::Delete(topic) => {
+            let topics = vec![TopicRef {
+                name: Some(name(topic)),
+                topic_id: None,
+            }];
+            cluster.submit(Command::DeleteTopics(DeleteTopics { topics }));
+        }
+        Action::AddPartitions(topic, count) => {
+            let wanted = NewPartitions {
+                name: name(topic),
+                count: *count,
+                ..NewPartitions::default()
+            };
+            let command = CreatePartitions {
+                topics: vec![wanted],
+                validate_only: false,
+            };
+            cluster.submit(Command::CreatePartitions(command));
+        }
+        Action::Isr(topic, isr) => alter_isr(cluster, NAMES[*topic], isr),
+        Action::MinInsync(topic, min) => {
+            let value = min.to_string();
+            cluster.set_config(
+                NAMES[*topic],
+                "min.insync.replicas",
+                ConfigOpType::Set,
+                &value,
+            );
+        }
+        Action::Balance => {
+            if let Some(command) = plan_preferred_elections(&cluster.image) {
+                cluster.submit(command);
+            }
+        }
+        Action::ProducerIds(id) => {
+            _ = cluster.submit(Command::AllocateProducerIds(cluster.broker(*id)));
+        }
+    }
+    None
+}
+
+/// The leader proposes itself and the replicas among `isr`.
+fn alter_isr(cluster: &mut Cluster, topic: &str, isr: &[i32]) {
+    let Some(state) = cluster
+        .image
+        .topic_by_name(topic)
+        .map(|topic| topic.partitions[0].clone())
+    else {
+        return;
+    };
+    let mut members: BTreeSet<i32> = isr.iter().copied().collect();
+    members.retain(|id| state.has_replica(BrokerId(*id)));
+    members.extend(state.leader.map(|leader| leader.0));
+    cluster.alter_isr(topic, &members.into_iter().collect::<Vec<_>>());
+}
+
+/// Who has every acknowledged record, in the worst case: a record is acknowledged whenever the ISR
+/// allows it.
+#[derive(Default)]
+struct Acknowledged(BTreeMap<TopicPartition, BTreeSet<BrokerId>>);
+
+impl Acknowledged {
+    fn step(&mut self, old: &Image, new: &Image, lost: Option<BrokerId>) {
+        for (id, after) in new.partitions() {
+            let topic = &new.topics[&id.topic];
+            let min = new.min_insync_replicas(topic, 1).min(after.replicas.len());
+            let complete = self
+                .0
+                .entry(id)
+                .or_insert_with(|| after.isr.iter().copied().collect());
+            complete.retain(|broker| Some(*broker) != lost);
+            if let Some(before) = old.partition(id) {
+                check_epochs(before, after);
+                if before.leader == after.leader {
+                    complete.extend(after.isr.iter().filter(|id| !before.isr.contains(id)));
+                } else if let Some(leader) = after.leader
+                    && complete.is_empty()
+                {
+                    complete.insert(leader);
+                }
+            }
+            for candidate in after.isr.iter().chain(&after.elr) {
+                assert!(
+                    complete.contains(candidate),
+                    "{id}: {after:?}, complete: {complete:?}"
+                );
+            }
+            if after.isr.len() >= min {
+                *complete = after.isr.iter().copied().collect();
+            }
+        }
+    }
+}
+
+fn check_epochs(before: &PartitionImage, after: &PartitionImage) {
+    let led_by_another = i32::from(before.leader != after.leader);
+    let may_skip = after.partition_epoch.0 - before.partition_epoch.0;
+    assert!(before == after || may_skip >= 1, "{before:?} {after:?}");
+    assert!(
+        after.leader_epoch.0 >= before.leader_epoch.0 + led_by_another,
+        "{after:?}"
+    );
+}
+
+/// What a broker that follows [`changes`] hosts.
+fn follow(hosted: &mut BTreeMap<TopicPartition, Arc<PartitionImage>>, changes: Vec<ReplicaChange>) {
+    for change in changes {
+        match change {
+            ReplicaChange::Added { partition, state } => {
+                assert_eq!(hosted.insert(partition, state), None);
+            }
+            ReplicaChange::Changed {
+                partition,
+                old,
+                new,
+            } => {
+                assert_eq!(hosted.insert(partition, new), Some(old));
+            }
+            ReplicaChange::Removed { partition } => assert!(hosted.remove(&partition).is_some()),
+            ReplicaChange::TopicConfig { topic } => {
+                assert!(hosted.keys().any(|id| id.topic == topic));
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn histories_keep_the_invariants(actions in prop::collection::vec(action(), 1..80)) {
+        let mut cluster = Cluster::with_brokers(BROKERS);
+        let mut acknowledged = Acknowledged::default();
+        let mut hosted = BTreeMap::new();
+        for action in &actions {
+            let before = cluster.image.clone();
+            let lost = run(&mut cluster, action);
+            acknowledged.step(&before, &cluster.image, lost);
+            follow(&mut hosted, changes(&before, &cluster.image, BrokerId(1)));
+
+            let mut restored = Image::default();
+            for record in cluster.image.to_records() {
+                restored.apply(&record).unwrap();
+            }
+            prop_assert_eq!(&restored, &cluster.image);
+        }
+        let expected: BTreeMap<TopicPartition, Arc<PartitionImage>> = cluster
+            .image
+            .partitions()
+            .filter(|(_, state)| state.has_replica(BrokerId(1)))
+            .map(|(id, state)| (id, Arc::clone(state)))
+            .collect();
+        prop_assert_eq!(hosted, expected);
+    }
+}
