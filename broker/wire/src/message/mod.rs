@@ -1,6 +1,7 @@
-//! The requests and responses, one file per API. Struct and field names are those of Kafka's
-//! message
-//! schemas; versions in which a field is absent leave it at its default.
+//! The requests and responses, one file per API.
+//!
+//! Struct and field names are those of Kafka's message schemas. A version that lacks a field
+//! leaves it at its default when decoding and leaves it out when encoding.
 
 pub mod alter_configs;
 pub mod api_versions;
@@ -97,6 +98,13 @@ macro_rules! requests {
                 Ok(match api {
                     $(ApiKey::$api => Self::$api(Message::decode(decoder, version)?),)*
                 })
+            }
+
+            /// Appends the body of the request, as [`Message::encode`].
+            pub fn encode(&self, encoder: &mut Encoder, version: i16) {
+                match self {
+                    $(Self::$api(request) => request.encode(encoder, version),)*
+                }
             }
         }
 

@@ -126,7 +126,10 @@ macro_rules! message {
             ) -> Result<Self, $crate::primitive::DecodeError> {
                 let mut message = Self::default();
                 $(
-                    if $crate::message::schema::field!($($($spec)*)?).is_inline(version) {
+                    let field = $crate::message::schema::field!($($($spec)*)?);
+                    if field.is_inline(version) && version.number < field.nullable_since {
+                        message.$field = $crate::primitive::Wire::read_non_null(decoder, version)?;
+                    } else if field.is_inline(version) {
                         message.$field = $crate::primitive::Wire::read(decoder, version)?;
                     }
                 )*

@@ -253,6 +253,17 @@ fn null_is_written_as_default_where_the_version_has_no_null() {
     );
 }
 
+#[test]
+fn null_is_refused_where_the_version_has_no_null() {
+    let all_topics = Bytes::from_static(&[0xff; 4]);
+    let mut decoder = Decoder::new(all_topics.clone());
+    assert_eq!(
+        MetadataRequest::decode(&mut decoder, 0),
+        Err(DecodeError::UnexpectedNull)
+    );
+    assert_eq!(decoded::<MetadataRequest>(&all_topics, 1).topics, None);
+}
+
 fn fetch_response(records: [Records; 2]) -> FetchResponse {
     let partition = |records| fetch::PartitionData {
         records,

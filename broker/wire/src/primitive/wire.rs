@@ -46,6 +46,11 @@ pub(crate) trait Wire: Sized + Default {
         }
     }
 
+    /// Reads a value that cannot be null in this version of its field.
+    fn read_non_null(decoder: &mut Decoder, version: Version) -> Result<Self, DecodeError> {
+        Self::read(decoder, version)
+    }
+
     /// Writes a value that cannot be null in this version of its field: the default instead.
     fn write_non_null(&self, encoder: &mut Encoder, version: Version) {
         self.write(encoder, version);
@@ -320,6 +325,10 @@ impl<T: Wire> Wire for Option<T> {
 
     fn write(&self, encoder: &mut Encoder, version: Version) {
         T::write_nullable(self.as_ref(), encoder, version);
+    }
+
+    fn read_non_null(decoder: &mut Decoder, version: Version) -> Result<Self, DecodeError> {
+        T::read(decoder, version).map(Some)
     }
 
     fn write_non_null(&self, encoder: &mut Encoder, version: Version) {
