@@ -1,1 +1,30 @@
-//! Placeholder.
+//! The segmented commit log: record batches in files, byte for byte as they are on the wire.
+//!
+//! * [`Log`] is one partition's log: append, read, retention, truncation, durability, recovery;
+//! * [`LogDir`] is a data directory that holds many of them, with its checkpoints and markers;
+//! * [`fs`] is the file system below, real or in memory with faults.
+//!
+//! Nothing here knows of clients, replication or time: the caller brings the clock.
+
+mod checkpoint;
+mod config;
+mod dir;
+mod epochs;
+mod error;
+pub mod fs;
+mod index;
+mod log;
+mod scan;
+mod segment;
+mod slice;
+
+pub use checkpoint::{CHECKPOINT_ENTRIES_MAX, OffsetEntry};
+pub use config::{LogConfig, SEGMENT_BYTES_MAX};
+pub use dir::{LogDir, LogDirError, MetaProperties, OpenJob, PartitionDir, open_logs};
+pub use epochs::{EpochEntry, EpochHistory};
+pub use error::{AppendError, OpenError, ReadError, StorageError};
+pub use log::{
+    AppendInfo, DeletedSegment, DeletedSegments, DeletionReason, Log, MinOneBatch, OpenOptions,
+    RecoveryProgress, RecoveryReport, SyncHandle, Synced,
+};
+pub use slice::{LogSlice, TimestampError, TimestampedOffset};

@@ -1,0 +1,399 @@
+//! A data directory: who it belongs to, which logs it holds, and what was last known of them.
+//!
+//! Layout, as Kafka's: `meta.properties`, `.lock`, the clean-shutdown marker, three offset
+//! checkpoints, and one directory `<topic>-<partition>` for each log with `partition.metadata`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use broker_core::TopicId;
+use parking_lot::Mutex;
+
+use crate::checkpoint::{self, OffsetEntry, read_text, replace};
+use crate::config::LogConfig;
+use crate::error::OpenError;
+use crate::fs::{FileLock, Fs};
+use crate::log::{Log, OpenOptions, RecoveryProgress, RecoveryReport};
+
+const META_PROPERTIES: &str = "meta.properties";
+const LOCK: &str = ".lock";
+const CLEAN_SHUTDOWN: &str = ".klamm_clean_shutdown";
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+const LOG_STARTS: &str = "log-start-offset-checkpoint";
+const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+const PARTITION_METADATA: &str = "partition.metadata";
+const DELETED_DIR_SUFFIX: &str = "-delete";
+
+/// Largest `meta.properties` or `partition.metadata` that is read.
+const METADATA_LEN_MAX: u64 = 4096;
+/// Longest topic name (Kafka's limit), so that a directory's name fits the file system.
+const TOPIC_NAME_LEN_MAX: usize = 249;
+
+/// Whose data a directory holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetaProperties {
+    pub cluster_id: String,
+    pub node_id: i32,
+    /// Id of the directory itself (KIP-858): another one means another, perhaps empty, disk.
+    pub directory_id: String,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogDirError {
+    /// A file could not be read or written.
+    #[error("cannot use the data directory {}: {source}", dir.display())]
+    Io {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// Another process uses it.
+    #[error("the data directory {} is in use by another process", dir.display())]
+    Locked { dir: PathBuf },
+    /// It belongs to somebody else.
+    #[error(
+        "the data directory {} has {field} {found}, expected {expected}; \
+         check the volume, or remove it to start empty", dir.display()
+    )]
+    Foreign {
+        dir: PathBuf,
+        field: &'static str,
+        found: String,
+        expected: String,
+    },
+    /// A name cannot be a topic's.
+    #[error("{name:?} is not a valid topic name")]
+    InvalidTopic { name: String },
+}
+
+/// The directory of one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionDir {
+    pub path: PathBuf,
+    pub topic: String,
+    pub partition: i32,
+    /// `None` when the broker stopped before it was written.
+    pub topic_id: Option<TopicId>,
+}
+
+/// A data directory, locked for this process.
+pub struct LogDir {
+    fs: Arc<dyn Fs>,
+    path: PathBuf,
+    meta: MetaProperties,
+    clean_shutdown: bool,
+    _lock: FileLock,
+}
+
+impl LogDir {
+    /// Opens a data directory, or makes one: then `directory_id` becomes its id.
+    ///
+    /// Takes the clean-shutdown marker away, so that a crash from now on is noticed.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        path: &Path,
+        cluster_id: &str,
+        node_id: i32,
+        directory_id: &str,
+    ) -> Result<Self, LogDirError> {
+        let io_error = |source| LogDirError::Io {
+            dir: path.to_owned(),
+            source,
+        };
+        fs.create_dir(path).map_err(io_error)?;
+        let lock = fs.lock(&path.join(LOCK)).map_err(io_error)?;
+        let lock = lock.ok_or_else(|| LogDirError::Locked {
+            dir: path.to_owned(),
+        })?;
+        let meta = match read_meta(&*fs, path).map_err(io_error)? {
+            Some(meta) => meta,
+            None => {
+                let meta = MetaProperties {
+                    cluster_id: cluster_id.to_owned(),
+                    node_id,
+                    directory_id: directory_id.to_owned(),
+                };
+                write_meta(&*fs, path, &meta).map_err(io_error)?;
+                meta
+            }
+        };
+        let foreign = |field, found: &dyn ToString, expected: &dyn ToString| {
+            let (found, expected) = (found.to_string(), expected.to_string());
+            Err(LogDirError::Foreign {
+                dir: path.to_owned(),
+                field,
+                found,
+                expected,
+            })
+        };
+        if meta.cluster_id != cluster_id {
+            return foreign("cluster.id", &meta.cluster_id, &cluster_id);
+        }
+        if meta.node_id != node_id {
+            return foreign("node.id", &meta.node_id, &node_id);
+        }
+        let clean_shutdown = take_marker(&*fs, path).map_err(io_error)?;
+        Ok(Self {
+            fs,
+            path: path.to_owned(),
+            meta,
+            clean_shutdown,
+            _lock: lock,
+        })
+    }
+
+    /// What `meta.properties` says.
+    pub fn meta(&self) -> &MetaProperties {
+        &self.meta
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the last process closed every log before it ended.
+    pub fn clean_shutdown(&self) -> bool {
+        self.clean_shutdown
+    }
+
+    /// Marks a clean shutdown, after every log was closed and the checkpoints were written.
+    pub fn mark_clean_shutdown(&self) -> io::Result<()> {
+        replace(&*self.fs, &self.path.join(CLEAN_SHUTDOWN), b"0\n")
+    }
+
+    /// Where the log of a partition is or will be.
+    pub fn partition_path(&self, topic: &str, partition: i32) -> Result<PathBuf, LogDirError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if topic.is_empty()
+            || topic.len() > TOPIC_NAME_LEN_MAX
+            || matches!(topic, "." | "..")
+            || !topic.chars().all(plain)
+        {
+            return Err(LogDirError::InvalidTopic {
+                name: topic.to_owned(),
+            });
+        }
+        Ok(self.path.join(format!("{topic}-{partition}")))
+    }
+
+    /// Makes the directory of a partition durably, with its topic's id. Fine when it exists.
+    pub fn create_partition(
+        &self,
+        topic: &str,
+        partition: i32,
+        topic_id: TopicId,
+    ) -> Result<PathBuf, LogDirError> {
+        let path = self.partition_path(topic, partition)?;
+        let text = format!("version: 0\ntopic_id: {topic_id}\n");
+        self.fs
+            .create_dir(&path)
+            .and_then(|()| replace(&*self.fs, &path.join(PARTITION_METADATA), text.as_bytes()))
+            .and_then(|()| self.fs.sync_dir(&self.path))
+            .map_err(|source| LogDirError::Io {
+                dir: path.clone(),
+                source,
+            })?;
+        Ok(path)
+    }
+
+    /// Takes a partition's directory out of use by renaming it durably, and returns the new path
+    /// for [`LogDir::remove_deleted`]. `unique` tells it from earlier ones of that name.
+    pub fn delete_partition(
+        &self,
+        topic: &str,
+        partition: i32,
+        unique: &str,
+    ) -> Result<PathBuf, LogDirError> {
+        let path = self.partition_path(topic, partition)?;
+        // Cut so that the name fits, as Kafka does.
+        let name: String = topic.chars().take(TOPIC_NAME_LEN_MAX - 60).collect();
+        let deleted = self
+            .path
+            .join(format!("{name}-{partition}.{unique}{DELETED_DIR_SUFFIX}"));
+        self.fs
+            .rename(&path, &deleted)
+            .and_then(|()| self.fs.sync_dir(&self.path))
+            .map_err(|source| LogDirError::Io { dir: path, source })?;
+        Ok(deleted)
+    }
+
+    /// Removes what [`LogDir::delete_partition`] renamed; takes long for large logs.
+    pub fn remove_deleted(&self, deleted: &Path) -> io::Result<()> {
+        self.fs.remove_dir_all(deleted)
+    }
+
+    /// The partitions' directories. Removes those that were being deleted.
+    pub fn scan(&self) -> Result<Vec<PartitionDir>, LogDirError> {
+        let io_error = |source| LogDirError::Io {
+            dir: self.path.clone(),
+            source,
+        };
+        let mut found = Vec::new();
+        for entry in self.fs.list(&self.path).map_err(io_error)? {
+            let path = self.path.join(&entry.name);
+            if !entry.is_dir {
+                continue;
+            }
+            if entry.name.ends_with(DELETED_DIR_SUFFIX) && entry.name.contains('.') {
+                self.fs.remove_dir_all(&path).map_err(io_error)?;
+                continue;
+            }
+            let Some((topic, partition)) = entry.name.rsplit_once('-') else {
+                continue;
+            };
+            let Ok(partition) = partition.parse() else {
+                continue;
+            };
+            let topic_id = read_topic_id(&*self.fs, &path).map_err(io_error)?;
+            found.push(PartitionDir {
+                path,
+                topic: topic.to_owned(),
+                partition,
+                topic_id,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Checkpointed recovery points.
+    pub fn recovery_points(&self) -> io::Result<Vec<OffsetEntry>> {
+        checkpoint::read_offsets(&*self.fs, &self.path.join(RECOVERY_POINTS))
+    }
+
+    /// Replaces the checkpoint of [`Log::recovery_point`]s.
+    pub fn write_recovery_points(&self, entries: &[OffsetEntry]) -> io::Result<()> {
+        checkpoint::write_offsets(&*self.fs, &self.path.join(RECOVERY_POINTS), entries)
+    }
+
+    /// Checkpointed log start offsets.
+    pub fn log_starts(&self) -> io::Result<Vec<OffsetEntry>> {
+        checkpoint::read_offsets(&*self.fs, &self.path.join(LOG_STARTS))
+    }
+
+    /// Replaces the checkpoint of [`Log::start_offset`]s.
+    pub fn write_log_starts(&self, entries: &[OffsetEntry]) -> io::Result<()> {
+        checkpoint::write_offsets(&*self.fs, &self.path.join(LOG_STARTS), entries)
+    }
+
+    /// Checkpointed high watermarks.
+    pub fn high_watermarks(&self) -> io::Result<Vec<OffsetEntry>> {
+        checkpoint::read_offsets(&*self.fs, &self.path.join(HIGH_WATERMARKS))
+    }
+
+    /// Replaces the checkpoint of high watermarks.
+    pub fn write_high_watermarks(&self, entries: &[OffsetEntry]) -> io::Result<()> {
+        checkpoint::write_offsets(&*self.fs, &self.path.join(HIGH_WATERMARKS), entries)
+    }
+}
+
+/// A log to open.
+#[derive(Clone, Debug)]
+pub struct OpenJob {
+    pub dir: PathBuf,
+    pub config: LogConfig,
+    pub options: OpenOptions,
+}
+
+/// Opens many logs on `threads` threads at once and returns them in the order of the jobs.
+pub fn open_logs(
+    fs: &Arc<dyn Fs>,
+    jobs: Vec<OpenJob>,
+    threads: usize,
+    progress: &RecoveryProgress,
+) -> Vec<Result<(Log, RecoveryReport), OpenError>> {
+    progress
+        .logs_total
+        .fetch_add(jobs.len() as u64, Ordering::Relaxed);
+    let next = AtomicUsize::new(0);
+    let opened: Vec<Mutex<Option<_>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
+    let work = || {
+        while let Some((job, slot)) = {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            jobs.get(i).zip(opened.get(i))
+        } {
+            let OpenJob {
+                dir,
+                config,
+                options,
+            } = job.clone();
+            *slot.lock() = Some(Log::open(fs.clone(), dir, config, options, progress));
+            progress.logs_done.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, jobs.len().max(1)) {
+            scope.spawn(work);
+        }
+    });
+    opened
+        .into_iter()
+        .map(|slot| slot.into_inner().expect("every job was taken"))
+        .collect()
+}
+
+fn read_meta(fs: &dyn Fs, dir: &Path) -> io::Result<Option<MetaProperties>> {
+    let path = dir.join(META_PROPERTIES);
+    let Some(text) = read_text(fs, &path, METADATA_LEN_MAX)? else {
+        return Ok(None);
+    };
+    let value = |key: &str| {
+        text.lines()
+            .filter_map(|line| line.split_once('='))
+            .find_map(|(k, v)| (k == key).then_some(v))
+    };
+    let meta = || {
+        Some(MetaProperties {
+            cluster_id: value("cluster.id")?.to_owned(),
+            node_id: value("node.id")?.parse().ok()?,
+            directory_id: value("directory.id")?.to_owned(),
+        })
+    };
+    meta()
+        .map(Some)
+        .ok_or_else(|| checkpoint::invalid(&path, "is malformed"))
+}
+
+fn write_meta(fs: &dyn Fs, dir: &Path, meta: &MetaProperties) -> io::Result<()> {
+    let MetaProperties {
+        cluster_id,
+        node_id,
+        directory_id,
+    } = meta;
+    let text = format!(
+        "version=1\ncluster.id={cluster_id}\nnode.id={node_id}\ndirectory.id={directory_id}\n"
+    );
+    replace(fs, &dir.join(META_PROPERTIES), text.as_bytes())
+}
+
+fn take_marker(fs: &dyn Fs, dir: &Path) -> io::Result<bool> {
+    let marker = dir.join(CLEAN_SHUTDOWN);
+    let clean = fs.exists(&marker)?;
+    if clean {
+        fs.remove(&marker)?;
+        fs.sync_dir(dir)?;
+    }
+    Ok(clean)
+}
+
+fn read_topic_id(fs: &dyn Fs, dir: &Path) -> io::Result<Option<TopicId>> {
+    let text = read_text(fs, &dir.join(PARTITION_METADATA), METADATA_LEN_MAX)?.unwrap_or_default();
+    let hex: Option<String> = text
+        .lines()
+        .find_map(|line| line.strip_prefix("topic_id: "))
+        .map(|id| id.chars().filter(|c| *c != '-').collect());
+    let Some(hex) = hex.filter(|hex| hex.len() == 32 && hex.is_ascii()) else {
+        return Ok(None);
+    };
+    let mut id = [0; 16];
+    for (i, byte) in id.iter_mut().enumerate() {
+        let Ok(parsed) = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16) else {
+            return Ok(None);
+        };
+        *byte = parsed;
+    }
+    Ok(Some(TopicId(id)))
+}

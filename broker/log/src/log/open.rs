@@ -1,0 +1,456 @@
+//! Opening a log: what a crash left is cut to valid batches, what cannot be trusted is rebuilt.
+//!
+//! After a clean shutdown nothing is scanned. After a crash, everything below the recovery point is
+//! known to be durable, records, index entries and epochs alike; the scan begins there, verifies
+//! every checksum, and cuts at the first byte that is not a valid batch with a rising offset and
+//! an epoch that does not fall.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use broker_core::{LeaderEpoch, Offset};
+use broker_wire::record::BatchHeader;
+
+use super::Log;
+use super::truncate::TRUNCATED_TO;
+use crate::checkpoint::read_text;
+use crate::config::LogConfig;
+use crate::epochs::{EpochFile, EpochHistory};
+use crate::error::OpenError;
+use crate::fs::Fs;
+use crate::scan::WalkError;
+use crate::segment::{
+    BatchEnd, DELETED_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, Segment, TIME_INDEX_SUFFIX, file_name,
+};
+
+/// What the owner knows of a log before it is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    /// The log was closed by [`Log::close`] and not opened since.
+    pub clean_shutdown: bool,
+    /// Last checkpointed [`Log::recovery_point`], 0 if none.
+    pub recovery_point: Offset,
+    /// Last checkpointed [`Log::start_offset`], 0 if none.
+    pub log_start: Offset,
+}
+
+/// What opening a log found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Segments of the log.
+    pub segments: usize,
+    /// Segments read from the recovery point on.
+    pub segments_scanned: usize,
+    /// Bytes read with their checksums verified.
+    pub bytes_scanned: u64,
+    /// Bytes cut off behind the last valid batch.
+    pub bytes_truncated: u64,
+    /// Segments removed because they lay behind a cut.
+    pub segments_removed: usize,
+    /// Segments whose indexes were missing or damaged and were made anew.
+    pub indexes_rebuilt: usize,
+}
+
+/// Counters of a recovery under way, for health and metrics.
+#[derive(Debug, Default)]
+pub struct RecoveryProgress {
+    /// Logs to open.
+    pub logs_total: AtomicU64,
+    /// Logs opened.
+    pub logs_done: AtomicU64,
+    /// Bytes read with their checksums verified.
+    pub bytes_scanned: AtomicU64,
+}
+
+impl Log {
+    /// Opens the log in `dir`, making the directory when it does not exist, and recovers it.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        config: LogConfig,
+        options: OpenOptions,
+        progress: &RecoveryProgress,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
+        let io_error = |source| OpenError::Io {
+            dir: dir.clone(),
+            source,
+        };
+        let mut opener = Opener::new(fs, &dir, config, options, progress).map_err(io_error)?;
+        match opener.open_segments() {
+            Ok(()) => opener.finish().map_err(io_error),
+            Err(Stop::Io(source)) => Err(io_error(source)),
+            Err(Stop::LostDurable { valid_end }) => Err(OpenError::LostDurable {
+                recovery_point: opener.recovery_point,
+                dir,
+                valid_end,
+            }),
+        }
+    }
+}
+
+/// Why opening cannot go on.
+enum Stop {
+    Io(io::Error),
+    LostDurable { valid_end: Offset },
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+struct Opener<'a> {
+    fs: Arc<dyn Fs>,
+    dir: &'a Path,
+    config: LogConfig,
+    options: OpenOptions,
+    progress: &'a RecoveryProgress,
+    /// The checkpointed one, unless the log was truncated since.
+    recovery_point: Offset,
+    recovery_limit: Option<Offset>,
+    epoch_file: EpochFile,
+    epochs: EpochHistory,
+    epochs_changed: bool,
+    segments: Vec<Segment>,
+    report: RecoveryReport,
+}
+
+impl<'a> Opener<'a> {
+    fn new(
+        fs: Arc<dyn Fs>,
+        dir: &'a Path,
+        config: LogConfig,
+        options: OpenOptions,
+        progress: &'a RecoveryProgress,
+    ) -> io::Result<Self> {
+        let mut recovery_point = options.recovery_point;
+        if !fs.exists(dir)? {
+            fs.create_dir(dir)?;
+            fs.sync_dir(dir.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+            // A checkpoint can only be of an earlier log of that name.
+            recovery_point = Offset(0);
+        }
+        let epoch_file = EpochFile::new(fs.clone(), dir.join(EpochFile::NAME));
+        let mut recovery_limit = None;
+        if let Some(limit) = read_text(&*fs, &dir.join(TRUNCATED_TO), 32)? {
+            recovery_limit = Some(recovery_point);
+            let limit = limit.trim().parse().unwrap_or(0);
+            recovery_point = recovery_point.min(Offset(limit));
+        }
+        Ok(Self {
+            fs,
+            dir,
+            config,
+            options,
+            progress,
+            recovery_point,
+            recovery_limit,
+            epoch_file,
+            epochs: EpochHistory::default(),
+            epochs_changed: false,
+            segments: Vec::new(),
+            report: RecoveryReport::default(),
+        })
+    }
+
+    fn open_segments(&mut self) -> Result<(), Stop> {
+        let bases = self.list_segments()?;
+        let epochs_lost = self.load_epochs()?;
+        if bases.is_empty() && self.recovery_point > self.options.log_start {
+            return Err(Stop::LostDurable {
+                valid_end: self.options.log_start,
+            });
+        }
+        for (i, &base) in bases.iter().enumerate() {
+            let segment = Segment::open(&self.fs, self.dir, base, &self.config)?;
+            let next_base = bases.get(i + 1).copied();
+            let whole = match next_base {
+                Some(next) if self.options.clean_shutdown || next <= self.recovery_point => {
+                    self.load_sealed(segment, next)?
+                }
+                None if self.options.clean_shutdown => self.load_active(segment)?,
+                _ => self.recover(segment, next_base)?,
+            };
+            if !whole {
+                self.remove_segments(&bases[i + 1..])?;
+                break;
+            }
+        }
+        if epochs_lost {
+            self.rebuild_epochs()?;
+        }
+        Ok(())
+    }
+
+    /// Base offsets in order. Removes files that are no part of the log: of deleted segments,
+    /// temporary ones, and indexes whose segment is gone.
+    fn list_segments(&self) -> io::Result<Vec<Offset>> {
+        let names: Vec<_> = self
+            .fs
+            .list(self.dir)?
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect();
+        let base_of = |name: &str, suffix| -> Option<Offset> {
+            let base = Offset(
+                name.strip_suffix(suffix)?
+                    .parse()
+                    .ok()
+                    .filter(|base| *base >= 0)?,
+            );
+            (file_name(base, suffix) == name).then_some(base)
+        };
+        let bases: Vec<_> = names
+            .iter()
+            .filter_map(|name| base_of(name, LOG_SUFFIX))
+            .collect();
+        for name in &names {
+            let orphan = [INDEX_SUFFIX, TIME_INDEX_SUFFIX]
+                .into_iter()
+                .filter_map(|suffix| base_of(name, suffix))
+                .any(|base| bases.binary_search(&base).is_err());
+            if orphan || name.ends_with(DELETED_SUFFIX) || name.ends_with(".tmp") {
+                self.fs.remove(&self.dir.join(name))?;
+            }
+        }
+        Ok(bases)
+    }
+
+    /// Reads the epochs that lie below the recovery point; the scan finds the rest. Returns whether
+    /// the file is damaged.
+    fn load_epochs(&mut self) -> io::Result<bool> {
+        match self.epoch_file.load() {
+            Ok(epochs) => {
+                self.epochs = epochs;
+                Ok(false)
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::warn!(dir = %self.dir.display(), %error, "rebuilding leader epochs");
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A segment that was durable as a whole: only its indexes are looked at.
+    fn load_sealed(&mut self, mut segment: Segment, next: Offset) -> Result<bool, Stop> {
+        if segment.sealed_indexes_plausible()? {
+            segment.load_sealed(next)?;
+            self.segments.push(segment);
+            return Ok(true);
+        }
+        let start = BatchEnd {
+            position: 0,
+            offset: segment.base,
+        };
+        self.recover_from(segment, start, Some(next))
+    }
+
+    /// The active segment after a clean shutdown.
+    fn load_active(&mut self, mut segment: Segment) -> Result<bool, Stop> {
+        if segment.indexes_plausible()? {
+            match segment.load_tail() {
+                Ok(()) => {
+                    self.segments.push(segment);
+                    return Ok(true);
+                }
+                Err(WalkError::Io(error)) => return Err(error.into()),
+                Err(WalkError::Invalid { .. }) => {}
+            }
+        }
+        let start = BatchEnd {
+            position: 0,
+            offset: segment.base,
+        };
+        self.recover_from(segment, start, None)
+    }
+
+    /// A segment that reaches past the recovery point: scanned from there.
+    fn recover(&mut self, mut segment: Segment, next: Option<Offset>) -> Result<bool, Stop> {
+        self.report.segments_scanned += 1;
+        let trusted = segment.trust_up_to(self.recovery_point)?;
+        self.recover_from(segment, trusted, next)
+    }
+
+    /// Scans from the end of a batch on and rebuilds what the indexes hold from there. Returns
+    /// whether all of the file was valid.
+    fn recover_from(
+        &mut self,
+        mut segment: Segment,
+        from: BatchEnd,
+        next: Option<Offset>,
+    ) -> Result<bool, Stop> {
+        let file_len = segment.size;
+        let valid = self.find_valid_end(&segment, from)?;
+        let cut = valid.position < file_len;
+        // The last segment must reach the recovery point, another one only where it is damaged:
+        // compaction may leave nothing at its end.
+        let required = match next {
+            Some(next) if cut => next.min(self.recovery_point),
+            Some(_) => segment.base,
+            None => self.recovery_point,
+        };
+        if valid.offset < required {
+            return Err(Stop::LostDurable {
+                valid_end: valid.offset,
+            });
+        }
+        self.report.indexes_rebuilt += usize::from(from.position == 0 && file_len > 0);
+        segment.rebuild(from, valid.position, self.config.index_interval_bytes)?;
+        if cut {
+            let bytes = file_len - valid.position;
+            tracing::warn!(
+                dir = %self.dir.display(), segment = %segment.base, end = %valid.offset, bytes,
+                "cut off an invalid tail"
+            );
+            self.report.bytes_truncated += bytes;
+            segment.file.set_len(valid.position)?;
+        } else if let Some(next) = next {
+            segment.seal()?;
+            segment.end = next;
+        }
+        let counts_as_durable = next.is_some_and(|next| next <= self.recovery_point);
+        if cut || counts_as_durable || self.options.clean_shutdown {
+            segment.sync()?;
+        }
+        self.segments.push(segment);
+        Ok(!cut)
+    }
+
+    /// Reads batches as long as they are valid, taking note of the epochs past the recovery point.
+    fn find_valid_end(&mut self, segment: &Segment, from: BatchEnd) -> Result<BatchEnd, Stop> {
+        let mut valid = from;
+        let mut walk = segment.scan(from.position);
+        loop {
+            match walk.next_verified() {
+                Ok(Some((at, header))) if self.continues(&header, valid.offset) => {
+                    let len = header.total_len() as u64;
+                    valid.offset = Offset(header.next_offset());
+                    valid.position = at + len;
+                    self.report.bytes_scanned += len;
+                    self.progress
+                        .bytes_scanned
+                        .fetch_add(len, Ordering::Relaxed);
+                }
+                Err(WalkError::Io(error)) => return Err(error.into()),
+                Ok(_) | Err(WalkError::Invalid { .. }) => return Ok(valid),
+            }
+        }
+    }
+
+    /// Whether a batch may stand where the log ends at `end`.
+    fn continues(&mut self, header: &BatchHeader, end: Offset) -> bool {
+        let base = Offset(header.base_offset);
+        let epoch = LeaderEpoch(header.partition_leader_epoch);
+        if base < end {
+            return false;
+        }
+        let known = self.options.clean_shutdown || header.next_offset() <= self.recovery_point.0;
+        if known || epoch <= LeaderEpoch::NONE {
+            return true;
+        }
+        match self.epochs.assign(epoch, base) {
+            Ok(changed) => {
+                self.epochs_changed |= changed;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn remove_segments(&mut self, bases: &[Offset]) -> io::Result<()> {
+        for &base in bases.iter().rev() {
+            for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+                let path = self.dir.join(file_name(base, suffix));
+                if self.fs.exists(&path)? {
+                    self.fs.remove(&path)?;
+                }
+            }
+            self.report.segments_removed += 1;
+        }
+        self.fs.sync_dir(self.dir)
+    }
+
+    /// Reads the epochs from the headers of all batches.
+    fn rebuild_epochs(&mut self) -> Result<(), Stop> {
+        let mut epochs = EpochHistory::default();
+        for segment in &self.segments {
+            let mut walk = segment.walk(0);
+            loop {
+                match walk.next() {
+                    Ok(Some((_, header))) => {
+                        let epoch = LeaderEpoch(header.partition_leader_epoch);
+                        if epoch > LeaderEpoch::NONE {
+                            // A falling epoch is no epoch of this log; the first one stands.
+                            let _ = epochs.assign(epoch, Offset(header.base_offset));
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(WalkError::Io(error)) => return Err(error.into()),
+                    Err(WalkError::Invalid { position, .. }) => {
+                        tracing::warn!(dir = %self.dir.display(), position, "invalid batch");
+                        break;
+                    }
+                }
+            }
+        }
+        self.epochs = epochs;
+        self.epochs_changed = true;
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<(Log, RecoveryReport)> {
+        let end = self.segments.last().map(|segment| segment.end);
+        if end.is_none_or(|end| end < self.options.log_start) {
+            // All that is left was deleted before; what stays is the offset to go on from.
+            let bases: Vec<_> = self
+                .segments
+                .drain(..)
+                .map(|segment| segment.base)
+                .collect();
+            self.remove_segments(&bases)?;
+            let base = self.options.log_start;
+            self.segments
+                .push(Segment::create(&self.fs, self.dir, base, &self.config)?);
+            self.fs.sync_dir(self.dir)?;
+        }
+        let (first, last) = (&self.segments[0], &self.segments[self.segments.len() - 1]);
+        let (start, end) = (self.options.log_start.max(first.base), last.end);
+        self.epochs_changed |= self.epochs.truncate_from_end(end);
+        self.epochs_changed |= self.epochs.truncate_from_start(start);
+        self.report.segments = self.segments.len();
+        let recovery_point = match self.options.clean_shutdown {
+            true => end,
+            false => self.recovery_point.min(end).max(first.base),
+        };
+        for segment in self.segments.iter_mut().rev().skip(1) {
+            if segment.end <= recovery_point {
+                segment.offsets.entries_mut().release_file();
+                segment.times.entries_mut().release_file();
+            }
+        }
+        let log = Log {
+            fs: self.fs,
+            dir: self.dir.to_owned(),
+            config: self.config,
+            segments: self.segments,
+            start,
+            epochs: self.epochs,
+            epoch_file: Arc::new(self.epoch_file),
+            epochs_version: u64::from(self.epochs_changed),
+            // The entries found may not be durable yet.
+            dir_version: 1,
+            dir_version_synced: 0,
+            truncations: 0,
+            durable_end: recovery_point,
+            recovery_point,
+            unsynced_since: None,
+            recovery_limit: self.recovery_limit,
+            failed: Arc::new(AtomicBool::new(false)),
+        };
+        Ok((log, self.report))
+    }
+}
