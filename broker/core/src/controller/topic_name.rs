@@ -63,7 +63,6 @@ fn colliding<'a>(image: &'a Image, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::string::ToString as _;
     use alloc::sync::Arc;
 
     use super::*;
@@ -91,7 +90,7 @@ mod tests {
         ];
         for (name, expected) in cases {
             let error = check(&image, name).err().map(|failure| failure.error());
-            assert_eq!(error, expected, "{}", name.to_string());
+            assert_eq!(error, expected, "{name}");
         }
     }
 }

@@ -13,6 +13,8 @@ mod lint;
 mod partition;
 mod record;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use counts::MIN_INSYNC_REPLICAS;
 pub use counts::{BrokerCounts, Counts};

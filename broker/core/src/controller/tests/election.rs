@@ -185,7 +185,7 @@ fn show(state: &PartitionImage) -> String {
         "{} [{}] elr [{}] last [{}] {}.{}",
         state
             .leader
-            .map_or("-".to_string(), |leader| leader.to_string()),
+            .map_or_else(|| "-".to_string(), |leader| leader.to_string()),
         list(&state.isr),
         list(&state.elr),
         list(&state.last_known_elr),

@@ -52,8 +52,16 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// Runs the action; the answer is the broker that lost what it had not flushed.
-fn run(cluster: &mut Cluster, action: &Action) -> Option<BrokerId> {
+/// What an action means for the replicas' logs.
+#[derive(Default)]
+struct Logs {
+    /// Lost what it had not flushed.
+    lost: Option<BrokerId>,
+    /// Have every record of the leader: it waits for them from the moment it proposes them.
+    caught_up: Option<(TopicPartition, BTreeSet<BrokerId>)>,
+}
+
+fn run(cluster: &mut Cluster, action: &Action) -> Logs {
     let name = |topic: &usize| NAMES[*topic].to_string();
     match action {
         Action::Fence(id) => _ = cluster.submit(Command::FenceBroker(cluster.broker(*id))),
@@ -63,7 +71,10 @@ fn run(cluster: &mut Cluster, action: &Action) -> Option<BrokerId> {
             cluster.submit(Command::FenceBroker(before));
             let clean = matches!(action, Action::Stop(_));
             cluster.register(*id, if clean { before.broker_epoch } else { -1 });
-            return (!clean).then_some(BrokerId(*id));
+            return Logs {
+                lost: (!clean).then_some(BrokerId(*id)),
+                caught_up: None,
+            };
         }
         Action::Drain(id) => _ = cluster.submit(Command::DrainBroker(cluster.broker(*id))),
         Action::Cordon(id, to) => {
@@ -104,7 +115,12 @@ fn run(cluster: &mut Cluster, action: &Action) -> Option<BrokerId> {
             };
             cluster.submit(Command::CreatePartitions(command));
         }
-        Action::Isr(topic, isr) => alter_isr(cluster, NAMES[*topic], isr),
+        Action::Isr(topic, isr) => {
+            return Logs {
+                lost: None,
+                caught_up: alter_isr(cluster, NAMES[*topic], isr),
+            };
+        }
         Action::MinInsync(topic, min) => {
             let value = min.to_string();
             cluster.set_config(
@@ -123,22 +139,22 @@ fn run(cluster: &mut Cluster, action: &Action) -> Option<BrokerId> {
             _ = cluster.submit(Command::AllocateProducerIds(cluster.broker(*id)));
         }
     }
-    None
+    Logs::default()
 }
 
 /// The leader proposes itself and the replicas among `isr`.
-fn alter_isr(cluster: &mut Cluster, topic: &str, isr: &[i32]) {
-    let Some(state) = cluster
-        .image
-        .topic_by_name(topic)
-        .map(|topic| topic.partitions[0].clone())
-    else {
-        return;
-    };
-    let mut members: BTreeSet<i32> = isr.iter().copied().collect();
-    members.retain(|id| state.has_replica(BrokerId(*id)));
-    members.extend(state.leader.map(|leader| leader.0));
-    cluster.alter_isr(topic, &members.into_iter().collect::<Vec<_>>());
+fn alter_isr(
+    cluster: &mut Cluster,
+    topic: &str,
+    isr: &[i32],
+) -> Option<(TopicPartition, BTreeSet<BrokerId>)> {
+    let (id, state) = cluster.image.topic_by_name(topic)?.iter().next()?;
+    let mut members: BTreeSet<BrokerId> = isr.iter().copied().map(BrokerId).collect();
+    members.retain(|member| state.has_replica(*member));
+    members.insert(state.leader?);
+    let raw: Vec<i32> = members.iter().map(|member| member.0).collect();
+    let response = cluster.alter_isr(topic, &raw)?;
+    failure(&response).is_none().then_some((id, members))
 }
 
 /// Who has every acknowledged record, in the worst case: a record is acknowledged whenever the ISR
@@ -147,7 +163,7 @@ fn alter_isr(cluster: &mut Cluster, topic: &str, isr: &[i32]) {
 struct Acknowledged(BTreeMap<TopicPartition, BTreeSet<BrokerId>>);
 
 impl Acknowledged {
-    fn step(&mut self, old: &Image, new: &Image, lost: Option<BrokerId>) {
+    fn step(&mut self, old: &Image, new: &Image, logs: &Logs) {
         for (id, after) in new.partitions() {
             let topic = &new.topics[&id.topic];
             let min = new.min_insync_replicas(topic, 1).min(after.replicas.len());
@@ -155,12 +171,13 @@ impl Acknowledged {
                 .0
                 .entry(id)
                 .or_insert_with(|| after.isr.iter().copied().collect());
-            complete.retain(|broker| Some(*broker) != lost);
+            complete.retain(|broker| Some(*broker) != logs.lost);
+            if let Some((_, caught_up)) = logs.caught_up.as_ref().filter(|(at, _)| *at == id) {
+                complete.extend(caught_up);
+            }
             if let Some(before) = old.partition(id) {
                 check_epochs(before, after);
-                if before.leader == after.leader {
-                    complete.extend(after.isr.iter().filter(|id| !before.isr.contains(id)));
-                } else if let Some(leader) = after.leader
+                if let Some(leader) = after.leader
                     && complete.is_empty()
                 {
                     complete.insert(leader);
@@ -219,8 +236,8 @@ proptest! {
         let mut hosted = BTreeMap::new();
         for action in &actions {
             let before = cluster.image.clone();
-            let lost = run(&mut cluster, action);
-            acknowledged.step(&before, &cluster.image, lost);
+            let logs = run(&mut cluster, action);
+            acknowledged.step(&before, &cluster.image, &logs);
             follow(&mut hosted, changes(&before, &cluster.image, BrokerId(1)));
 
             let mut restored = Image::default();
