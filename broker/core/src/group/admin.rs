@@ -8,6 +8,7 @@ use super::effect::{Context, ReplyToken, Response, Then};
 use super::error::{AppendError, GroupError};
 use super::membership::{Group, State};
 use super::record::{GroupId, GroupRecord, Opaque};
+use crate::Time;
 
 /// A group's state by its Kafka name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +116,7 @@ impl Group {
     /// join or commit.
     pub(super) fn delete(&mut self, cx: &mut Context<'_>, token: Option<ReplyToken>) {
         self.state = State::Dead;
-        self.pending_members.clear();
+        self.expire_pending(Time(u64::MAX));
         let offsets = self.offsets.iter();
         let mut records: Vec<GroupRecord> = offsets
             .map(|(topic, partition, _)| self.offset_tombstone(topic, partition))

@@ -10,8 +10,8 @@ pub const ID_BYTES_MAX: usize = i16::MAX as usize;
 pub const PROTOCOLS_MAX: usize = 64;
 /// Largest subscription of a member over all protocols it offers.
 pub const MEMBER_BYTES_MAX: usize = 1 << 20;
-/// All subscriptions of one partition's groups.
-pub const SUBSCRIPTION_BYTES_MAX: usize = 256 << 20;
+/// Memory that the members of one partition's groups may take; no more can join then.
+pub const MEMBERS_BYTES_MAX: usize = 256 << 20;
 /// Most groups in one partition.
 pub const GROUPS_MAX: usize = 100_000;
 /// Most committed offsets in one partition.

@@ -165,8 +165,7 @@ impl Group {
         }
         if request.instance_id.is_none() && request.features.member_id_required {
             let deadline = cx.now.time.plus(request.session_timeout);
-            self.pending_members.insert(member_id.clone(), deadline);
-            self.arm(deadline);
+            self.add_pending(member_id.clone(), deadline);
             return Err(GroupError::MemberIdRequired { member_id });
         }
         Ok(self.add_member(cx, member_id, request, token))
@@ -194,9 +193,8 @@ impl Group {
                 (self.members.contains_key(member_id), self.members.len())
             }
         };
-        let is_counted =
-            is_counted || is_returning_static || self.pending_members.contains_key(member_id);
-        if is_counted || members + self.pending_members.len() < cx.config.group_size_max {
+        let is_counted = is_counted || is_returning_static || self.is_pending(member_id);
+        if is_counted || members + self.pending_member_count() < cx.config.group_size_max {
             Ok(())
         } else {
             Err(GroupError::GroupMaxSizeReached)
@@ -209,9 +207,7 @@ impl Group {
         request: JoinRequest,
         token: ReplyToken,
     ) -> JoinResult {
-        if request.instance_id.is_none()
-            && self.pending_members.remove(&request.member_id).is_some()
-        {
+        if request.instance_id.is_none() && self.take_pending(&request.member_id) {
             let member_id = request.member_id.clone();
             return Ok(self.add_member(cx, member_id, request, token));
         }

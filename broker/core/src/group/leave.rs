@@ -42,7 +42,7 @@ impl Group {
     }
 
     fn leave(&mut self, cx: &mut Context<'_>, leaving: LeavingMember) -> Result<(), GroupError> {
-        if self.pending_members.remove(&leaving.member_id).is_some() {
+        if self.take_pending(&leaving.member_id) {
             self.try_complete_join(cx);
             return Ok(());
         }

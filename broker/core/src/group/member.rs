@@ -12,6 +12,9 @@ use crate::{Duration, Time};
 /// client that gave up and joined again would otherwise leave a ghost behind.
 pub(super) const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// What a member takes in memory besides its texts and subscriptions, roughly.
+pub(super) const MEMBER_OVERHEAD_BYTES: usize = 512;
+
 /// An assignor a member offers, with what the member says to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protocol {
@@ -139,6 +142,10 @@ impl Member {
             .map(|offered| offered.name.len() + offered.metadata.len())
             .sum();
         let instance_id = self.instance_id.as_ref().map_or(0, String::len);
-        protocols + instance_id + self.client_id.len() + self.client_host.len()
+        MEMBER_OVERHEAD_BYTES
+            + protocols
+            + instance_id
+            + self.client_id.len()
+            + self.client_host.len()
     }
 }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use super::effect::{Context, Joined, Synced};
 use super::error::GroupError;
-use super::member::{Member, Protocol};
+use super::member::{MEMBER_OVERHEAD_BYTES, Member, Protocol};
 use super::offsets::Offsets;
 use super::rebalance::JoinPhase;
 use super::record::{Generation, GroupId, GroupMetadata, Opaque};
@@ -43,7 +43,7 @@ pub(super) struct Group {
     pub(super) members: BTreeMap<String, Member>,
     pub(super) static_members: BTreeMap<String, String>,
     /// Ids handed out to members that have not come back with them yet, and until when they may.
-    pub(super) pending_members: BTreeMap<String, Time>,
+    pending_members: BTreeMap<String, Time>,
     /// When members that have not sent SyncGroup are given up.
     pub(super) sync_deadline: Option<Time>,
     pub(super) offsets: Offsets,
@@ -51,6 +51,7 @@ pub(super) struct Group {
     /// Whether the log has a record of the group itself.
     pub(super) is_stored: bool,
     pub(super) wakeup: Option<Time>,
+    /// Memory that members and pending members take.
     pub(super) member_bytes: usize,
 }
 
@@ -136,6 +137,47 @@ impl Group {
             self.leader = self.members.keys().next().cloned();
         }
         Some(member)
+    }
+
+    pub(super) fn has_pending_members(&self) -> bool {
+        !self.pending_members.is_empty()
+    }
+
+    pub(super) fn pending_member_count(&self) -> usize {
+        self.pending_members.len()
+    }
+
+    pub(super) fn is_pending(&self, member_id: &str) -> bool {
+        self.pending_members.contains_key(member_id)
+    }
+
+    pub(super) fn add_pending(&mut self, member_id: String, deadline: Time) {
+        self.member_bytes += pending_bytes(&member_id);
+        let previous = self.pending_members.insert(member_id, deadline);
+        assert!(previous.is_none(), "member ids are unique");
+        self.arm(deadline);
+    }
+
+    /// Whether the id was pending; it no longer is.
+    pub(super) fn take_pending(&mut self, member_id: &str) -> bool {
+        let was_pending = self.pending_members.remove(member_id).is_some();
+        if was_pending {
+            self.member_bytes -= pending_bytes(member_id);
+        }
+        was_pending
+    }
+
+    /// Forgets the ids that nobody used in time; whether there were any.
+    pub(super) fn expire_pending(&mut self, now: Time) -> bool {
+        let before = self.pending_members.len();
+        let mut freed = 0;
+        self.pending_members.retain(|member_id, deadline| {
+            let is_kept = *deadline > now;
+            freed += if is_kept { 0 } else { pending_bytes(member_id) };
+            is_kept
+        });
+        self.member_bytes -= freed;
+        self.pending_members.len() < before
     }
 
     pub(super) fn is_leader(&self, member_id: &str) -> bool {
@@ -282,4 +324,8 @@ impl Group {
             .chain(self.sync_deadline)
             .min()
     }
+}
+
+const fn pending_bytes(member_id: &str) -> usize {
+    MEMBER_OVERHEAD_BYTES + member_id.len()
 }

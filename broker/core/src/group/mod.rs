@@ -35,8 +35,8 @@ mod tests;
 
 pub use admin::{GroupDescription, GroupListing, GroupState, MemberDescription};
 pub use config::{
-    APPENDS_MAX, GROUPS_MAX, GroupConfig, ID_BYTES_MAX, MEMBER_BYTES_MAX, OFFSETS_MAX,
-    PROTOCOLS_MAX, SUBSCRIPTION_BYTES_MAX, UNKNOWN_MEMBER_ID,
+    APPENDS_MAX, GROUPS_MAX, GroupConfig, ID_BYTES_MAX, MEMBER_BYTES_MAX, MEMBERS_BYTES_MAX,
+    OFFSETS_MAX, PROTOCOLS_MAX, UNKNOWN_MEMBER_ID,
 };
 pub use effect::{
     AppendId, Effect, Joined, JoinedMember, RebalanceReason, ReplyToken, Response, Synced,

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::config::UNKNOWN_MEMBER_ID;
+use super::config::{ID_BYTES_MAX, UNKNOWN_MEMBER_ID};
 use super::effect::{Context, ReplyToken, Response, Then};
 use super::error::GroupError;
 use super::membership::{Group, State};
@@ -102,7 +102,7 @@ impl Group {
         let mut results = Vec::with_capacity(request.offsets.len());
         let mut records = Vec::with_capacity(request.offsets.len());
         for offset in request.offsets {
-            if offset.metadata.len() > cx.config.offset_metadata_bytes_max {
+            if offset.metadata.len() > cx.config.offset_metadata_bytes_max.min(ID_BYTES_MAX) {
                 results.push(Err(GroupError::OffsetMetadataTooLarge));
             } else {
                 results.push(Ok(()));
@@ -139,10 +139,7 @@ impl Group {
     /// Gives up offsets that nobody has used for the retention, and the group with the last of them.
     /// Offsets of a group with members are kept.
     pub(super) fn expire_offsets(&mut self, cx: &mut Context<'_>) {
-        if self.state != State::Empty
-            || self.appends_in_flight > 0
-            || !self.pending_members.is_empty()
-        {
+        if self.state != State::Empty || self.appends_in_flight > 0 || self.has_pending_members() {
             return;
         }
         let expired: Vec<GroupRecord> = self

@@ -83,7 +83,7 @@ impl Group {
         let State::PreparingRebalance(JoinPhase { initial: None, .. }) = self.state else {
             return;
         };
-        if self.pending_members.is_empty()
+        if !self.has_pending_members()
             && self
                 .members
                 .values()
@@ -213,9 +213,7 @@ impl Group {
     /// Everything whose time has come.
     pub(super) fn handle_tick(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.time;
-        let pending = self.pending_members.len();
-        self.pending_members.retain(|_, deadline| *deadline > now);
-        if self.pending_members.len() < pending {
+        if self.expire_pending(now) {
             self.try_complete_join(cx);
         }
         self.expire_sessions(cx);

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::config::{
-    APPENDS_MAX, GROUPS_MAX, ID_BYTES_MAX, OFFSETS_MAX, SUBSCRIPTION_BYTES_MAX, UNKNOWN_MEMBER_ID,
+    APPENDS_MAX, GROUPS_MAX, ID_BYTES_MAX, MEMBERS_BYTES_MAX, OFFSETS_MAX, UNKNOWN_MEMBER_ID,
 };
 use super::effect::{Context, Effect, ReplyToken, Response};
 use super::error::GroupError;
@@ -45,7 +45,7 @@ impl Groups {
         if !self.groups.contains_key(&request.group) && request.member_id != UNKNOWN_MEMBER_ID {
             return Err(GroupError::UnknownMemberId);
         }
-        if self.member_bytes >= SUBSCRIPTION_BYTES_MAX {
+        if self.member_bytes >= MEMBERS_BYTES_MAX {
             return Err(GroupError::CoordinatorNotAvailable);
         }
         Ok(())
