@@ -1,2 +1,179 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: everything about Klamm that is not compiling it. `cargo xtask help` lists the commands.
+
+mod demo;
+mod image;
+mod kind;
+mod oci;
+mod operator;
+mod paths;
+mod prerequisites;
+mod process;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use image::Binaries;
+use kind::cluster::{self, Cluster};
+use kind::node_image::Source;
+use prerequisites::{Consent, Purpose};
+use test::{ClusterUse, Options, Step};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs and tests Klamm")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run a Kafka cluster on Kubernetes on this machine, and messages through it
+    ///
+    /// Makes the kind cluster `klamm`, builds the image, installs the chart, applies the examples, waits until
+    /// they are ready, produces and consumes. Everything stays up until `cargo xtask cluster down`.
+    Demo(InstallConsent),
+    /// Run every check and test, those on Kubernetes included
+    ///
+    /// Uses a kind cluster of its own, `klamm-e2e`, which is deleted afterwards unless a test on it failed.
+    Test {
+        #[command(flatten)]
+        consent: InstallConsent,
+        /// Leave out what needs Kubernetes
+        #[arg(long)]
+        skip_cluster: bool,
+        /// Run this step and those it needs; can be given several times
+        #[arg(long, value_enum, value_name = "STEP")]
+        only: Vec<Step>,
+    },
+    /// Kubernetes on this machine, in containers (kind)
+    #[command(subcommand)]
+    Cluster(ClusterTask),
+    /// Build the container image of broker and operator as an archive, without a container engine
+    Image {
+        /// The image's name; without a registry it becomes localhost/NAME
+        #[arg(long, default_value = image::DEFAULT_TAG)]
+        tag: String,
+        /// Load it into the kind cluster of this name
+        #[arg(long, value_name = "CLUSTER")]
+        load: Option<String>,
+    },
+    /// Write the custom resource definitions into the Helm chart
+    Crds,
+    /// Check the rules about the source that the compiler does not know, and print what is largest
+    Tidy,
+    /// Check, and install, what the other commands need on this machine
+    Prerequisites(InstallConsent),
+}
+
+#[derive(Subcommand)]
+enum ClusterTask {
+    /// Make a cluster whose nodes are schedulable, each in a zone of its own; does nothing if it is there
+    ///
+    /// Uses Docker if its daemon answers, else Podman. The node image is kindest/node if it can be pulled;
+    /// otherwise it is built from Debian packages and Go modules, once, which takes root and some minutes.
+    Up {
+        #[command(flatten)]
+        name: ClusterName,
+        /// How many nodes, the control plane included
+        #[arg(long, default_value_t = cluster::NODES_DEFAULT,
+              value_parser = clap::value_parser!(u8).range(1..=i64::from(cluster::NODES_MAX)))]
+        nodes: u8,
+        /// Where the node image comes from
+        #[arg(long, value_enum, default_value_t = Source::Auto)]
+        node_image: Source,
+    },
+    /// Delete a cluster and put back the kernel settings that it changed on the host
+    Down(ClusterName),
+    /// Show a cluster's nodes and the path of its kubeconfig
+    Status(ClusterName),
+}
+
+#[derive(clap::Args)]
+struct ClusterName {
+    /// The cluster's name
+    #[arg(long, default_value = cluster::DEFAULT_NAME)]
+    name: String,
+}
+
+#[derive(clap::Args)]
+struct InstallConsent {
+    /// Install missing packages without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+impl InstallConsent {
+    fn consent(&self) -> Consent {
+        if self.yes {
+            Consent::Given
+        } else {
+            Consent::Ask
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    run(Arguments::parse().command).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Demo(consent) => demo::run_demo(consent.consent())?,
+        Task::Test {
+            consent,
+            skip_cluster,
+            only,
+        } => {
+            let cluster = if skip_cluster {
+                ClusterUse::Skipped
+            } else {
+                ClusterUse::Wanted
+            };
+            return test::run_tests(&Options {
+                consent: consent.consent(),
+                cluster,
+                only,
+            });
+        }
+        Task::Cluster(ClusterTask::Up {
+            name,
+            nodes,
+            node_image,
+        }) => {
+            Cluster::new(&name.name)?.up(nodes, node_image)?;
+        }
+        Task::Cluster(ClusterTask::Down(name)) => Cluster::new(&name.name)?.down()?,
+        Task::Cluster(ClusterTask::Status(name)) => Cluster::new(&name.name)?.status()?,
+        Task::Image { tag, load } => {
+            let image = image::build(&tag, &Binaries::build()?)?;
+            if let Some(name) = load {
+                Cluster::new(&name)?.load(&image.archive)?;
+            }
+            println!("    {}", image.name);
+        }
+        Task::Crds => {
+            let mut test = workspace::cargo();
+            test.args(["test", "--quiet", "--package=klamm-crds", "--test=chart"]);
+            process::run(test.env("UPDATE", "1"))?;
+        }
+        Task::Tidy => tidy::run_tidy()?,
+        Task::Prerequisites(consent) => {
+            let all = [
+                Purpose::Build,
+                Purpose::Cluster,
+                Purpose::Demo,
+                Purpose::Clients,
+            ];
+            prerequisites::ensure(&all, consent.consent())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
