@@ -1,0 +1,147 @@
+//! Errors of the domain as Kafka's error codes. The only place where the two meet.
+
+use broker_core::controller::{CommandError, Failure};
+use broker_core::group::GroupError;
+use broker_core::partition::{self, EpochError, SequenceError};
+use broker_wire::ErrorCode;
+use broker_wire::record::BatchError;
+
+use crate::controller::SubmitError;
+use crate::partition::{AppendError, ReadError};
+
+/// An error that Kafka has a code for.
+pub(super) trait KafkaError {
+    /// The code that clients act on.
+    fn error_code(&self) -> ErrorCode;
+}
+
+impl KafkaError for AppendError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(partition::AppendError::NotLeader(_)) | Self::Closed => {
+                ErrorCode::NotLeaderOrFollower
+            }
+            Self::Refused(partition::AppendError::NotEnoughReplicas { .. }) => {
+                ErrorCode::NotEnoughReplicas
+            }
+            Self::Refused(partition::AppendError::Sequence(error)) => error.error_code(),
+            Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            Self::Log(error) => error.error_code(),
+        }
+    }
+}
+
+impl KafkaError for SequenceError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::FencedEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            Self::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+            Self::OldDuplicate { .. } => ErrorCode::DuplicateSequenceNumber,
+        }
+    }
+}
+
+impl KafkaError for broker_log::AppendError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Empty | Self::NotDense { .. } => ErrorCode::InvalidRecord,
+            Self::InvalidBatch(error) => error.error_code(),
+            Self::TooLarge { .. } => ErrorCode::RecordListTooLarge,
+            Self::OutOfOrder { .. } | Self::EpochRegressed { .. } | Self::Storage(_) => {
+                ErrorCode::KafkaStorageError
+            }
+        }
+    }
+}
+
+impl KafkaError for BatchError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::UnsupportedMagic(_) => ErrorCode::UnsupportedForMessageFormat,
+            Self::CrcMismatch { .. } => ErrorCode::CorruptMessage,
+            Self::Truncated { .. } | Self::InvalidField { .. } => ErrorCode::InvalidRecord,
+        }
+    }
+}
+
+impl KafkaError for ReadError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Epoch(EpochError::NotLeader(_)) | Self::Closed => ErrorCode::NotLeaderOrFollower,
+            Self::Epoch(EpochError::Fenced { .. }) => ErrorCode::FencedLeaderEpoch,
+            Self::Epoch(EpochError::Unknown { .. }) => ErrorCode::UnknownLeaderEpoch,
+            Self::OutOfRange { .. } | Self::Log(broker_log::ReadError::OutOfRange { .. }) => {
+                ErrorCode::OffsetOutOfRange
+            }
+            Self::OffsetNotAvailable => ErrorCode::OffsetNotAvailable,
+            Self::Log(_) | Self::Timestamp(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl KafkaError for Failure {
+    fn error_code(&self) -> ErrorCode {
+        let error = CommandError::try_from(self.error).unwrap_or(CommandError::InvalidRequest);
+        match error {
+            CommandError::InvalidRequest => ErrorCode::InvalidRequest,
+            CommandError::TopicAlreadyExists => ErrorCode::TopicAlreadyExists,
+            CommandError::UnknownTopic | CommandError::UnknownPartition => {
+                ErrorCode::UnknownTopicOrPartition
+            }
+            CommandError::UnknownTopicId => ErrorCode::UnknownTopicId,
+            CommandError::InconsistentTopicId => ErrorCode::InconsistentTopicId,
+            CommandError::InvalidTopicName => ErrorCode::InvalidTopicException,
+            CommandError::InvalidPartitions => ErrorCode::InvalidPartitions,
+            CommandError::InvalidReplicationFactor => ErrorCode::InvalidReplicationFactor,
+            CommandError::InvalidAssignment => ErrorCode::InvalidReplicaAssignment,
+            CommandError::InvalidConfig => ErrorCode::InvalidConfig,
+            CommandError::UnknownResource => ErrorCode::ResourceNotFound,
+            CommandError::StaleBrokerEpoch => ErrorCode::StaleBrokerEpoch,
+            CommandError::DuplicateBrokerId => ErrorCode::DuplicateBrokerRegistration,
+            CommandError::UnknownBroker => ErrorCode::BrokerIdNotRegistered,
+            CommandError::InconsistentClusterId => ErrorCode::InconsistentClusterId,
+            CommandError::FencedLeaderEpoch => ErrorCode::FencedLeaderEpoch,
+            CommandError::InvalidPartitionEpoch => ErrorCode::InvalidUpdateVersion,
+            CommandError::IneligibleReplica => ErrorCode::IneligibleReplica,
+            CommandError::EligibleLeadersNotAvailable => ErrorCode::EligibleLeadersNotAvailable,
+            CommandError::PreferredLeaderNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
+            CommandError::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
+            CommandError::PreconditionFailed => ErrorCode::InvalidPartitions,
+            CommandError::NotController => ErrorCode::NotController,
+            CommandError::BrokerInUse | CommandError::LimitExceeded => ErrorCode::PolicyViolation,
+            CommandError::TimedOut => ErrorCode::RequestTimedOut,
+        }
+    }
+}
+
+impl KafkaError for SubmitError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::NoController | Self::OutcomeUnknown => ErrorCode::RequestTimedOut,
+            Self::Malformed(_) => ErrorCode::InvalidRequest,
+        }
+    }
+}
+
+impl KafkaError for GroupError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::NotCoordinator => ErrorCode::NotCoordinator,
+            Self::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+            Self::InvalidGroupId => ErrorCode::InvalidGroupId,
+            Self::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+            Self::InvalidRequest => ErrorCode::InvalidRequest,
+            Self::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
+            Self::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+            Self::MemberIdRequired { .. } => ErrorCode::MemberIdRequired,
+            Self::UnknownMemberId => ErrorCode::UnknownMemberId,
+            Self::FencedInstanceId => ErrorCode::FencedInstanceId,
+            Self::IllegalGeneration => ErrorCode::IllegalGeneration,
+            Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+            Self::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+            Self::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+            Self::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+            Self::RecordTooLarge => ErrorCode::UnknownServerError,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Kafka's APIs: a frame comes in, the frame of the answer goes out.
+//!
+//! One file per API. Each handler is
+//! `pub(super) async fn handle(ctx: &Context, info: &RequestInfo, request: XRequest) -> XResponse`:
+//! what goes wrong is said inside the response. [`Call::answer`] is the one `match` over all of
+//! them. Produce has two phases: [`ProduceCall::append`] fixes the order of the records at once,
+//! and the answer follows when they are replicated.
+
+mod alter_configs;
+mod api_versions;
+mod context;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_topic_partitions;
+mod error;
+mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
+
+use broker_log::LogSlice;
+use broker_wire::header::HeaderError;
+use broker_wire::message::{ApiVersionsResponse, produce as produce_message};
+use broker_wire::{
+    ApiKey, DecodeError, Decoder, Encoded, Message, Request, RequestHeader, ResponseHeader,
+    encode_response,
+};
+use bytes::Bytes;
+use thiserror::Error;
+
+pub use context::{Context, Peer, RequestInfo};
+pub use init_producer_id::ProducerIds;
+pub use produce::{ProduceCall, Produced};
+
+/// A request that has no answer: its connection is to be closed.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error("{api} version {version} is not supported")]
+    UnsupportedVersion { api: ApiKey, version: i16 },
+    #[error("malformed {api} request of version {version}: {source}")]
+    Malformed { api: ApiKey, version: i16, source: DecodeError },
+}
+
+/// The frame of a response.
+#[derive(Debug)]
+pub struct Reply {
+    pub frame: Encoded,
+    /// What the frame's external regions are, by their token.
+    pub slices: Vec<LogSlice>,
+}
+
+/// A decoded request.
+pub enum Call {
+    Produce(ProduceCall),
+    Query(Box<Query>),
+}
+
+/// Any request but Produce.
+pub struct Query {
+    correlation_id: i32,
+    info: RequestInfo,
+    body: QueryBody,
+}
+
+enum QueryBody {
+    Known(Request),
+    /// ApiVersions in a version of the future: the answer says so in version 0 (KIP-511).
+    UnknownApiVersions,
+}
+
+impl Call {
+    /// Decodes the request in `frame`, which has no length prefix any more.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn decode(peer: &Peer, frame: Bytes) -> Result<Self, RequestError> {
+        let mut decoder = Decoder::new(frame.clone());
+        let header = RequestHeader::decode(&mut decoder)?;
+        let (api, version) = (header.api, header.api_version);
+        let correlation_id = header.correlation_id;
+        let info = RequestInfo {
+            version,
+            client_id: header.client_id.map(|id| id.to_owned_str()),
+            client_host: peer.host.clone(),
+            listener: peer.listener.clone(),
+        };
+        if !is_served(api, version) {
+            return match api {
+                ApiKey::ApiVersions => {
+                    let info = RequestInfo { version: 0, ..info };
+                    let body = QueryBody::UnknownApiVersions;
+                    Ok(Self::Query(Box::new(Query { correlation_id, info, body })))
+                }
+                _ => Err(RequestError::UnsupportedVersion { api, version }),
+            };
+        }
+        match Request::decode(api, &mut decoder, version) {
+            Ok(Request::Produce(request)) => {
+                drop(decoder);
+                Ok(Self::Produce(ProduceCall::new(correlation_id, info, request, frame)))
+            }
+            Ok(request) => {
+                let body = QueryBody::Known(request);
+                Ok(Self::Query(Box::new(Query { correlation_id, info, body })))
+            }
+            Err(source) => Err(RequestError::Malformed { api, version, source }),
+        }
+    }
+}
+
+fn is_served(api: ApiKey, version: i16) -> bool {
+    let servable = api != ApiKey::Produce || version >= produce_message::VERSION_MIN;
+    servable && api.supports(version)
+}
+
+impl Query {
+    /// Serves the request.
+    pub async fn answer(self, ctx: &Context) -> Reply {
+        let Self { correlation_id, info, body } = self;
+        let reply = ReplyTo { correlation_id, version: info.version };
+        let request = match body {
+            QueryBody::Known(request) => request,
+            QueryBody::UnknownApiVersions => {
+                return reply.with(ApiKey::ApiVersions, &api_versions::unsupported_version());
+            }
+        };
+        answer(ctx, &info, request, reply).await
+    }
+}
+
+/// How the answer to a request is encoded.
+#[derive(Clone, Copy)]
+struct ReplyTo {
+    correlation_id: i32,
+    version: i16,
+}
+
+impl ReplyTo {
+    fn with(self, api: ApiKey, response: &impl Message) -> Reply {
+        self.with_slices(api, response, Vec::new())
+    }
+
+    fn with_slices(self, api: ApiKey, response: &impl Message, slices: Vec<LogSlice>) -> Reply {
+        let header = ResponseHeader { correlation_id: self.correlation_id };
+        Reply { frame: encode_response(header, api, self.version, response), slices }
+    }
+}
+
+async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: ReplyTo) -> Reply {
+    macro_rules! handle {
+        ($api:ident, $module:ident, $request:ident) => {
+            reply.with(ApiKey::$api, &Box::pin($module::handle(ctx, info, $request)).await)
+        };
+    }
+    match request {
+        Request::Produce(_) => unreachable!("Call::decode makes it a ProduceCall"),
+        Request::Fetch(r) => {
+            let (response, slices) = Box::pin(fetch::handle(ctx, info, r)).await;
+            reply.with_slices(ApiKey::Fetch, &response, slices)
+        }
+        Request::ApiVersions(r) => handle!(ApiVersions, api_versions, r),
+        Request::Metadata(r) => handle!(Metadata, metadata, r),
+        Request::ListOffsets(r) => handle!(ListOffsets, list_offsets, r),
+        Request::OffsetForLeaderEpoch(r) => {
+            handle!(OffsetForLeaderEpoch, offset_for_leader_epoch, r)
+        }
+        Request::InitProducerId(r) => handle!(InitProducerId, init_producer_id, r),
+        Request::FindCoordinator(r) => handle!(FindCoordinator, find_coordinator, r),
+        Request::JoinGroup(r) => handle!(JoinGroup, join_group, r),
+        Request::SyncGroup(r) => handle!(SyncGroup, sync_group, r),
+        Request::Heartbeat(r) => handle!(Heartbeat, heartbeat, r),
+        Request::LeaveGroup(r) => handle!(LeaveGroup, leave_group, r),
+        Request::OffsetCommit(r) => handle!(OffsetCommit, offset_commit, r),
+        Request::OffsetFetch(r) => handle!(OffsetFetch, offset_fetch, r),
+        Request::DescribeGroups(r) => handle!(DescribeGroups, describe_groups, r),
+        Request::ListGroups(r) => handle!(ListGroups, list_groups, r),
+        Request::DeleteGroups(r) => handle!(DeleteGroups, delete_groups, r),
+        Request::CreateTopics(r) => handle!(CreateTopics, create_topics, r),
+        Request::DeleteTopics(r) => handle!(DeleteTopics, delete_topics, r),
+        Request::CreatePartitions(r) => handle!(CreatePartitions, create_partitions, r),
+        Request::DescribeCluster(r) => handle!(DescribeCluster, describe_cluster, r),
+        Request::DescribeConfigs(r) => handle!(DescribeConfigs, describe_configs, r),
+        Request::AlterConfigs(r) => handle!(AlterConfigs, alter_configs, r),
+        Request::IncrementalAlterConfigs(r) => {
+            handle!(IncrementalAlterConfigs, incremental_alter_configs, r)
+        }
+        Request::DescribeTopicPartitions(r) => {
+            handle!(DescribeTopicPartitions, describe_topic_partitions, r)
+        }
+    }
+}
