@@ -23,7 +23,7 @@ pub(crate) const TIME_INDEX_SUFFIX: &str = ".timeindex";
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 
 /// Largest distance of an offset from its segment's base.
-const RELATIVE_OFFSET_MAX: i64 = i32::MAX as i64;
+pub(crate) const RELATIVE_OFFSET_MAX: i64 = i32::MAX as i64;
 
 /// Where a batch ends: in the file and in offsets.
 #[derive(Clone, Copy, Debug)]
@@ -306,23 +306,26 @@ impl Segment {
         BatchWalk::lookup(&*self.file, position, self.size)
     }
 
-    /// Cuts everything from `position` on, whose batch starts at or before `end`, and makes that
-    /// durable together with what stays.
-    pub(crate) fn truncate(&mut self, position: u64, end: Offset) -> io::Result<()> {
+    /// Cuts everything from the batch on that holds or follows `offset`, and makes that durable
+    /// together with what stays.
+    pub(crate) fn truncate(&mut self, offset: Offset) -> io::Result<()> {
+        let position = match self.find(offset) {
+            Ok(found) => found.map_or(self.size, |(position, _)| position),
+            Err(ReadError::Io(error)) => return Err(error),
+            Err(corrupt) => return Err(io::Error::new(io::ErrorKind::InvalidData, corrupt)),
+        };
         self.offsets.truncate(position)?;
-        self.times.truncate(end)?;
+        self.times.truncate(offset)?;
         self.size = position;
-        self.end = end;
         self.file.set_len(position)?;
-        self.sync()?;
         self.load_tail().map_err(into_io)?;
-        self.end = end;
-        Ok(())
+        self.sync()
     }
 
     /// Finds the largest timestamp: the time index covers what lies before the last entry of the
-    /// offset index, the headers after that are read.
+    /// offset index, the headers after that are read. They also say where the segment ends.
     pub(crate) fn load_tail(&mut self) -> Result<(), WalkError> {
+        self.end = self.base;
         let indexed = self.offsets.last()?;
         self.newest = self.times.last()?;
         let position = indexed.map_or(0, |entry| entry.position);

@@ -8,7 +8,7 @@ use broker_wire::record::{
 use super::Log;
 use crate::config::SEGMENT_BYTES_MAX;
 use crate::error::{AppendError, StorageError};
-use crate::segment::Segment;
+use crate::segment::{RELATIVE_OFFSET_MAX, Segment};
 
 /// What an append did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,13 +155,22 @@ impl Log {
             let pending = (run.end - run.start) as u64;
             if self.active().must_roll(pending, &header, &limits) {
                 self.write_run(&records[run.clone()])?;
-                self.roll(Offset(header.base_offset))?;
+                self.roll(self.base_of_next_segment(&header))?;
                 limits = self.roll_limits();
                 run.start = run.end;
             }
             run.end += bytes.len();
         }
         self.write_run(&records[run])
+    }
+
+    /// The end of the log, so that recovery notices when the end of a segment was lost; across a
+    /// gap that a segment cannot span, the next batch.
+    fn base_of_next_segment(&self, next: &BatchHeader) -> Offset {
+        match next.last_offset() - self.end_offset().0 {
+            distance if distance > RELATIVE_OFFSET_MAX => Offset(next.base_offset),
+            _ => self.end_offset(),
+        }
     }
 
     fn write_run(&mut self, run: &[u8]) -> Result<(), StorageError> {

@@ -35,6 +35,8 @@ use crate::error::StorageError;
 use crate::fs::Fs;
 use crate::segment::{RollLimits, Segment};
 
+use truncate::RecoveryLimit;
+
 pub use append::AppendInfo;
 pub use open::{OpenOptions, RecoveryProgress, RecoveryReport};
 pub use read::MinOneBatch;
@@ -62,9 +64,8 @@ pub struct Log {
     recovery_point: Offset,
     /// When the oldest record that is not durable was appended.
     unsynced_since: Option<Timestamp>,
-    /// While the file `truncated-to` exists: a recovery point from before the truncation, which the
-    /// owner may have checkpointed.
-    recovery_limit: Option<Offset>,
+    /// While the file `truncated-to` exists.
+    recovery_limit: Option<RecoveryLimit>,
     failed: Arc<AtomicBool>,
 }
 

@@ -14,7 +14,7 @@ use broker_core::{LeaderEpoch, Offset};
 use broker_wire::record::BatchHeader;
 
 use super::Log;
-use super::truncate::TRUNCATED_TO;
+use super::truncate::{RecoveryLimit, TRUNCATED_TO};
 use crate::checkpoint::read_text;
 use crate::config::LogConfig;
 use crate::epochs::{EpochFile, EpochHistory};
@@ -110,7 +110,7 @@ struct Opener<'a> {
     progress: &'a RecoveryProgress,
     /// The checkpointed one, unless the log was truncated since.
     recovery_point: Offset,
-    recovery_limit: Option<Offset>,
+    recovery_limit: Option<RecoveryLimit>,
     epoch_file: EpochFile,
     epochs: EpochHistory,
     epochs_changed: bool,
@@ -136,9 +136,12 @@ impl<'a> Opener<'a> {
         let epoch_file = EpochFile::new(fs.clone(), dir.join(EpochFile::NAME));
         let mut recovery_limit = None;
         if let Some(limit) = read_text(&*fs, &dir.join(TRUNCATED_TO), 32)? {
-            recovery_limit = Some(recovery_point);
-            let limit = limit.trim().parse().unwrap_or(0);
-            recovery_point = recovery_point.min(Offset(limit));
+            let offset = Offset(limit.trim().parse().unwrap_or(0));
+            recovery_limit = Some(RecoveryLimit {
+                offset,
+                until: recovery_point,
+            });
+            recovery_point = recovery_point.min(offset);
         }
         Ok(Self {
             fs,
@@ -276,7 +279,7 @@ impl<'a> Opener<'a> {
     }
 
     /// Scans from the end of a batch on and rebuilds what the indexes hold from there. Returns
-    /// whether all of the file was valid.
+    /// whether the next segment may follow.
     fn recover_from(
         &mut self,
         mut segment: Segment,
@@ -285,12 +288,14 @@ impl<'a> Opener<'a> {
     ) -> Result<bool, Stop> {
         let file_len = segment.size;
         let valid = self.find_valid_end(&segment, from)?;
+        // Past the recovery point a segment begins where the one before ended. Below it compaction
+        // may have left nothing at the end of a segment.
         let cut = valid.position < file_len;
-        // The last segment must reach the recovery point, another one only where it is damaged:
-        // compaction may leave nothing at its end.
+        let durable = |next| self.options.clean_shutdown || next <= self.recovery_point;
+        let whole = !cut && next.is_none_or(|next| durable(next) || next == valid.offset);
         let required = match next {
-            Some(next) if cut => next.min(self.recovery_point),
-            Some(_) => segment.base,
+            Some(_) if whole => segment.base,
+            Some(next) => next.min(self.recovery_point),
             None => self.recovery_point,
         };
         if valid.offset < required {
@@ -298,26 +303,31 @@ impl<'a> Opener<'a> {
                 valid_end: valid.offset,
             });
         }
+        let sync = cut || self.options.clean_shutdown || next.is_some_and(durable);
         self.report.indexes_rebuilt += usize::from(from.position == 0 && file_len > 0);
         segment.rebuild(from, valid.position, self.config.index_interval_bytes)?;
         if cut {
-            let bytes = file_len - valid.position;
-            tracing::warn!(
-                dir = %self.dir.display(), segment = %segment.base, end = %valid.offset, bytes,
-                "cut off an invalid tail"
-            );
-            self.report.bytes_truncated += bytes;
-            segment.file.set_len(valid.position)?;
-        } else if let Some(next) = next {
+            self.cut(&segment, file_len, valid)?;
+        }
+        if let Some(next) = next.filter(|_| whole) {
             segment.seal()?;
             segment.end = next;
         }
-        let counts_as_durable = next.is_some_and(|next| next <= self.recovery_point);
-        if cut || counts_as_durable || self.options.clean_shutdown {
+        if sync {
             segment.sync()?;
         }
         self.segments.push(segment);
-        Ok(!cut)
+        Ok(whole)
+    }
+
+    fn cut(&mut self, segment: &Segment, file_len: u64, valid: BatchEnd) -> io::Result<()> {
+        let bytes = file_len - valid.position;
+        tracing::warn!(
+            dir = %self.dir.display(), segment = %segment.base, end = %valid.offset, bytes,
+            "cut off an invalid tail"
+        );
+        self.report.bytes_truncated += bytes;
+        segment.file.set_len(valid.position)
     }
 
     /// Reads batches as long as they are valid, taking note of the epochs past the recovery point.

@@ -179,14 +179,14 @@ impl Log {
         for segment in self
             .segments
             .iter_mut()
-            .filter(|s| s.end <= synced.active_base)
+            .filter(|s| s.base < synced.active_base)
         {
             segment.offsets.entries_mut().release_file();
             segment.times.entries_mut().release_file();
         }
         if self
             .recovery_limit
-            .is_some_and(|limit| self.recovery_point >= limit)
+            .is_some_and(|limit| self.recovery_point >= limit.until)
         {
             // Should the removal fail or not last, the next open scans more than it must.
             let _ = self.fs.remove(&self.dir.join(TRUNCATED_TO));

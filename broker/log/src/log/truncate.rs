@@ -6,7 +6,7 @@ use broker_core::Offset;
 
 use super::Log;
 use crate::checkpoint;
-use crate::error::{ReadError, StorageError};
+use crate::error::StorageError;
 use crate::fs::is_no_space;
 use crate::segment::Segment;
 
@@ -14,9 +14,18 @@ use crate::segment::Segment;
 /// records above the offset in this file may have been written after the truncation.
 pub(super) const TRUNCATED_TO: &str = "truncated-to";
 
+/// What [`TRUNCATED_TO`] holds, and when it is no longer needed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecoveryLimit {
+    /// Recovery points above are not to be believed.
+    pub(super) offset: Offset,
+    /// The largest recovery point that the owner may have checkpointed.
+    pub(super) until: Offset,
+}
+
 impl Log {
-    /// Removes every record at or above `offset`; a batch that holds it goes as a whole. Durable
-    /// when it returns. Does nothing when the log ends there already.
+    /// Removes every record at or above `offset`; a batch that holds it goes as a whole. The log
+    /// then ends where its last batch does. Durable when it returns.
     pub fn truncate_to(&mut self, offset: Offset) -> Result<(), StorageError> {
         if offset >= self.end_offset() {
             return Ok(());
@@ -25,17 +34,16 @@ impl Log {
             return self.truncate_fully_and_start_at(offset);
         }
         self.check_writable()?;
-        let offset = self
-            .batch_boundary(offset)
-            .map_err(|error| self.storage_error(error))?;
-        self.begin_truncation(offset)?;
         let kept = self
             .segments
             .partition_point(|segment| segment.base < offset);
+        self.begin_truncation(self.segments[kept - 1].base)?;
         self.remove_segment_files_from(kept)
             .map_err(|error| self.fatal(error))?;
         self.segments.truncate(kept);
-        self.cut_active(offset).map_err(|error| self.fatal(error))?;
+        self.active_mut()
+            .truncate(offset)
+            .map_err(|error| self.fatal(error))?;
         self.start = self.start.min(self.end_offset());
         self.finish_truncation().map_err(|error| self.fatal(error))
     }
@@ -54,23 +62,22 @@ impl Log {
         self.finish_truncation().map_err(|error| self.fatal(error))
     }
 
-    /// Where the batch begins that holds `offset`, or `offset` when none does.
-    fn batch_boundary(&self, offset: Offset) -> io::Result<Offset> {
-        let segment = &self.segments[self.segment_index(offset)];
-        match segment.find(offset) {
-            Ok(Some((_, header))) => Ok(offset.min(Offset(header.base_offset))),
-            Ok(None) => Ok(offset),
-            Err(ReadError::Io(error)) => Err(error),
-            Err(corrupt) => Err(io::Error::new(io::ErrorKind::InvalidData, corrupt)),
-        }
-    }
-
+    /// Limits what the next open believes to what lies below `offset`, where the file that is
+    /// about to be cut begins or earlier.
     fn begin_truncation(&mut self, offset: Offset) -> Result<(), StorageError> {
         if offset < self.recovery_point || self.recovery_limit.is_some() {
-            let path = self.dir.join(TRUNCATED_TO);
-            checkpoint::replace(&*self.fs, &path, format!("{offset}\n").as_bytes())
+            let limit = self.recovery_limit.unwrap_or(RecoveryLimit {
+                offset,
+                until: offset,
+            });
+            let limit = RecoveryLimit {
+                offset: limit.offset.min(offset),
+                until: limit.until.max(self.recovery_point),
+            };
+            let text = format!("{}\n", limit.offset);
+            checkpoint::replace(&*self.fs, &self.dir.join(TRUNCATED_TO), text.as_bytes())
                 .map_err(|error| self.storage_error(error))?;
-            self.recovery_limit = self.recovery_limit.max(Some(self.recovery_point));
+            self.recovery_limit = Some(limit);
         }
         self.truncations += 1;
         Ok(())
@@ -90,15 +97,6 @@ impl Log {
             .paths()
             .into_iter()
             .try_for_each(|path| self.fs.remove(path))
-    }
-
-    fn cut_active(&mut self, offset: Offset) -> io::Result<()> {
-        let active = self.active_mut();
-        let position = match active.find(offset) {
-            Ok(found) => found.map_or(active.size, |(position, _)| position),
-            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-        };
-        active.truncate(position, offset)
     }
 
     fn finish_truncation(&mut self) -> io::Result<()> {

@@ -1,4 +1,6 @@
 mod basic;
+mod crash;
+mod model;
 
 use std::path::PathBuf;
 use std::sync::Arc;
