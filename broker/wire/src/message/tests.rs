@@ -29,7 +29,7 @@ fn decoded<M: Message>(bytes: &Bytes, version: i16) -> M {
 fn round_trip<Ours, Theirs>(api: ApiKey, version: i16)
 where
     Ours: Message + Wire + PartialEq + std::fmt::Debug,
-    Theirs: Decodable + Encodable,
+    Theirs: Decodable + Encodable + std::fmt::Debug,
 {
     let flexible = version >= api.first_flexible_version();
     for seed in 0..SEEDS {
@@ -42,6 +42,11 @@ where
         let mut rest = bytes.clone();
         let read = Theirs::decode(&mut rest, version)
             .unwrap_or_else(|error| panic!("{api} v{version}: {error} in {ours:#?}"));
+        let unknown_to_theirs = format!("{read:?}").replace("unknown_tagged_fields: {}", "");
+        assert!(
+            !unknown_to_theirs.contains("unknown_tagged_fields"),
+            "{api} v{version}: {read:#?}"
+        );
         assert!(
             rest.is_empty(),
             "{api} v{version}: theirs leaves {} bytes",
