@@ -20,3 +20,6 @@ pub use compression::{Compression, CompressionError, compress, decompress};
 pub use records::{
     ControlRecordType, Record, RecordBatch, RecordError, RecordHeader, RecordHeaders, Records,
 };
+
+#[cfg(test)]
+mod tests;
