@@ -1,0 +1,190 @@
+//! Which brokers are alive: the active controller's view of their heartbeat streams.
+//!
+//! Pure: time and events come in, [`Liveness::tick`] says which commands follow.
+//!
+//! Invariants:
+//! * A broker is fenced `session_timeout` after its last heartbeat at the latest, and
+//!   `reconnect_grace` after its stream broke unless it opened a new one.
+//! * A new controller gives every broker time to find it and open a stream.
+//! * A broker is unfenced only when it heartbeats and knows the metadata up to its registration.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker_core::controller::{BrokerRef, Command};
+use broker_core::metadata::{BrokerImage, Image};
+use broker_core::{BrokerEpoch, BrokerId, Duration, Time};
+
+/// When silence counts as death.
+#[derive(Clone, Debug)]
+pub(crate) struct LivenessConfig {
+    pub(crate) session_timeout: Duration,
+    pub(crate) reconnect_grace: Duration,
+    /// Brokers that learn of a new controller from the quorum itself.
+    pub(crate) voters: BTreeSet<BrokerId>,
+}
+
+impl LivenessConfig {
+    /// Time to open a stream to a new controller. Those who only notice that the old one is gone
+    /// get it twice.
+    fn first_stream(&self, broker: BrokerId) -> Duration {
+        if self.voters.contains(&broker) {
+            self.reconnect_grace
+        } else {
+            self.reconnect_grace * 2
+        }
+    }
+}
+
+/// Tells the streams of one controller apart; later ones are larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StreamId(pub(crate) u64);
+
+/// One heartbeat.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heartbeat {
+    pub(crate) broker: BrokerId,
+    pub(crate) epoch: BrokerEpoch,
+    /// Metadata offset that the broker has applied.
+    pub(crate) offset: Option<u64>,
+    pub(crate) wants_shutdown: bool,
+}
+
+/// The heartbeat names a registration that is not the broker's newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StaleEpoch;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    config: LivenessConfig,
+    sessions: BTreeMap<BrokerId, Session>,
+}
+
+#[derive(Debug)]
+struct Session {
+    epoch: BrokerEpoch,
+    stream: Option<StreamId>,
+    deadline: Time,
+    applied: Option<u64>,
+    /// Offset at which the registration is known to be in the metadata.
+    registered_at: Option<u64>,
+    wants_shutdown: bool,
+}
+
+impl Liveness {
+    /// The view of a controller that has just become active on `image`, whose last offset is
+    /// `offset`.
+    pub(crate) fn new(
+        config: LivenessConfig,
+        now: Time,
+        image: &Image,
+        offset: Option<u64>,
+    ) -> Self {
+        let mut liveness = Self {
+            config,
+            sessions: BTreeMap::new(),
+        };
+        liveness.follow(now, image, offset);
+        liveness
+    }
+
+    /// Starts sessions for new registrations and ends those of brokers that are gone.
+    pub(crate) fn follow(&mut self, now: Time, image: &Image, offset: Option<u64>) {
+        self.sessions
+            .retain(|id, session| is_registered(image, *id, session.epoch));
+        for broker in image.brokers.values() {
+            self.sessions.entry(broker.id).or_insert_with(|| Session {
+                epoch: broker.epoch,
+                stream: None,
+                deadline: now.plus(self.config.first_stream(broker.id)),
+                applied: None,
+                registered_at: offset,
+                wants_shutdown: false,
+            });
+        }
+    }
+
+    /// Takes a heartbeat that came in on `stream`.
+    pub(crate) fn heartbeat(
+        &mut self,
+        now: Time,
+        stream: StreamId,
+        heartbeat: Heartbeat,
+    ) -> Result<(), StaleEpoch> {
+        let session = self.sessions.get_mut(&heartbeat.broker).ok_or(StaleEpoch)?;
+        if session.epoch != heartbeat.epoch || session.stream > Some(stream) {
+            return Err(StaleEpoch);
+        }
+        session.stream = Some(stream);
+        session.deadline = now.plus(self.config.session_timeout);
+        session.applied = heartbeat.offset;
+        session.wants_shutdown |= heartbeat.wants_shutdown;
+        Ok(())
+    }
+
+    /// The broker's `stream` broke or was closed.
+    pub(crate) fn stream_closed(&mut self, now: Time, broker: BrokerId, stream: StreamId) {
+        let Some(session) = self.sessions.get_mut(&broker) else {
+            return;
+        };
+        if session.stream == Some(stream) {
+            let grace = if session.wants_shutdown {
+                Duration::ZERO
+            } else {
+                self.config.reconnect_grace
+            };
+            session.deadline = session.deadline.min(now.plus(grace));
+        }
+    }
+
+    /// What has to be decided now: fencing, unfencing and controlled shutdowns.
+    pub(crate) fn tick(&self, now: Time, image: &Image) -> Vec<Command> {
+        let sessions = self.sessions.iter();
+        sessions
+            .filter_map(|(id, session)| {
+                let broker = image
+                    .brokers
+                    .get(id)
+                    .filter(|known| known.epoch == session.epoch)?;
+                session.command(now, image, broker)
+            })
+            .collect()
+    }
+}
+
+impl Session {
+    fn command(&self, now: Time, image: &Image, broker: &BrokerImage) -> Option<Command> {
+        let reference = BrokerRef {
+            broker_id: broker.id.0,
+            broker_epoch: broker.epoch.0,
+        };
+        let alive = now < self.deadline;
+        if !alive {
+            return (!broker.fenced).then_some(Command::FenceBroker(reference));
+        }
+        if broker.fenced {
+            let ready =
+                self.stream.is_some() && self.applied >= self.registered_at && !self.wants_shutdown;
+            return ready.then_some(Command::UnfenceBroker(reference));
+        }
+        let drains = self.wants_shutdown && !(broker.draining && leads_none(image, broker.id));
+        drains.then_some(Command::DrainBroker(reference))
+    }
+}
+
+/// Whether no partition is led by `broker`.
+pub(crate) fn leads_none(image: &Image, broker: BrokerId) -> bool {
+    image
+        .partitions()
+        .all(|(_, partition)| partition.leader != Some(broker))
+}
+
+fn is_registered(image: &Image, id: BrokerId, epoch: BrokerEpoch) -> bool {
+    image
+        .brokers
+        .get(&id)
+        .is_some_and(|broker| broker.epoch == epoch)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! What the controller is started with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use broker_core::BrokerId;
+use broker_core::controller::{ConfigTable, Defaults, PlacementRequest};
+
+use crate::rpc::Token;
+
+/// Everything [`super::Controller::start`] needs.
+#[derive(Debug)]
+pub struct ControllerOptions {
+    /// `node.id`
+    pub broker_id: BrokerId,
+    /// Given to a new cluster by its first controller; a broker of another cluster is refused.
+    pub cluster_id: String,
+    /// Directory of the metadata log, `<log.dirs>/__cluster_metadata-0`.
+    pub directory: PathBuf,
+    /// `controller.quorum.voters`: gRPC addresses (`host:port`) of the initial voters by broker
+    /// id. A broker that is not among them follows them.
+    pub voters: BTreeMap<BrokerId, String>,
+    pub token: Token,
+    pub timing: Timing,
+    /// Entries of the metadata log between two snapshots.
+    pub snapshot_interval_entries: u64,
+    pub policy: DecisionPolicy,
+}
+
+/// Time-outs and intervals.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// `controller.quorum.election.timeout.ms`: a voter that hears nothing from the quorum's
+    /// leader for this long has stood for election.
+    pub election_timeout: Duration,
+    /// `broker.session.timeout.ms`: a broker whose open stream is silent for this long is fenced.
+    pub session_timeout: Duration,
+    /// `broker.heartbeat.interval.ms`
+    pub heartbeat_interval: Duration,
+    /// `klamm.broker.reconnect.grace.ms`: a broker whose stream is broken for this long is fenced.
+    pub reconnect_grace: Duration,
+    /// `leader.imbalance.check.interval.seconds`, `None` when `auto.leader.rebalance.enable` is
+    /// false.
+    pub leader_rebalance_interval: Option<Duration>,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            election_timeout: Duration::from_millis(1000),
+            session_timeout: Duration::from_millis(9000),
+            heartbeat_interval: Duration::from_millis(2000),
+            reconnect_grace: Duration::from_millis(1000),
+            leader_rebalance_interval: Some(Duration::from_secs(300)),
+        }
+    }
+}
+
+/// Default of [`ControllerOptions::snapshot_interval_entries`].
+pub const SNAPSHOT_INTERVAL_ENTRIES: u64 = 5000;
+
+/// Finds brokers for the replicas of new partitions, or says in words why it cannot.
+pub type Place =
+    Box<dyn Fn(&PlacementRequest<'_>) -> Result<Vec<Vec<BrokerId>>, String> + Send + Sync>;
+
+/// What the active controller decides by, besides the metadata.
+pub struct DecisionPolicy {
+    pub defaults: Defaults,
+    pub place: Place,
+    pub config_table: Box<dyn ConfigTable + Send + Sync>,
+}
+
+impl fmt::Debug for DecisionPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecisionPolicy")
+            .field("defaults", &self.defaults)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,19 @@
+//! The metadata quorum: openraft with its log in `__cluster_metadata-0`, over gRPC.
+//!
+//! What is agreed on is a sequence of [`types::MetadataBatch`]es, opaque here except to
+//! [`state_machine`]. Nothing outside this module names openraft.
+
+mod codec;
+mod entry_log;
+mod log_store;
+mod network;
+mod quorum;
+mod sealed_file;
+mod service;
+mod snapshot_store;
+mod state_machine;
+mod types;
+
+pub use quorum::QuorumError;
+pub(crate) use quorum::{Leadership, ProposeError, Quorum, QuorumOptions};
+pub use service::RaftService;

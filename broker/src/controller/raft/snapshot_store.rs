@@ -1,0 +1,104 @@
+//! The newest metadata snapshot on disk: `<index>-<term>.checkpoint` beside the log.
+//!
+//! Invariants:
+//! * A snapshot counts once it is on disk as a whole; only then is its predecessor deleted.
+//! * A snapshot never replaces a newer one.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::codec;
+use super::sealed_file::{self, Magic};
+use super::types::{LogId, Snapshot, SnapshotMeta};
+
+/// Bytes of a snapshot, on disk and when it is received.
+pub(crate) const SNAPSHOT_BYTES_MAX: usize = 512 * 1024 * 1024;
+const EXTENSION: &str = "checkpoint";
+const MAGIC: Magic = *b"KLMSNP01";
+
+/// See the module's documentation.
+pub(crate) struct SnapshotStore {
+    directory: PathBuf,
+    /// Held while a file is written, so that writers take turns.
+    newest: Mutex<Option<LogId>>,
+}
+
+impl SnapshotStore {
+    /// Looks for the newest snapshot in `directory`.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        let mut paths = checkpoints(directory)?;
+        paths.sort();
+        let newest = match paths.last() {
+            Some(path) => read(path)?.and_then(|snapshot| snapshot.meta.last_log_id),
+            None => None,
+        };
+        Ok(Self {
+            directory: directory.to_owned(),
+            newest: Mutex::new(newest),
+        })
+    }
+
+    /// Position of the newest snapshot.
+    pub(crate) fn newest(&self) -> Option<LogId> {
+        *self.newest.lock()
+    }
+
+    /// Reads the newest snapshot. Blocks.
+    pub(crate) fn load(&self) -> io::Result<Option<Snapshot>> {
+        let newest = self.newest.lock();
+        newest.map_or(Ok(None), |position| read(&self.path(position)))
+    }
+
+    /// Stores a snapshot unless there is one as new, and deletes older ones. Blocks.
+    pub(crate) fn save(&self, meta: &SnapshotMeta, content: &Bytes) -> io::Result<()> {
+        let mut newest = self.newest.lock();
+        let Some(position) = meta.last_log_id else {
+            return Ok(());
+        };
+        if newest.is_some_and(|newest| newest >= position) {
+            return Ok(());
+        }
+        let path = self.path(position);
+        sealed_file::write(&path, MAGIC, &codec::encode(&(meta, content)))?;
+        *newest = Some(position);
+        for old in checkpoints(&self.directory)? {
+            if old != path {
+                fs::remove_file(old)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, position: LogId) -> PathBuf {
+        let (index, term) = (position.index, position.leader_id.term);
+        self.directory
+            .join(format!("{index:020}-{term:010}.{EXTENSION}"))
+    }
+}
+
+fn checkpoints(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == EXTENSION)
+        {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+fn read(path: &Path) -> io::Result<Option<Snapshot>> {
+    let Some(file) = sealed_file::read(path, MAGIC)? else {
+        return Ok(None);
+    };
+    let (meta, snapshot) = codec::decode(&file).map_err(io::Error::other)?;
+    Ok(Some(Snapshot { meta, snapshot }))
+}

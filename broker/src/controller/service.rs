@@ -1,0 +1,256 @@
+//! Serves `klamm.v1.Controller`: heartbeats and commands on the active controller, committed
+//! metadata on every voter.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use broker_core::controller::Command;
+use broker_core::metadata::Image;
+use broker_core::{BrokerEpoch, BrokerId};
+use bytes::Bytes;
+use futures::Stream;
+use klamm_proto::v1::controller_server;
+use klamm_proto::v1::follow_response::Event;
+use klamm_proto::v1::{
+    FollowRequest, FollowResponse, HeartbeatRequest, HeartbeatResponse, MetadataBatch,
+    MetadataSnapshot, SubmitRequest, SubmitResponse,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::error::{AttemptError, SubmitError, not_controller};
+use super::feed::{Feed, Missing, Position};
+use super::liveness::{Heartbeat, StreamId, leads_none};
+use super::peers::Peers;
+use super::sessions::{HeartbeatError, Sessions};
+use super::submit::Submitter;
+
+/// Messages on their way to one broker.
+const OUTGOING_MAX: usize = 16;
+/// Bytes of records in one message of a snapshot, exceeded by at most one record.
+const SNAPSHOT_PIECE_BYTES: usize = 1024 * 1024;
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The gRPC service `klamm.v1.Controller`.
+#[derive(Clone)]
+pub struct ControllerService {
+    pub(crate) me: BrokerId,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) submitter: Submitter,
+    /// Whether this broker is a voter and so hears of commits first.
+    pub(crate) serves_followers: bool,
+}
+
+#[tonic::async_trait]
+impl controller_server::Controller for ControllerService {
+    type HeartbeatStream = BoxStream<HeartbeatResponse>;
+    type FollowStream = BoxStream<FollowResponse>;
+
+    async fn heartbeat(
+        &self,
+        request: Request<Streaming<HeartbeatRequest>>,
+    ) -> Result<Response<Self::HeartbeatStream>, Status> {
+        self.check_active()?;
+        let (outgoing, responses) = mpsc::channel(OUTGOING_MAX);
+        let stream = HeartbeatStream {
+            id: self.sessions.open_stream(),
+            service: self.clone(),
+            broker: None,
+        };
+        tokio::spawn(stream.serve(request.into_inner(), outgoing));
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+
+    async fn submit(
+        &self,
+        request: Request<SubmitRequest>,
+    ) -> Result<Response<SubmitResponse>, Status> {
+        let command = Command::from_bytes(&request.into_inner().command)
+            .map_err(|error| AttemptError::Final(SubmitError::Malformed(error.to_string())))?;
+        let response = self.submitter.submit_here(command).await?;
+        Ok(Response::new(SubmitResponse {
+            response: response.to_bytes().into(),
+        }))
+    }
+
+    async fn follow(
+        &self,
+        request: Request<FollowRequest>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        if !self.serves_followers {
+            return Err(Status::unimplemented(
+                "this broker is not a voter; follow one that is",
+            ));
+        }
+        let (outgoing, events) = mpsc::channel(OUTGOING_MAX);
+        let from = request.into_inner().from_offset;
+        tokio::spawn(serve_follower(Arc::clone(&self.feed), from, outgoing));
+        Ok(Response::new(Box::pin(ReceiverStream::new(events))))
+    }
+}
+
+impl ControllerService {
+    fn check_active(&self) -> Result<(), Status> {
+        match self.peers.active_controller() {
+            Some(active) if active == self.me => Ok(()),
+            known => Err(not_controller(known)),
+        }
+    }
+}
+
+/// One broker's open stream; closes its session's stream when dropped.
+struct HeartbeatStream {
+    id: StreamId,
+    service: ControllerService,
+    broker: Option<BrokerId>,
+}
+
+impl HeartbeatStream {
+    async fn serve(
+        mut self,
+        mut requests: Streaming<HeartbeatRequest>,
+        responses: mpsc::Sender<Result<HeartbeatResponse, Status>>,
+    ) {
+        let peers = Arc::clone(&self.service.peers);
+        let me = Some(self.service.me);
+        let deposed = peers.controller_changed(me);
+        tokio::pin!(deposed);
+        loop {
+            let result = tokio::select! {
+                () = &mut deposed => Err(not_controller(peers.active_controller())),
+                message = requests.message() => match message {
+                    Ok(Some(request)) => self.take(&request),
+                    Ok(None) | Err(_) => break,
+                },
+            };
+            let ended = result.is_err();
+            if responses.send(result).await.is_err() || ended {
+                break;
+            }
+        }
+    }
+
+    fn take(&mut self, request: &HeartbeatRequest) -> Result<HeartbeatResponse, Status> {
+        let heartbeat = Heartbeat {
+            broker: BrokerId(request.broker_id),
+            epoch: BrokerEpoch(request.broker_epoch),
+            offset: request.metadata_offset,
+            wants_shutdown: request.wants_shutdown,
+        };
+        match self.service.sessions.heartbeat(self.id, heartbeat) {
+            Ok(()) => {
+                self.broker = Some(heartbeat.broker);
+                Ok(response(
+                    &self.service.feed.position().image,
+                    heartbeat.broker,
+                ))
+            }
+            Err(HeartbeatError::StaleEpoch) => Err(Status::not_found(
+                "this is not the broker's newest registration",
+            )),
+            Err(HeartbeatError::NotController) => {
+                Err(not_controller(self.service.peers.active_controller()))
+            }
+        }
+    }
+}
+
+impl Drop for HeartbeatStream {
+    fn drop(&mut self) {
+        if let Some(broker) = self.broker {
+            self.service.sessions.close_stream(broker, self.id);
+        }
+    }
+}
+
+fn response(image: &Image, id: BrokerId) -> HeartbeatResponse {
+    let known = image.brokers.get(&id);
+    let draining = known.is_some_and(|broker| broker.draining || broker.fenced);
+    HeartbeatResponse {
+        fenced: known.is_none_or(|broker| broker.fenced),
+        may_shutdown: draining && leads_none(image, id),
+    }
+}
+
+/// Sends what is committed from `next` on until the follower goes away.
+async fn serve_follower(
+    feed: Arc<Feed>,
+    mut next: u64,
+    outgoing: mpsc::Sender<Result<FollowResponse, Status>>,
+) {
+    let mut positions = feed.positions();
+    loop {
+        positions.mark_unchanged();
+        let events = events(feed.missing(next), &mut next);
+        for event in events {
+            if outgoing
+                .send(Ok(FollowResponse { event: Some(event) }))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+        tokio::select! {
+            changed = positions.changed() => if changed.is_err() { return },
+            () = outgoing.closed() => return,
+        }
+    }
+}
+
+fn events(missing: Missing, next: &mut u64) -> Vec<Event> {
+    match missing {
+        Missing::Batches(batches) => {
+            *next = batches.last().map_or(*next, |last| last.offset + 1);
+            let batches = batches.into_iter();
+            batches
+                .map(|batch| {
+                    Event::Batch(MetadataBatch {
+                        offset: batch.offset,
+                        records: batch.records,
+                    })
+                })
+                .collect()
+        }
+        Missing::Snapshot(Position {
+            offset: Some(offset),
+            image,
+        }) => {
+            *next = offset + 1;
+            snapshot_pieces(offset, &image)
+        }
+        Missing::Snapshot(Position { offset: None, .. }) => Vec::new(),
+    }
+}
+
+fn snapshot_pieces(offset: u64, image: &Image) -> Vec<Event> {
+    let mut pieces = vec![MetadataSnapshot {
+        offset,
+        records: Vec::new(),
+        more: false,
+    }];
+    let mut bytes = 0;
+    for record in image.to_records() {
+        let record = Bytes::from(record.to_bytes());
+        if bytes >= SNAPSHOT_PIECE_BYTES {
+            pieces.push(MetadataSnapshot {
+                offset,
+                records: Vec::new(),
+                more: false,
+            });
+            bytes = 0;
+        }
+        bytes += record.len();
+        let piece = pieces.last_mut().expect("there is a first piece");
+        piece.records.push(record);
+    }
+    let count = pieces.len();
+    for piece in &mut pieces[..count - 1] {
+        piece.more = true;
+    }
+    pieces.into_iter().map(Event::Snapshot).collect()
+}

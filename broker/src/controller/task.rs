@@ -1,0 +1,242 @@
+//! The active controller: one task that decides commands in order and proposes their records.
+//!
+//! It runs on every voter and waits for its voter to lead the quorum.
+//!
+//! Invariants:
+//! * A decision sees every record that may be committed before its own: a term begins with an
+//!   empty batch that must be applied here, and the next batch is decided after the last one is.
+//! * A command is answered once its records are applied here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::controller::{Command, Context, Decision, Failure, InitializeCluster, Response};
+use broker_core::controller::{CommandError, decide, plan_preferred_elections};
+use broker_core::metadata::{Image, Record};
+use broker_core::{BrokerId, TopicId};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
+
+use super::error::{AttemptError, SubmitError};
+use super::feed::{Feed, Position};
+use super::options::DecisionPolicy;
+use super::raft::{Leadership, ProposeError, Quorum};
+use super::sessions::Sessions;
+use super::submit::{Answer, Submission};
+
+/// Commands that are decided together and share one entry of the log.
+const BATCH_COMMANDS_MAX: usize = 256;
+/// A batch is closed once its records have this many bytes.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// Records of one command; more than the quorum's messages carry are refused.
+const COMMAND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often broker sessions are looked at.
+const SESSION_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// See the module's documentation.
+pub(crate) struct ControllerTask {
+    pub(crate) me: BrokerId,
+    pub(crate) cluster_id: String,
+    pub(crate) quorum: Arc<Quorum>,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) policy: DecisionPolicy,
+    pub(crate) leader_rebalance_interval: Option<Duration>,
+    pub(crate) mailbox: mpsc::Receiver<Submission>,
+}
+
+/// Commands decided on one image, and the image they lead to.
+struct Batch {
+    image: Image,
+    records: Vec<Bytes>,
+    bytes: usize,
+    answers: Vec<(oneshot::Sender<Answer>, Response)>,
+}
+
+/// The term is over, or the quorum has stopped.
+struct Deposed;
+
+impl ControllerTask {
+    /// Runs until the mailbox is closed.
+    pub(crate) async fn run(mut self) {
+        let mut leadership = self.quorum.leadership();
+        while !self.mailbox.is_closed() && self.wait_for_leadership(&mut leadership).await.is_some()
+        {
+            let leading = *leadership.borrow_and_update();
+            if self.quorum.propose(leading.term, Vec::new()).await.is_ok() {
+                tracing::info!(term = leading.term, "this broker is the active controller");
+                let Deposed = self.lead(leading, &mut leadership).await;
+                self.sessions.end();
+                tracing::info!(
+                    term = leading.term,
+                    "this broker is no longer the controller"
+                );
+            }
+            sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    /// Refuses commands until this voter leads; `None` when the mailbox is closed.
+    async fn wait_for_leadership(&mut self, now: &mut watch::Receiver<Leadership>) -> Option<()> {
+        loop {
+            let known = now.borrow_and_update().broker();
+            if known == Some(self.me) {
+                return Some(());
+            }
+            tokio::select! {
+                changed = now.changed() => changed.ok()?,
+                submission = self.mailbox.recv() => {
+                    // The sender may have given up; then nobody needs the answer.
+                    let _ = submission?.reply.send(Err(AttemptError::NotController(known)));
+                }
+            }
+        }
+    }
+
+    async fn lead(
+        &mut self,
+        leading: Leadership,
+        leadership: &mut watch::Receiver<Leadership>,
+    ) -> Deposed {
+        let initialize = Command::InitializeCluster(InitializeCluster {
+            cluster_id: self.cluster_id.clone(),
+            features: Default::default(),
+        });
+        if let Err(deposed) = self.decide_own(leading.term, vec![initialize]).await {
+            return deposed;
+        }
+        self.sessions.begin(&self.feed.position());
+        let mut session_check = interval(SESSION_CHECK_INTERVAL);
+        session_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let rebalance_interval = self.leader_rebalance_interval;
+        // Polled only when there is an interval; the fallback keeps the arm's type.
+        let period = rebalance_interval.unwrap_or(Duration::from_secs(3600));
+        let mut rebalance = interval_at(Instant::now() + period, period);
+        loop {
+            let outcome = tokio::select! {
+                () = leading.ended(leadership) => Err(Deposed),
+                _ = session_check.tick() => {
+                    let commands = self.sessions.tick(&self.feed.position());
+                    self.decide_own(leading.term, commands).await
+                }
+                _ = rebalance.tick(), if rebalance_interval.is_some() => {
+                    let command = plan_preferred_elections(&self.feed.position().image);
+                    self.decide_own(leading.term, command.into_iter().collect()).await
+                }
+                submission = self.mailbox.recv() => match submission {
+                    Some(submission) => self.decide_submitted(leading.term, submission).await,
+                    None => Err(Deposed),
+                },
+            };
+            if let Err(deposed) = outcome {
+                return deposed;
+            }
+        }
+    }
+
+    /// Decides the controller's own commands. A refusal means that the cluster has moved on.
+    async fn decide_own(&mut self, term: u64, commands: Vec<Command>) -> Result<(), Deposed> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new(&self.feed.position());
+        for command in commands {
+            if let Response::Failed(failure) = batch.decide(&self.policy, &command) {
+                tracing::warn!(reason = failure.message, ?command, "own command refused");
+            }
+        }
+        self.commit(term, batch).await
+    }
+
+    /// Decides `first` and whatever else is in the mailbox by now.
+    async fn decide_submitted(&mut self, term: u64, first: Submission) -> Result<(), Deposed> {
+        let mut batch = Batch::new(&self.feed.position());
+        let mut next = Some(first);
+        for _ in 0..BATCH_COMMANDS_MAX {
+            let Some(Submission { command, reply }) = next else {
+                break;
+            };
+            if !reply.is_closed() {
+                let response = batch.decide(&self.policy, &command);
+                batch.answers.push((reply, response));
+            }
+            if batch.bytes >= BATCH_BYTES {
+                break;
+            }
+            next = self.mailbox.try_recv().ok();
+        }
+        self.commit(term, batch).await
+    }
+
+    async fn commit(&mut self, term: u64, batch: Batch) -> Result<(), Deposed> {
+        let outcome = if batch.records.is_empty() {
+            Ok(())
+        } else {
+            self.quorum
+                .propose(term, batch.records)
+                .await
+                .map(|_offset| ())
+        };
+        // Brokers heartbeat as soon as they have the answer to their registration.
+        self.sessions.follow(&self.feed.position());
+        let leader = self
+            .quorum
+            .leadership()
+            .borrow()
+            .broker()
+            .filter(|id| *id != self.me);
+        for (reply, response) in batch.answers {
+            // The sender may have given up; then nobody needs the answer.
+            let _ = reply.send(match &outcome {
+                Ok(()) => Ok(response),
+                Err(ProposeError::NotLeader) => Err(AttemptError::NotController(leader)),
+                Err(_) => Err(AttemptError::Final(SubmitError::OutcomeUnknown)),
+            });
+        }
+        outcome.map_err(|_| Deposed)
+    }
+}
+
+impl Batch {
+    fn new(position: &Position) -> Self {
+        Self {
+            image: Image::clone(&position.image),
+            records: Vec::new(),
+            bytes: 0,
+            answers: Vec::new(),
+        }
+    }
+
+    /// Decides `command` on the image after the commands before it.
+    fn decide(&mut self, policy: &DecisionPolicy, command: &Command) -> Response {
+        let mut context = Context {
+            defaults: policy.defaults,
+            new_topic_id: &mut || TopicId(uuid::Uuid::new_v4().into_bytes()),
+            place: &*policy.place,
+            config_table: &*policy.config_table,
+        };
+        let Decision { records, response } = decide(&self.image, &mut context, command);
+        let encoded: Vec<Bytes> = records
+            .iter()
+            .map(|record| record.to_bytes().into())
+            .collect();
+        let bytes: usize = encoded.iter().map(Bytes::len).sum();
+        if bytes > COMMAND_BYTES_MAX {
+            let reason = "the command changes too much at once; split it";
+            return Response::Failed(Failure::new(CommandError::LimitExceeded, reason));
+        }
+        self.apply(&records);
+        self.records.extend(encoded);
+        self.bytes += bytes;
+        response
+    }
+
+    fn apply(&mut self, records: &[Record]) {
+        for record in records {
+            let applied = self.image.apply(record);
+            applied.expect("a decision's records apply to the image it was decided on");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Several brokers in this process, each on a runtime of its own, over loopback.
+
+mod cluster;
+mod lifecycle;
+mod quorum;

@@ -1,0 +1,84 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::BrokerId;
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, create_topic, eventually, has_topic, is_unfenced};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_hands_over_its_leaders_before_it_stops() {
+    let mut cluster = Cluster::start(1, 2).await;
+    cluster.join_all();
+    for id in (0..3).map(BrokerId) {
+        cluster
+            .everywhere("all are unfenced", is_unfenced(id))
+            .await;
+    }
+    let (leaving, staying) = (BrokerId(1), BrokerId(2));
+    cluster
+        .any()
+        .submit_ok(create_topic("moves", &[leaving, staying]))
+        .await;
+    cluster
+        .everywhere("the topic is there", has_topic("moves"))
+        .await;
+
+    let controller = Arc::clone(&cluster.nodes[&leaving].controller);
+    assert!(controller.request_shutdown(Duration::from_secs(10)).await);
+    let moved = cluster.nodes[&BrokerId(0)].controller.image();
+    let topic = moved.topic_by_name("moves").unwrap();
+    assert_eq!(topic.partitions[0].leader, Some(staying));
+    let stopped = Instant::now();
+    drop(controller);
+    cluster.kill(leaving).await;
+    cluster
+        .everywhere("it is fenced at once", move |image| {
+            image.brokers[&leaving].fenced
+        })
+        .await;
+    assert!(
+        stopped.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        stopped.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_broker_is_fenced_in_a_second_and_comes_back_under_a_new_epoch() {
+    let mut cluster = Cluster::start(1, 1).await;
+    cluster.join_all();
+    let id = BrokerId(1);
+    cluster.everywhere("it is unfenced", is_unfenced(id)).await;
+    let first = cluster.nodes[&id].controller.broker_epoch().unwrap();
+
+    let killed = Instant::now();
+    cluster.kill(id).await;
+    cluster
+        .everywhere("it is fenced", move |image| image.brokers[&id].fenced)
+        .await;
+    let fenced = killed.elapsed();
+    println!("fenced after {fenced:?}");
+    assert!(fenced < Duration::from_secs(4), "{fenced:?}");
+
+    cluster.start_node(id).await;
+    cluster.nodes[&id].join("second");
+    cluster.everywhere("it is back", is_unfenced(id)).await;
+    eventually("it knows its epoch", async || {
+        cluster.nodes[&id].controller.broker_epoch() > Some(first)
+    })
+    .await;
+    assert!(!cluster.nodes[&id].controller.is_fenced());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_controller_answers_when_it_comes_up_later_than_the_broker() {
+    let mut cluster = Cluster::start(1, 1).await;
+    cluster.kill(BrokerId(0)).await;
+    cluster.join_all();
+    cluster.start_node(BrokerId(0)).await;
+    cluster.nodes[&BrokerId(0)].join("first");
+    cluster
+        .everywhere("both are unfenced", is_unfenced(BrokerId(1)))
+        .await;
+}

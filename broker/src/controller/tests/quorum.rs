@@ -1,0 +1,232 @@
+use std::time::Duration;
+
+use broker_core::BrokerId;
+use klamm_proto::v1::controller_client::ControllerClient;
+use klamm_proto::v1::raft_client::RaftClient;
+use klamm_proto::v1::{RaftMessage, SubmitRequest};
+use tokio::time::Instant;
+use tonic::Code;
+
+use super::cluster::{Cluster, checkpoints, create_topic, has_topic, is_unfenced};
+use crate::rpc::{self, Token};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_every_broker_commit_everywhere() {
+    let cluster = Cluster::start(3, 1).await;
+    cluster.join_all();
+    for id in (0..4).map(BrokerId) {
+        cluster
+            .everywhere("all are unfenced", is_unfenced(id))
+            .await;
+    }
+    for (id, node) in &cluster.nodes {
+        node.create_topic(&format!("from-{id}")).await;
+    }
+    for id in 0..4 {
+        cluster
+            .everywhere("the topics are there", has_topic(&format!("from-{id}")))
+            .await;
+    }
+    let expected = cluster.any().controller.image();
+    assert_eq!(expected.cluster_id, super::cluster::CLUSTER_ID);
+    for node in cluster.nodes.values() {
+        assert_eq!(node.controller.image(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_controller_is_replaced_and_its_broker_fenced() {
+    let mut cluster = Cluster::start(3, 0).await;
+    cluster.join_all();
+    for id in (0..3).map(BrokerId) {
+        cluster
+            .everywhere("all are unfenced", is_unfenced(id))
+            .await;
+    }
+    let leader = cluster.leader().await;
+    let next = BrokerId((leader.0 + 1) % 3);
+    cluster
+        .any()
+        .submit_ok(create_topic("moves", &[leader, next]))
+        .await;
+    cluster
+        .everywhere("the topic is there", has_topic("moves"))
+        .await;
+
+    let killed = Instant::now();
+    cluster.kill(leader).await;
+    cluster.any().create_topic_on("after", next).await;
+    let replaced = killed.elapsed();
+    cluster
+        .everywhere("the dead controller's partitions moved", |image| {
+            let topic = image.topic_by_name("moves");
+            topic.is_some_and(|topic| topic.partitions[0].leader == Some(next))
+        })
+        .await;
+    let moved = killed.elapsed();
+    println!("new controller after {replaced:?}, leaders moved after {moved:?}");
+    assert!(replaced < Duration::from_secs(5), "{replaced:?}");
+    assert!(moved < Duration::from_secs(8), "{moved:?}");
+
+    cluster.start_node(leader).await;
+    cluster.nodes[&leader].join("second");
+    cluster
+        .everywhere("the old controller is back", is_unfenced(leader))
+        .await;
+    cluster
+        .everywhere("and knows what it missed", has_topic("after"))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_all_keeps_everything() {
+    let mut cluster = Cluster::start(3, 0).await;
+    cluster.join_all();
+    cluster
+        .everywhere("0 is unfenced", is_unfenced(BrokerId(0)))
+        .await;
+    cluster.any().create_topic("kept").await;
+    for id in (0..3).map(BrokerId) {
+        cluster.kill(id).await;
+    }
+    for id in (0..3).map(BrokerId) {
+        cluster.start_node(id).await;
+    }
+    cluster
+        .everywhere("the topic is still there", has_topic("kept"))
+        .await;
+    cluster.leader().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_bound_the_log_and_bring_back_the_state() {
+    const INTERVAL: u64 = 20;
+    let mut cluster = Cluster::start_with(3, 0, INTERVAL).await;
+    cluster.join_all();
+    cluster
+        .everywhere("0 is unfenced", is_unfenced(BrokerId(0)))
+        .await;
+    let leader = cluster.leader().await;
+    let straggler = BrokerId((leader.0 + 1) % 3);
+    cluster.kill(straggler).await;
+    for topic in 0..4 * INTERVAL {
+        cluster.nodes[&leader]
+            .create_topic(&format!("topic-{topic}"))
+            .await;
+    }
+    let last = format!("topic-{}", 4 * INTERVAL - 1);
+    cluster.start_node(straggler).await;
+    cluster
+        .everywhere("a voter far behind catches up", has_topic(&last))
+        .await;
+    assert_eq!(
+        cluster.nodes[&straggler].controller.image().topics.len(),
+        4 * INTERVAL as usize
+    );
+    assert_eq!(checkpoints(&cluster.directory(leader)).len(), 1);
+
+    for id in (0..3).map(BrokerId) {
+        cluster.kill(id).await;
+    }
+    for id in (0..3).map(BrokerId) {
+        cluster.start_node(id).await;
+    }
+    cluster
+        .everywhere("all is there after a restart", |image| {
+            image.topics.len() == 4 * INTERVAL as usize
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_snapshot_is_noticed() {
+    const INTERVAL: u64 = 10;
+    let mut cluster = Cluster::start_with(1, 0, INTERVAL).await;
+    cluster.join_all();
+    cluster
+        .everywhere("0 is unfenced", is_unfenced(BrokerId(0)))
+        .await;
+    for topic in 0..3 * INTERVAL {
+        cluster.any().create_topic(&format!("topic-{topic}")).await;
+    }
+    let directory = cluster.directory(BrokerId(0));
+    cluster.kill(BrokerId(0)).await;
+    for name in checkpoints(&directory) {
+        std::fs::remove_file(directory.join(name)).unwrap();
+    }
+    let error = cluster.try_start(BrokerId(0)).await.unwrap_err();
+    assert!(error.contains("snapshot that is missing"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_voter_forms_a_cluster_at_once() {
+    let cluster = Cluster::start(1, 0).await;
+    cluster.join_all();
+    cluster
+        .everywhere("it is unfenced", is_unfenced(BrokerId(0)))
+        .await;
+    cluster.any().create_topic("alone").await;
+    assert!(!cluster.any().controller.is_fenced());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_without_the_token_are_refused() {
+    let cluster = Cluster::start(1, 0).await;
+    let wrong = Token::new("another-token-than-theirs").unwrap();
+    let connection = rpc::connect(&cluster.address(BrokerId(0)), &wrong).unwrap();
+    let request = SubmitRequest::default();
+    let status = ControllerClient::new(connection.clone())
+        .submit(request)
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    let status = RaftClient::new(connection)
+        .vote(RaftMessage::default())
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_is_refused_and_does_no_harm() {
+    let cluster = Cluster::start(1, 0).await;
+    cluster.leader().await;
+    let connection = rpc::connect(&cluster.address(BrokerId(0)), &super::cluster::token()).unwrap();
+    for length in 0..64_usize {
+        let payload: Vec<u8> = (0..length).map(|byte| (byte * 37 + 255) as u8).collect();
+        let message = || RaftMessage {
+            payload: payload.clone().into(),
+        };
+        let mut client = RaftClient::new(connection.clone());
+        let stream = tokio_stream::iter([message(), message()]);
+        for status in [
+            client.append(message()).await.map(|_| ()).unwrap_err(),
+            client
+                .transfer_leader(message())
+                .await
+                .map(|_| ())
+                .unwrap_err(),
+            client
+                .install_snapshot(stream)
+                .await
+                .map(|_| ())
+                .unwrap_err(),
+        ] {
+            assert_eq!(
+                status.code(),
+                Code::InvalidArgument,
+                "{length} bytes: {status}"
+            );
+        }
+        let request = SubmitRequest {
+            command: payload.into(),
+        };
+        let mut client = ControllerClient::new(connection.clone());
+        let status = client.submit(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+    }
+    cluster
+        .any()
+        .submit_ok(create_topic("fine", &[BrokerId(0)]))
+        .await;
+}
