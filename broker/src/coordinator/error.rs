@@ -1,0 +1,47 @@
+//! The coordinator's refusals as Kafka's error codes.
+
+use broker_core::group::GroupError;
+use broker_wire::ErrorCode;
+
+/// Why a group's coordinator cannot be asked here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unavailable {
+    #[error("another broker coordinates the group")]
+    NotCoordinator,
+    #[error("the groups are being loaded")]
+    Loading,
+}
+
+impl Unavailable {
+    pub(super) const fn code(self) -> ErrorCode {
+        match self {
+            Self::NotCoordinator => ErrorCode::NotCoordinator,
+            Self::Loading => ErrorCode::CoordinatorLoadInProgress,
+        }
+    }
+}
+
+pub(super) const fn code(error: &GroupError) -> ErrorCode {
+    match error {
+        GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+        GroupError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+        GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
+        GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+        GroupError::InvalidRequest => ErrorCode::InvalidRequest,
+        GroupError::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+        GroupError::MemberIdRequired { .. } => ErrorCode::MemberIdRequired,
+        GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
+        GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+        GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        GroupError::RecordTooLarge => ErrorCode::UnknownServerError,
+    }
+}
+
+pub(super) fn result_code<T>(result: &Result<T, GroupError>) -> ErrorCode {
+    result.as_ref().err().map_or(ErrorCode::None, code)
+}

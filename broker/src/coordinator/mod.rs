@@ -1,0 +1,147 @@
+//! Consumer groups: which broker coordinates a group, and the coordinator of those that live here.
+//!
+//! A group lives in one partition of `__consumer_offsets`; whoever leads that partition coordinates
+//! the group. For each partition this broker leads there is a shard: the pure groups under a lock,
+//! one task that loads them and then keeps time, one that writes their records.
+//!
+//! * `membership`: JoinGroup, SyncGroup, Heartbeat, LeaveGroup;
+//! * `offsets`: OffsetCommit, OffsetFetch;
+//! * `admin`: DescribeGroups, ListGroups, DeleteGroups.
+//!
+//! Not here: whether topics exist, where brokers are, what a client may do; the caller knows.
+
+mod admin;
+mod codec;
+mod error;
+mod loader;
+mod log;
+mod membership;
+mod offsets;
+mod shard;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use broker_core::group::GroupConfig;
+use broker_core::{LeaderEpoch, PartitionIndex};
+use parking_lot::RwLock;
+
+pub use log::{PartitionLog, ReadError};
+pub use membership::Client;
+
+use error::Unavailable;
+use shard::Shard;
+
+/// The topic that groups live in.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// The groups that this broker coordinates.
+pub struct GroupCoordinator<L> {
+    config: GroupConfig,
+    partition_count: u32,
+    shards: RwLock<BTreeMap<PartitionIndex, Led>>,
+    log: PhantomData<fn(L)>,
+}
+
+/// A partition that this broker leads.
+struct Led {
+    leader_epoch: LeaderEpoch,
+    shard: Arc<Shard>,
+}
+
+impl<L: PartitionLog> GroupCoordinator<L> {
+    /// A coordinator without groups. `partition_count` is that of `__consumer_offsets`
+    /// (`offsets.topic.num.partitions`) and must never change.
+    ///
+    /// # Panics
+    /// If there are no partitions.
+    #[must_use]
+    pub fn new(config: GroupConfig, partition_count: u32) -> Self {
+        assert!(partition_count > 0, "groups need a partition to live in");
+        Self {
+            config,
+            partition_count,
+            shards: RwLock::default(),
+            log: PhantomData,
+        }
+    }
+
+    /// The partition whose leader coordinates `group`.
+    #[must_use]
+    pub fn find(&self, group: &str) -> PartitionIndex {
+        let index =
+            java_hash(group).checked_abs().unwrap_or(0).unsigned_abs() % self.partition_count;
+        PartitionIndex(index.cast_signed())
+    }
+
+    /// This broker leads `partition` in this epoch: loads its groups, then serves them. An epoch not
+    /// newer than the present one is ignored. Must be called within a Tokio runtime.
+    pub fn on_leader(&self, partition: PartitionIndex, leader_epoch: LeaderEpoch, log: L) {
+        let mut shards = self.shards.write();
+        if shards
+            .get(&partition)
+            .is_some_and(|led| led.leader_epoch >= leader_epoch)
+        {
+            return;
+        }
+        let shard = Shard::new(partition);
+        let led = Led {
+            leader_epoch,
+            shard: Arc::clone(&shard),
+        };
+        if let Some(former) = shards.insert(partition, led) {
+            former.shard.resign();
+        }
+        let log = Arc::new(log);
+        let config = self.config.clone();
+        tokio::spawn(writer::run(Arc::clone(&shard), Arc::clone(&log)));
+        tokio::spawn(async move {
+            loader::run(&shard, &*log, &config).await;
+            timer::run(&shard).await;
+        });
+    }
+
+    /// This broker no longer leads `partition`: who waits there is sent to the new coordinator.
+    pub fn on_resign(&self, partition: PartitionIndex) {
+        let led = self.shards.write().remove(&partition);
+        if let Some(led) = led {
+            led.shard.resign();
+        }
+    }
+
+    /// A topic was deleted: what groups committed for it is forgotten.
+    pub fn on_topic_deleted(&self, topic: &str) {
+        for shard in self.shards() {
+            // The new coordinator, or the one that loads, does it when the offsets expire.
+            let _ =
+                shard.with_groups(|groups, now, out| groups.handle_topic_deleted(now, topic, out));
+        }
+    }
+
+    fn shard(&self, group: &str) -> Result<Arc<Shard>, Unavailable> {
+        let shards = self.shards.read();
+        let led = shards
+            .get(&self.find(group))
+            .ok_or(Unavailable::NotCoordinator)?;
+        Ok(Arc::clone(&led.shard))
+    }
+
+    fn shards(&self) -> Vec<Arc<Shard>> {
+        self.shards
+            .read()
+            .values()
+            .map(|led| Arc::clone(&led.shard))
+            .collect()
+    }
+}
+
+/// `String.hashCode()` of Java, which every Kafka broker spreads groups by.
+fn java_hash(text: &str) -> i32 {
+    let add = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(i32::from(unit));
+    text.encode_utf16().fold(0, add)
+}
