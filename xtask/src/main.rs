@@ -24,7 +24,11 @@ use prerequisites::{Consent, Purpose};
 use test::{ClusterUse, Options, Step};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Builds, runs and tests Klamm")]
+#[command(
+    name = "xtask",
+    bin_name = "cargo xtask",
+    about = "Builds, runs and tests Klamm"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Task,

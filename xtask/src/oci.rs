@@ -310,3 +310,87 @@ pub(crate) fn architecture() -> &'static str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(directory: &Path) -> Vec<u8> {
+        let mut archive = Archive::new(&directory.join("scratch")).unwrap();
+        let shared = Layer::default()
+            .directory("tmp", 0o1777)
+            .text("etc/passwd", "root:x:0:0\n", 0o644)
+            .symlink("bin", "usr/bin");
+        let shared = archive.layer(&shared).unwrap();
+        for name in ["localhost/a:1", "localhost/b:1"] {
+            let config = json!({"Entrypoint": [name]});
+            let names = vec![name.to_owned()];
+            archive
+                .image(&Image {
+                    names,
+                    config,
+                    layers: vec![&shared],
+                })
+                .unwrap();
+        }
+        let target = directory.join("images.tar");
+        archive.finish(&target).unwrap();
+        fs::read(target).unwrap()
+    }
+
+    fn content(archive: &[u8], path: &str) -> Vec<u8> {
+        let mut archive = tar::Archive::new(archive);
+        let mut entries = archive.entries().unwrap().map(Result::unwrap);
+        let mut entry = entries
+            .find(|e| e.path().unwrap() == Path::new(path))
+            .unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn blob(archive: &[u8], descriptor: &Value) -> Vec<u8> {
+        let digest = descriptor["digest"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("sha256:")
+            .unwrap();
+        let bytes = content(archive, &format!("blobs/sha256/{digest}"));
+        assert_eq!(descriptor["size"], bytes.len());
+        let actual = Sha256::digest(&bytes)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect::<String>();
+        assert_eq!(actual, digest);
+        bytes
+    }
+
+    #[test]
+    fn the_same_content_gives_the_same_bytes() {
+        let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        assert!(write(directories[0].path()) == write(directories[1].path()));
+    }
+
+    #[test]
+    fn every_descriptor_leads_to_the_blob_it_describes() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = write(directory.path());
+        let index: Value = serde_json::from_slice(&content(&archive, "index.json")).unwrap();
+        let manifests = index["manifests"].as_array().unwrap();
+        assert_eq!(manifests.len(), 2);
+        for descriptor in manifests {
+            let name = &descriptor["annotations"]["io.containerd.image.name"];
+            let manifest: Value = serde_json::from_slice(&blob(&archive, descriptor)).unwrap();
+            let config: Value =
+                serde_json::from_slice(&blob(&archive, &manifest["config"])).unwrap();
+            assert_eq!(&config["config"]["Entrypoint"][0], name);
+            assert_eq!(
+                config["rootfs"]["diff_ids"][0],
+                manifest["layers"][0]["digest"]
+            );
+            let layer = blob(&archive, &manifest["layers"][0]);
+            assert_eq!(content(&layer, "etc/passwd"), b"root:x:0:0\n");
+        }
+        assert!(!directory.path().join("scratch").exists());
+    }
+}

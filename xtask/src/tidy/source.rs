@@ -22,7 +22,9 @@ impl SourceFile {
 
     /// Whether the whole file is test code.
     pub(super) fn is_test(&self) -> bool {
-        self.path.ends_with("/tests.rs") || self.path.split('/').any(|part| part == "tests")
+        self.path.ends_with("/tests.rs")
+            || self.path.ends_with("/properties.rs")
+            || self.path.split('/').any(|part| part == "tests")
     }
 
     /// The lines with their numbers from 1 up to the unit tests, which by convention end a file.
