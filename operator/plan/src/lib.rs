@@ -1,1 +1,22 @@
-//! Placeholder.
+//! What the operator decides, without IO, clock or randomness: from a `KafkaCluster` or `Topic` and
+//! what was observed to a plan that the shell carries out.
+//!
+//! Invariants, each with a test:
+//! * planning again after a plan was carried out gives an empty plan;
+//! * at most one running broker is stopped at a time, and none while another one is missing;
+//! * broker ids, zones, cluster id and voters never change once recorded.
+
+pub mod allocation;
+pub mod conditions;
+pub mod kafka_cluster;
+pub mod naming;
+pub mod observed;
+pub mod resources;
+pub mod rollout;
+pub mod status;
+#[cfg(test)]
+mod testing;
+pub mod topic;
+mod topology;
+pub mod validate;
+mod voters;

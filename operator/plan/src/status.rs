@@ -1,0 +1,349 @@
+//! The status of a `KafkaCluster`: what is, in words that say what to do.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+use klamm_crds::{BrokerStatus, KafkaCluster, KafkaClusterStatus, ListenerStatus};
+
+use crate::allocation::{Allocation, Broker, node_port};
+use crate::conditions::{Truth, Verdict, find};
+use crate::naming;
+use crate::observed::{Admin, BrokerState};
+use crate::resources::bracketed;
+use crate::rollout::{BrokerPod, PodState, Rollout};
+use crate::validate::{Problem, Validated};
+
+/// Reasons of `Ready` before a cluster was ready for the first time.
+const NOT_YET_READY: [&str; 2] = ["BrokersStarting", "InvalidSpec"];
+
+/// What the plan found.
+#[derive(Clone, Copy, Debug)]
+pub struct Findings<'a> {
+    pub allocation: &'a Allocation,
+    pub brokers: &'a [BrokerPod],
+    pub rollout: &'a Rollout,
+    pub admin: &'a Admin,
+    pub problem: Option<&'a Problem>,
+    pub services: &'a [Service],
+}
+
+/// The status that tells the findings.
+#[must_use]
+pub fn of_cluster(
+    cluster: &KafkaCluster,
+    valid: Option<&Validated>,
+    findings: &Findings<'_>,
+    now: Timestamp,
+) -> KafkaClusterStatus {
+    let former = cluster.status.clone().unwrap_or_default();
+    let generation = cluster.metadata.generation;
+    let conditions = [
+        ("Ready", ready(&former.conditions, valid, findings)),
+        ("Progressing", progressing(cluster, valid, findings)),
+        ("Degraded", degraded(&former.conditions, findings)),
+        ("SpecValid", spec_valid(findings)),
+        ("QuorumHealthy", quorum_healthy(findings)),
+    ];
+    let conditions = conditions
+        .map(|(type_, verdict)| verdict.into_condition(type_, &former.conditions, generation, now));
+    let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+    let (offline, under_replicated) = match findings.admin {
+        Admin::Unreachable(_) => (None, None),
+        Admin::Answered(facts) => (
+            Some(count(facts.offline_partitions)),
+            Some(count(facts.under_replicated_partitions)),
+        ),
+    };
+    let mut status = with_identity(former, findings.allocation);
+    for entry in &mut status.brokers {
+        let pod = findings.brokers.iter().find(|broker| broker.id == entry.id);
+        entry.state = pod
+            .map_or("Unknown", |pod| state(pod, findings.admin))
+            .to_owned();
+        entry.up_to_date = pod.is_some_and(|pod| !pod.outdated);
+    }
+    let ready_brokers = findings
+        .brokers
+        .iter()
+        .filter(|b| serves(b, findings.admin))
+        .count();
+    KafkaClusterStatus {
+        observed_generation: generation,
+        listeners: valid.map_or_else(
+            || status.listeners.clone(),
+            |valid| listeners(valid, findings.allocation, findings.services),
+        ),
+        replicas: i32::try_from(findings.allocation.brokers.len()).unwrap_or(i32::MAX),
+        ready_brokers: i32::try_from(ready_brokers).unwrap_or(i32::MAX),
+        offline_partitions: offline,
+        under_replicated_partitions: under_replicated,
+        conditions: conditions.into(),
+        ..status
+    }
+}
+
+/// The status with the identity in it; nothing else changes.
+#[must_use]
+pub fn with_identity(status: KafkaClusterStatus, allocation: &Allocation) -> KafkaClusterStatus {
+    let entry = |broker: &Broker| {
+        let former = status.brokers.iter().find(|entry| entry.id == broker.id);
+        BrokerStatus {
+            id: broker.id,
+            pool: broker.pool.clone(),
+            zone: broker.zone.clone(),
+            advertised_host: broker.advertised_host.clone(),
+            node_port: broker.node_port,
+            state: former.map_or_else(|| "Unknown".to_owned(), |entry| entry.state.clone()),
+            up_to_date: former.is_some_and(|entry| entry.up_to_date),
+        }
+    };
+    let brokers = allocation.brokers.iter().map(entry).collect();
+    let cluster_id = Some(allocation.cluster_id.clone()).filter(|id| !id.is_empty());
+    KafkaClusterStatus {
+        cluster_id,
+        voters: allocation.voters.clone(),
+        brokers,
+        ..status
+    }
+}
+
+/// In which status a condition is a warning.
+#[must_use]
+pub fn bad(type_: &str) -> Truth {
+    match type_ {
+        "Degraded" => Truth::True,
+        "Progressing" => Truth::Unknown,
+        _ => Truth::False,
+    }
+}
+
+fn serves(broker: &BrokerPod, admin: &Admin) -> bool {
+    let known = matches!(admin, Admin::Answered(_));
+    broker.pod == PodState::Ready && (!known || admin.serves(broker.id))
+}
+
+fn state(broker: &BrokerPod, admin: &Admin) -> &'static str {
+    let registered = match admin {
+        Admin::Unreachable(_) => None,
+        Admin::Answered(facts) => facts.brokers.get(&broker.id).map(|broker| broker.state),
+    };
+    match (&broker.pod, registered) {
+        (PodState::Absent | PodState::NotRunning(_), _) => "Pending",
+        (PodState::Starting | PodState::Ready, Some(BrokerState::Serving)) => "Serving",
+        (_, Some(BrokerState::Draining)) => "Draining",
+        (PodState::Terminating, _) => "Stopping",
+        (PodState::Starting, _) => "Starting",
+        (PodState::Ready, Some(BrokerState::Fenced)) => "Fenced",
+        (PodState::Ready, None) => "Unknown",
+    }
+}
+
+fn listeners(
+    valid: &Validated,
+    allocation: &Allocation,
+    services: &[Service],
+) -> Vec<ListenerStatus> {
+    let service = naming::bootstrap_service(&valid.name);
+    let mut listeners = vec![ListenerStatus {
+        name: valid.internal.name.clone(),
+        bootstrap: format!("{service}.{}.svc:{}", valid.namespace, valid.internal.port),
+    }];
+    let port = node_port(services, &naming::external_bootstrap_service(&valid.name));
+    if let (Some(listener), Some(port)) = (&valid.node_port, port) {
+        let hosts: BTreeSet<_> = allocation
+            .brokers
+            .iter()
+            .filter_map(|broker| broker.advertised_host.as_deref())
+            .map(|host| format!("{}:{port}", bracketed(host)))
+            .collect();
+        listeners.push(ListenerStatus {
+            name: listener.name.clone(),
+            bootstrap: hosts.into_iter().collect::<Vec<_>>().join(","),
+        });
+    }
+    listeners
+}
+
+fn ready(former: &[Condition], valid: Option<&Validated>, findings: &Findings<'_>) -> Verdict {
+    let no = |reason, message: String| Verdict::new(Truth::False, reason, message);
+    let never = never_ready(former);
+    if let (None, Some(problem), true) = (valid, findings.problem, never) {
+        return no("InvalidSpec", problem.message.clone());
+    }
+    let total = findings.allocation.brokers.len();
+    let serving = findings
+        .brokers
+        .iter()
+        .filter(|b| serves(b, findings.admin))
+        .count();
+    let facts = match findings.admin {
+        Admin::Answered(facts) => facts,
+        Admin::Unreachable(_) if never => {
+            return no(
+                "BrokersStarting",
+                format!("{serving} of {total} brokers serve"),
+            );
+        }
+        Admin::Unreachable(why) => {
+            return Verdict::new(
+                Truth::Unknown,
+                "BrokersUnreachable",
+                format!("the operator cannot ask the brokers: {why}"),
+            );
+        }
+    };
+    if never && serving < total {
+        return no(
+            "BrokersStarting",
+            format!("{serving} of {total} brokers serve"),
+        );
+    }
+    if facts.controller_id.is_none() {
+        return no(
+            "QuorumUnavailable",
+            "no controller is active: a majority of the voters must run".to_owned(),
+        );
+    }
+    if facts.offline_partitions > 0 {
+        return no(
+            "PartitionsOffline",
+            format!(
+                "{} partitions have no leader: bring their brokers back",
+                facts.offline_partitions
+            ),
+        );
+    }
+    if facts.under_min_isr_partitions > 0 {
+        return no(
+            "UnderMinIsr",
+            format!(
+                "{} partitions have fewer in-sync replicas than min.insync.replicas and refuse \
+                 acks=all: bring their brokers back",
+                facts.under_min_isr_partitions
+            ),
+        );
+    }
+    if serving == 0 {
+        return no("BrokersUnavailable", "no broker serves".to_owned());
+    }
+    Verdict::new(
+        Truth::True,
+        "Serving",
+        "every partition can be written and read",
+    )
+}
+
+fn never_ready(former: &[Condition]) -> bool {
+    find(former, "Ready").is_none_or(|former| NOT_YET_READY.contains(&former.reason.as_str()))
+}
+
+fn progressing(
+    cluster: &KafkaCluster,
+    valid: Option<&Validated>,
+    findings: &Findings<'_>,
+) -> Verdict {
+    let yes = |reason, message: String| Verdict::new(Truth::True, reason, message);
+    if cluster.spec.paused {
+        return Verdict::new(
+            Truth::False,
+            "Paused",
+            "nothing is changed while spec.paused is set",
+        );
+    }
+    if valid.is_none() {
+        return Verdict::new(
+            Truth::False,
+            "InvalidSpec",
+            "nothing is changed: see SpecValid",
+        );
+    }
+    match findings.rollout {
+        Rollout::Replace { id, reason } => {
+            return yes(
+                "RollingRestart",
+                format!("broker {id} is replaced: {reason}"),
+            );
+        }
+        Rollout::Waiting(why) => return yes("RolloutWaiting", format!("restarts wait: {why}")),
+        Rollout::UpToDate => {}
+    }
+    let missing: Vec<_> = findings
+        .brokers
+        .iter()
+        .filter(|broker| !serves(broker, findings.admin))
+        .map(|broker| match &broker.pod {
+            PodState::NotRunning(why) => format!("broker {} does not run ({why})", broker.id),
+            _ => format!("broker {} is not serving yet", broker.id),
+        })
+        .collect();
+    if missing.is_empty() {
+        Verdict::new(Truth::False, "Stable", "every broker serves as specified")
+    } else {
+        yes("BrokersStarting", missing.join("; "))
+    }
+}
+
+fn degraded(former: &[Condition], findings: &Findings<'_>) -> Verdict {
+    let facts = match findings.admin {
+        Admin::Answered(facts) => facts,
+        Admin::Unreachable(why) => {
+            return Verdict::new(
+                Truth::Unknown,
+                "BrokersUnreachable",
+                format!("the operator cannot ask the brokers: {why}"),
+            );
+        }
+    };
+    let missing: Vec<_> = findings
+        .brokers
+        .iter()
+        .filter(|broker| !serves(broker, findings.admin))
+        .map(|broker| broker.id.to_string())
+        .collect();
+    if facts.under_replicated_partitions > 0 {
+        return Verdict::new(
+            Truth::True,
+            "UnderReplicated",
+            format!(
+                "{} partitions are not fully in sync: wait for the brokers to catch up",
+                facts.under_replicated_partitions
+            ),
+        );
+    }
+    if !missing.is_empty() && !never_ready(former) {
+        let message = format!("not serving: brokers {}", missing.join(", "));
+        return Verdict::new(Truth::True, "BrokersMissing", message);
+    }
+    Verdict::new(Truth::False, "FullyReplicated", "every replica is in sync")
+}
+
+fn spec_valid(findings: &Findings<'_>) -> Verdict {
+    match findings.problem {
+        None => Verdict::new(Truth::True, "Accepted", "the spec is carried out"),
+        Some(problem) => Verdict::new(Truth::False, problem.reason, problem.message.clone()),
+    }
+}
+
+fn quorum_healthy(findings: &Findings<'_>) -> Verdict {
+    match findings.admin {
+        Admin::Unreachable(why) => Verdict::new(
+            Truth::Unknown,
+            "BrokersUnreachable",
+            format!("the operator cannot ask the voters: {why}"),
+        ),
+        Admin::Answered(facts) => match facts.controller_id {
+            Some(id) => Verdict::new(
+                Truth::True,
+                "ControllerActive",
+                format!("a majority of the voters answers; broker {id} is the active controller"),
+            ),
+            None => Verdict::new(
+                Truth::False,
+                "NoController",
+                "the voters have no active controller: a majority of them must run",
+            ),
+        },
+    }
+}

@@ -1,0 +1,88 @@
+//! Fixtures: the published examples, as the API server would hand them to the operator.
+
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
+use klamm_crds::{KafkaCluster, Topic};
+use serde_json::json;
+
+use crate::observed::{Admin, BrokerFacts, BrokerState, ClusterFacts, Defaults, Observed};
+
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+pub(crate) fn cluster() -> KafkaCluster {
+    let yaml = include_str!("../../../examples/cluster.yaml");
+    let mut cluster: KafkaCluster = serde_yaml::from_str(yaml).unwrap();
+    cluster.metadata.namespace = Some("shop".to_owned());
+    cluster.metadata.uid = Some("uid-of-demo".to_owned());
+    cluster.metadata.generation = Some(1);
+    cluster
+}
+
+pub(crate) fn topic() -> Topic {
+    let yaml = include_str!("../../../examples/topic.yaml");
+    let mut topic: Topic = serde_yaml::from_str(yaml).unwrap();
+    topic.metadata.namespace = Some("shop".to_owned());
+    topic.metadata.uid = Some("uid-of-events".to_owned());
+    topic.metadata.generation = Some(1);
+    topic
+}
+
+pub(crate) fn node(name: &str, zone: Option<&str>, address: &str) -> Node {
+    let mut labels = json!({ "kubernetes.io/hostname": name });
+    if let Some(zone) = zone {
+        labels["topology.kubernetes.io/zone"] = json!(zone);
+    }
+    let node = json!({
+        "metadata": { "name": name, "labels": labels },
+        "status": { "addresses": [{ "type": "InternalIP", "address": address }] },
+    });
+    serde_json::from_value(node).unwrap()
+}
+
+/// Three nodes in three zones, nothing made yet.
+pub(crate) fn observed() -> Observed {
+    Observed {
+        nodes: vec![
+            node("worker-0", Some("a"), "10.0.0.10"),
+            node("worker-1", Some("b"), "10.0.0.11"),
+            node("worker-2", Some("c"), "10.0.0.12"),
+        ],
+        pods: Vec::new(),
+        stateful_sets: Vec::new(),
+        services: Vec::new(),
+        volumes: Vec::new(),
+        config_map: None,
+        pod_disruption_budget: None,
+        service_account: None,
+        admin: Admin::Unreachable("no voter answered".to_owned()),
+        defaults: Defaults {
+            image: "ghcr.io/klamm-dev/klamm:0.1.0".to_owned(),
+            image_pull_policy: Some("IfNotPresent".to_owned()),
+        },
+        fresh_cluster_id: "5f0c7a52-1d0b-4a3e-9a55-2f4f7a6f8f10".to_owned(),
+    }
+}
+
+pub(crate) fn healthy(brokers: i32) -> ClusterFacts {
+    let facts = |id: i32| {
+        let rack = Some(["a", "b", "c"][usize::try_from(id % 3).unwrap()].to_owned());
+        (
+            id,
+            BrokerFacts {
+                state: BrokerState::Serving,
+                rack,
+                replicas: 0,
+                leaders: 0,
+            },
+        )
+    };
+    ClusterFacts {
+        controller_id: Some(0),
+        brokers: (0..brokers).map(facts).collect(),
+        offline_partitions: 0,
+        under_replicated_partitions: 0,
+        under_min_isr_partitions: 0,
+    }
+}

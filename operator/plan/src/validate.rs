@@ -1,0 +1,164 @@
+//! From a `KafkaCluster` to a [`Validated`] one. After this nobody reads the raw spec.
+//!
+//! The API server has checked what concerns the object alone; checked here is what it cannot see:
+//! which brokers exist already, and text that would break out of a properties file.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use klamm_crds::{DeletionPolicy, KafkaCluster, ListenerType, Pool};
+
+use crate::allocation::Broker;
+use crate::observed::Defaults;
+
+/// Why a spec is refused, wholly or in part.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// CamelCase reason of the condition.
+    pub reason: &'static str,
+    /// What the user can do.
+    pub message: String,
+}
+
+/// A spec that can be carried out.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    pub name: String,
+    pub namespace: String,
+    pub owner: OwnerReference,
+    pub image: String,
+    pub image_pull_policy: Option<String>,
+    pub voters: usize,
+    /// Never with fewer replicas than there are brokers.
+    pub pools: Vec<Pool>,
+    pub config: BTreeMap<String, String>,
+    pub internal: InternalListener,
+    pub node_port: Option<NodePortListener>,
+    pub topology_key: String,
+    pub deletion_policy: DeletionPolicy,
+    /// Part of the spec that is not carried out.
+    pub refused: Option<Problem>,
+}
+
+/// The listener for clients inside Kubernetes.
+#[derive(Clone, Debug)]
+pub struct InternalListener {
+    pub name: String,
+    pub port: i32,
+}
+
+/// The listener for clients that reach the nodes.
+#[derive(Clone, Debug)]
+pub struct NodePortListener {
+    pub name: String,
+    pub port: i32,
+    /// Node port of the bootstrap address, if it shall be a certain one.
+    pub bootstrap_node_port: Option<i32>,
+    /// Host with `{brokerId}` to be replaced, if not a node's address.
+    pub advertised_host: Option<String>,
+}
+
+/// # Errors
+/// When nothing of the spec can be carried out.
+pub fn validate(
+    cluster: &KafkaCluster,
+    existing: &[Broker],
+    defaults: &Defaults,
+) -> Result<Validated, Problem> {
+    let spec = &cluster.spec;
+    let name = cluster.metadata.name.clone().unwrap_or_default();
+    let internal = spec
+        .listeners
+        .iter()
+        .find(|listener| listener.type_ == ListenerType::Internal)
+        .map(|listener| InternalListener {
+            name: listener.name.clone(),
+            port: listener.port,
+        })
+        .ok_or_else(|| Problem {
+            reason: "InvalidListeners",
+            message: "one listener must be of type Internal".to_owned(),
+        })?;
+    let node_port = spec
+        .listeners
+        .iter()
+        .find(|listener| listener.type_ == ListenerType::NodePort)
+        .map(|listener| NodePortListener {
+            name: listener.name.clone(),
+            port: listener.port,
+            bootstrap_node_port: listener.node_port,
+            advertised_host: listener.advertised_host.clone(),
+        });
+    let (pools, refused) = pools(&spec.pools, existing);
+    Ok(Validated {
+        namespace: cluster.metadata.namespace.clone().unwrap_or_default(),
+        owner: OwnerReference {
+            api_version: "klamm.dev/v1alpha1".to_owned(),
+            kind: "KafkaCluster".to_owned(),
+            name: name.clone(),
+            uid: cluster.metadata.uid.clone().unwrap_or_default(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        },
+        name,
+        image: spec.image.clone().unwrap_or_else(|| defaults.image.clone()),
+        image_pull_policy: defaults.image_pull_policy.clone(),
+        voters: usize::try_from(spec.controllers.count).unwrap_or(1),
+        pools,
+        config: config(cluster)?,
+        internal,
+        node_port,
+        topology_key: spec.rack.topology_key.clone(),
+        deletion_policy: spec.deletion_policy,
+        refused,
+    })
+}
+
+/// A value that ends in a backslash or holds a line break would swallow or forge the next line of
+/// the brokers' properties file.
+fn config(cluster: &KafkaCluster) -> Result<BTreeMap<String, String>, Problem> {
+    let mut config = BTreeMap::new();
+    for (key, value) in &cluster.spec.config {
+        let value = value.to_string();
+        if value.contains(['\n', '\r']) || value.ends_with('\\') {
+            return Err(Problem {
+                reason: "InvalidConfig",
+                message: format!(
+                    "spec.config[{key}] must be one line that does not end with a backslash"
+                ),
+            });
+        }
+        config.insert(key.clone(), value);
+    }
+    Ok(config)
+}
+
+fn pools(wanted: &[Pool], existing: &[Broker]) -> (Vec<Pool>, Option<Problem>) {
+    let mut refused = None;
+    let pools = wanted
+        .iter()
+        .map(|pool| {
+            let brokers = existing
+                .iter()
+                .filter(|broker| broker.pool == pool.name)
+                .count();
+            let brokers = i32::try_from(brokers).unwrap_or(i32::MAX);
+            if brokers <= pool.replicas {
+                return pool.clone();
+            }
+            refused = Some(Problem {
+                reason: "ScaleDownUnsupported",
+                message: format!(
+                    "pool {} has {brokers} brokers and this version cannot move their partitions \
+                     away, so that none is removed: set replicas back to {brokers}",
+                    pool.name
+                ),
+            });
+            Pool {
+                replicas: brokers,
+                ..pool.clone()
+            }
+        })
+        .collect();
+    (pools, refused)
+}
