@@ -397,3 +397,6 @@ fn read_topic_id(fs: &dyn Fs, dir: &Path) -> io::Result<Option<TopicId>> {
     }
     Ok(Some(TopicId(id)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,3 +189,62 @@ impl EpochFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(entries: &[(i32, i64)]) -> EpochHistory {
+        let mut history = EpochHistory::default();
+        for &(epoch, start) in entries {
+            assert_eq!(history.assign(LeaderEpoch(epoch), Offset(start)), Ok(true));
+        }
+        history
+    }
+
+    fn entries(history: &EpochHistory) -> Vec<(i32, i64)> {
+        history
+            .entries()
+            .iter()
+            .map(|entry| (entry.epoch.0, entry.start_offset.0))
+            .collect()
+    }
+
+    #[test]
+    fn end_offsets_are_answered_as_kip_320_says() {
+        let history = history(&[(2, 10), (4, 30), (7, 50)]);
+        let end_of = |epoch| {
+            let end = history.end_offset_for(LeaderEpoch(epoch), Offset(60));
+            end.map(|(epoch, end)| (epoch.0, end.0))
+        };
+        assert_eq!(end_of(-1), None, "undefined");
+        assert_eq!(end_of(0), Some((0, 10)), "older than all");
+        assert_eq!(end_of(2), Some((2, 30)));
+        assert_eq!(end_of(3), Some((2, 30)), "not in the log: the one before");
+        assert_eq!(end_of(4), Some((4, 50)));
+        assert_eq!(end_of(7), Some((7, 60)), "the latest ends with the log");
+        assert_eq!(end_of(8), None, "newer than all");
+    }
+
+    #[test]
+    fn an_epoch_without_records_gives_way() {
+        let mut history = history(&[(1, 0), (3, 20)]);
+        assert_eq!(history.assign(LeaderEpoch(2), Offset(20)), Ok(true));
+        assert_eq!(entries(&history), [(1, 0), (2, 20)]);
+        assert_eq!(
+            history.assign(LeaderEpoch(1), Offset(30)),
+            Err(LeaderEpoch(2))
+        );
+        assert_eq!(history.assign(LeaderEpoch(2), Offset(30)), Ok(false));
+    }
+
+    #[test]
+    fn truncation_keeps_the_epoch_that_the_start_lies_in() {
+        let mut history = history(&[(1, 0), (2, 20), (3, 40)]);
+        assert!(history.truncate_from_start(Offset(25)));
+        assert_eq!(entries(&history), [(2, 25), (3, 40)]);
+        assert!(!history.truncate_from_end(Offset(41)));
+        assert!(history.truncate_from_end(Offset(40)));
+        assert_eq!(entries(&history), [(2, 25)]);
+    }
+}

@@ -6,7 +6,7 @@ use super::*;
 use crate::error::StorageError;
 use crate::fs::memory::{Fault, FaultSpan, MemoryFs};
 
-const SEEDS: u64 = 1500;
+const SEEDS: u64 = 600;
 const CRASHES: usize = 4;
 
 /// xorshift64*.

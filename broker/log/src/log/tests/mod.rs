@@ -1,5 +1,6 @@
 mod basic;
 mod crash;
+mod faults;
 mod model;
 
 use std::path::PathBuf;
