@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: from nothing to messages through a Kafka cluster on Kubernetes.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -134,7 +135,7 @@ fn consume(bootstrap: &str) -> Result<()> {
         "-f",
         "%k:%s\\n",
     ]))?;
-    let lines: std::collections::HashSet<_> = consumed.lines().collect();
+    let lines: HashSet<_> = consumed.lines().collect();
     let missing = (0..MESSAGES)
         .filter(|number| !lines.contains(format!("key-{number}:value-{number}").as_str()))
         .count();

@@ -1,5 +1,5 @@
-//! The container image of operator and broker: two static binaries and nothing else to run, written without a
-//! container engine.
+//! The container image of operator and broker: two static binaries and nothing else to run, written
+//! without a container engine.
 //!
 //! The stages are those of the `Dockerfile`, which is for publishing.
 
@@ -29,8 +29,8 @@ impl Binaries {
     pub(crate) fn build() -> Result<Self> {
         announce("building klamm-broker and klamm-operator (release, static)");
         let target = host_target()?;
-        // Not in .cargo/config.toml: with --target the flag spares build scripts and procedural macros, which
-        // cannot be linked statically.
+        // Not in .cargo/config.toml: with --target the flag spares build scripts and procedural
+        // macros, which cannot be linked statically.
         let flags = format!(
             "CARGO_TARGET_{}_RUSTFLAGS",
             target.to_uppercase().replace('-', "_")
@@ -52,8 +52,8 @@ pub(crate) struct BuiltImage {
     pub(crate) archive: PathBuf,
     /// The tag asked for, with a registry.
     pub(crate) name: String,
-    /// The repository without tag, and a tag that changes with the content: Kubernetes restarts what runs an
-    /// image only when its name changes.
+    /// The repository without tag, and a tag that changes with the content: Kubernetes restarts
+    /// what runs an image only when its name changes.
     pub(crate) repository: String,
     pub(crate) content_tag: String,
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask`: everything about Klamm that is not compiling it. `cargo xtask help` lists the commands.
+//! `cargo xtask`: everything about Klamm that is not compiling it. `cargo xtask help` lists the
+//! commands.
 
 mod demo;
 mod image;
@@ -38,12 +39,14 @@ struct Arguments {
 enum Task {
     /// Run a Kafka cluster on Kubernetes on this machine, and messages through it
     ///
-    /// Makes the kind cluster `klamm`, builds the image, installs the chart, applies the examples, waits until
-    /// they are ready, produces and consumes. Everything stays up until `cargo xtask cluster down`.
+    /// Makes the kind cluster `klamm`, builds the image, installs the chart, applies the examples,
+    /// waits until they are ready, produces and consumes. Everything stays up until `cargo xtask
+    /// cluster down`.
     Demo(InstallConsent),
     /// Run every check and test, those on Kubernetes included
     ///
-    /// Uses a kind cluster of its own, `klamm-e2e`, which is deleted afterwards unless a test on it failed.
+    /// Uses a kind cluster of its own, `klamm-e2e`, which is deleted afterwards unless a test on it
+    /// failed.
     Test {
         #[command(flatten)]
         consent: InstallConsent,
@@ -76,10 +79,12 @@ enum Task {
 
 #[derive(Subcommand)]
 enum ClusterTask {
-    /// Make a cluster whose nodes are schedulable, each in a zone of its own; does nothing if it is there
+    /// Make a cluster whose nodes are schedulable, each in a zone of its own; does nothing if it is
+    /// there
     ///
-    /// Uses Docker if its daemon answers, else Podman. The node image is kindest/node if it can be pulled;
-    /// otherwise it is built from Debian packages and Go modules, once, which takes root and some minutes.
+    /// Uses Docker if its daemon answers, else Podman. The node image is kindest/node if it can be
+    /// pulled; otherwise it is built from Debian packages and Go modules, once, which takes root
+    /// and some minutes.
     Up {
         #[command(flatten)]
         name: ClusterName,
@@ -90,6 +95,8 @@ enum ClusterTask {
         /// Where the node image comes from
         #[arg(long, value_enum, default_value_t = Source::Auto)]
         node_image: Source,
+        #[command(flatten)]
+        consent: InstallConsent,
     },
     /// Delete a cluster and put back the kernel settings that it changed on the host
     Down(ClusterName),
@@ -151,7 +158,9 @@ fn run(task: Task) -> Result<ExitCode> {
             name,
             nodes,
             node_image,
+            consent,
         }) => {
+            prerequisites::ensure(&[Purpose::Cluster], consent.consent())?;
             Cluster::new(&name.name)?.up(nodes, node_image)?;
         }
         Task::Cluster(ClusterTask::Down(name)) => Cluster::new(&name.name)?.down()?,

@@ -1,8 +1,8 @@
-//! Writes container images as an archive, without a container engine: an OCI image layout in a tar file, which
-//! containerd, Podman and Docker load alike.
+//! Writes container images as an archive, without a container engine: an OCI image layout in a tar
+//! file, which containerd, Podman and Docker load alike.
 //!
-//! The same content gives the same bytes: names are sorted, times are zero, owners are root. Images in one
-//! archive share the layers they have in common.
+//! The same content gives the same bytes: names are sorted, times are zero, owners are root. Images
+//! in one archive share the layers they have in common.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -142,7 +142,8 @@ fn header(size: u64) -> tar::Header {
 /// An image: names to know it by, what runs in it, and its layers from the lowest up.
 pub(crate) struct Image<'a> {
     pub(crate) names: Vec<String>,
-    /// The `config` object of the OCI image configuration: `Entrypoint`, `Env`, `User`, `Labels` and so on.
+    /// The `config` object of the OCI image configuration: `Entrypoint`, `Env`, `User`, `Labels`
+    /// and so on.
     pub(crate) config: Value,
     pub(crate) layers: Vec<&'a Blob>,
 }

@@ -16,7 +16,8 @@ pub(crate) enum Scope {
     Cluster,
 }
 
-/// Installs or upgrades the release `klamm` in namespace `default` and waits until the operator is ready.
+/// Installs or upgrades the release `klamm` in namespace `default` and waits until the operator is
+/// ready.
 pub(crate) fn install(cluster: &Cluster, image: &BuiltImage, scope: Scope) -> Result<()> {
     announce("installing the Helm chart");
     let chart = paths::repository().join("charts/klamm");

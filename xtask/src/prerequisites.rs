@@ -1,6 +1,8 @@
-//! What Klamm's commands need on the machine, as one table: checked before work starts, installed on request.
+//! What Klamm's commands need on the machine, as one table: checked before work starts, installed
+//! on request.
 //!
-//! Rust is not in it: whoever runs this has it. A row added to [`TABLE`] is all that a new need takes.
+//! Rust is not in it: whoever runs this has it. A row added to [`TABLE`] is all that a new need
+//! takes.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;

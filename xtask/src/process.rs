@@ -1,4 +1,5 @@
-//! Running other programs: every failure names the command, and what it printed or what to do about it.
+//! Running other programs: every failure names the command, and what it printed or what to do about
+//! it.
 
 use std::process::{Command, Output, Stdio};
 

@@ -17,7 +17,8 @@ use crate::workspace::{self, cargo};
 /// Of its own, so that the tests never touch a cluster that somebody uses.
 const CLUSTER_NAME: &str = "klamm-e2e";
 const E2E_PACKAGE: &str = "klamm-e2e";
-/// Test targets of the e2e package with this prefix need the cluster; the others start brokers themselves.
+/// Test targets of the e2e package with this prefix need the cluster; the others start brokers
+/// themselves.
 const KUBERNETES_PREFIX: &str = "kubernetes";
 
 /// One line of the summary. The order is the order of execution: what fails fast comes first.
@@ -199,8 +200,8 @@ fn execute(step: Step, products: &mut Products) -> Result<()> {
     }
 }
 
-/// Selects targets rather than packages: dependencies are then built with the same features for this step and
-/// for the end-to-end tests, which is to say once.
+/// Selects targets rather than packages: dependencies are then built with the same features for
+/// this step and for the end-to-end tests, which is to say once.
 fn unit_tests() -> Result<()> {
     let mut command = cargo();
     command.args(["test", "--workspace", "--locked", "--lib", "--bins"]);

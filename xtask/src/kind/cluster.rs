@@ -73,7 +73,8 @@ impl Cluster {
         self.link_kubectl(image)
     }
 
-    /// Removes the taint of the control plane, which kind sets when there are workers: here it is a zone too.
+    /// Removes the taint of the control plane, which kind sets when there are workers: here it is a
+    /// zone too.
     fn make_schedulable(&self) -> Result<()> {
         let node = format!("{}-control-plane", self.name);
         let key = "node-role.kubernetes.io/control-plane";
@@ -217,7 +218,8 @@ impl Cluster {
         ]))
     }
 
-    /// Puts a kubectl that fits the cluster beside its kubeconfig; the stock image brings one for this purpose.
+    /// Puts a kubectl that fits the cluster beside its kubeconfig; the stock image brings one for
+    /// this purpose.
     fn link_kubectl(&self, image: &NodeImage) -> Result<()> {
         let directory = self.directory()?.join("bin");
         fs::create_dir_all(&directory)?;
@@ -238,8 +240,8 @@ impl Cluster {
 
 /// kind's configuration of one control plane and `nodes - 1` workers.
 ///
-/// The shorter heartbeats make a dead node known within 20 seconds instead of a minute. Kubernetes 1.35 will
-/// refuse version 1 cgroups unless told otherwise.
+/// The shorter heartbeats make a dead node known within 20 seconds instead of a minute. Kubernetes
+/// 1.35 will refuse version 1 cgroups unless told otherwise.
 fn configuration(nodes: u8) -> String {
     let mut text = "\
 kind: Cluster

@@ -1,7 +1,7 @@
 //! What this host grants to containers, and the kernel settings that nodes change on it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -89,6 +89,6 @@ pub(crate) fn restore_sysctls() -> Result<()> {
     fs::remove_file(&saved).with_context(|| format!("cannot remove {}", saved.display()))
 }
 
-fn saved_sysctls() -> Result<std::path::PathBuf> {
+fn saved_sysctls() -> Result<PathBuf> {
     Ok(paths::cache()?.join("kind/sysctls"))
 }

@@ -55,7 +55,8 @@ impl Tool {
     }
 }
 
-/// `go` with what every build here has in common: static binaries that depend on nothing but their source.
+/// `go` with what every build here has in common: static binaries that depend on nothing but their
+/// source.
 pub(crate) fn go() -> Command {
     let mut command = Command::new(go_program());
     command

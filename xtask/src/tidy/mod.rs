@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: the rules about the source that neither rustc nor clippy knows.
 //!
-//! Each rule is a function from the workspace to a list of violations, one line each. Sizes are printed for the
-//! eye and are never violations.
+//! Each rule is a function from the workspace to a list of violations, one line each. Sizes are
+//! printed for the eye and are never violations.
 
 mod arrows;
 mod purity;

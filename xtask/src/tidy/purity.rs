@@ -1,5 +1,5 @@
-//! Pure crates decide and never act: no clock, no files, no network, no threads, no randomness, so that every
-//! decision can be replayed.
+//! Pure crates decide and never act: no clock, no files, no network, no threads, no randomness, so
+//! that every decision can be replayed.
 
 use super::source::SourceFile;
 

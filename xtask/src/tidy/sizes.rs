@@ -36,7 +36,8 @@ fn print_largest(what: &str, mut sizes: Vec<Size>) {
     }
 }
 
-/// A function ends at the first closing brace that is indented as its first line: rustfmt sees to that.
+/// A function ends at the first closing brace that is indented as its first line: rustfmt sees to
+/// that.
 fn functions(file: &SourceFile) -> Vec<Size> {
     let lines: Vec<_> = file.production_lines().collect();
     let mut sizes = Vec::new();

@@ -1,4 +1,5 @@
-//! Rules about text: files that must be there, budgets of pages that people read, words that mean "not done".
+//! Rules about text: files that must be there, budgets of pages that people read, words that mean
+//! "not done".
 
 use super::source::SourceFile;
 

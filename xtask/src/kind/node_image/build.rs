@@ -1,7 +1,4 @@
-//! The image that kind's nodes run: `kindest/node` where it can be pulled, else one built from Debian packages
-//! and Go modules by the files under `e2e/kind/`.
-//!
-//! A built image is named after a hash of all its inputs, so it is built again exactly when one of them changes.
+//! Builds a node image from Debian packages and Go modules, with the files under `e2e/kind/`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,75 +7,28 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
-use super::engine::Engine;
-use super::tools::{self, KIND};
-use crate::oci::{Archive, Image, Layer, architecture};
+use super::{NodeImage, inputs};
+use crate::kind::engine::Engine;
+use crate::kind::tools::{self, KIND};
+use crate::oci::Archive;
 use crate::paths;
 use crate::process::{announce, output, run, run_quiet};
 
-/// The Kubernetes release of the built image. Kubernetes' own modules in `e2e/kind/kubernetes/go.mod` match it.
-const KUBERNETES_VERSION: &str = "1.34.4";
-/// kind v0.30.0's own image of the same minor release.
-const STOCK_IMAGE: &str = "docker.io/kindest/node:v1.34.0";
-const REGISTRY: &str = "registry.k8s.io";
-
-/// Where the node image comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Source {
-    /// The stock image if it is here or can be pulled, else packages
-    Auto,
-    /// kindest/node
-    Stock,
-    /// Build it from Debian packages and Go modules
-    Packages,
-}
-
-/// A node image that the engine has.
-pub(crate) struct NodeImage {
-    pub(crate) name: String,
-    /// A kubectl of the same release, where one was built.
-    pub(crate) kubectl: Option<PathBuf>,
-}
-
-pub(crate) fn ensure(engine: &Engine, source: Source) -> Result<NodeImage> {
-    let build = Build::new()?;
-    let stock = || NodeImage {
-        name: STOCK_IMAGE.to_owned(),
-        kubectl: None,
-    };
-    if source != Source::Packages {
-        if engine.has_image(STOCK_IMAGE) {
-            return Ok(stock());
-        }
-        // An image built earlier says that pulling did not work then; asking again would cost a time-out.
-        if source == Source::Stock || !engine.has_image(&build.image) {
-            announce(format!("pulling {STOCK_IMAGE}"));
-            if engine.pull(STOCK_IMAGE) {
-                return Ok(stock());
-            }
-            if source == Source::Stock {
-                bail!("cannot pull {STOCK_IMAGE}: use --node-image packages to build one instead");
-            }
-            println!("    cannot be pulled here; building a node image from packages instead");
-        }
-    }
-    build.ensure(engine)
-}
+/// Kubernetes' own modules in `e2e/kind/kubernetes/go.mod` are of this release.
+pub(super) const KUBERNETES_VERSION: &str = "1.34.4";
 
 /// One build: everything it makes lies below `directory`, whose name is the hash of the inputs.
-struct Build {
+pub(super) struct Build {
     sources: PathBuf,
     directory: PathBuf,
-    image: String,
+    pub(super) image: String,
 }
 
 impl Build {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let sources = paths::repository().join("e2e/kind");
-        let hash = hash_inputs(&sources)?;
+        let hash = inputs::hash_inputs(&sources)?;
         Ok(Self {
             sources,
             directory: paths::cache()?.join("kind").join(&hash),
@@ -86,7 +36,7 @@ impl Build {
         })
     }
 
-    fn ensure(&self, engine: &Engine) -> Result<NodeImage> {
+    pub(super) fn ensure(&self, engine: &Engine) -> Result<NodeImage> {
         if !engine.has_image(&self.image) || !self.binary("kubectl").exists() {
             require_root()?;
             fs::create_dir_all(self.directory.join("bin"))?;
@@ -110,7 +60,7 @@ impl Build {
         Ok(())
     }
 
-    fn binary(&self, name: &str) -> PathBuf {
+    pub(super) fn binary(&self, name: &str) -> PathBuf {
         self.directory.join("bin").join(name)
     }
 
@@ -178,79 +128,6 @@ impl Build {
         Ok(())
     }
 
-    /// These share one layer: they are one binary.
-    fn add_kubernetes_images(&self, archive: &mut Archive, tools: &Path) -> Result<()> {
-        let programs = [
-            "kube-apiserver",
-            "kube-controller-manager",
-            "kube-scheduler",
-            "kube-proxy",
-        ];
-        let mut layer = Layer::default().directory("tmp", 0o1777).file(
-            "usr/local/bin/kubeall",
-            self.binary("kubeall"),
-            0o755,
-        );
-        for program in programs.iter().chain(&["nodenet", "nodestore"]) {
-            layer = layer.symlink(&format!("usr/local/bin/{program}"), "kubeall");
-        }
-        let kubernetes = archive.layer(&layer)?;
-        let tools = archive.layer(&Layer::from_directory(tools)?)?;
-        for program in programs {
-            let layers = match program {
-                "kube-proxy" => vec![&tools, &kubernetes],
-                _ => vec![&kubernetes],
-            };
-            let names = vec![format!("{REGISTRY}/{program}:v{KUBERNETES_VERSION}")];
-            archive.image(&Image {
-                names,
-                config: entrypoint(program),
-                layers,
-            })?;
-        }
-        for program in ["nodenet", "nodestore"] {
-            let names = vec![format!("localhost/{program}:v1")];
-            let layers = vec![&tools, &kubernetes];
-            archive.image(&Image {
-                names,
-                config: entrypoint(program),
-                layers,
-            })?;
-        }
-        Ok(())
-    }
-
-    fn add_other_images(&self, archive: &mut Archive) -> Result<()> {
-        let wanted = output(
-            Command::new(self.binary("kubeadm"))
-                .args(["config", "images", "list", "--kubernetes-version"])
-                .arg(format!("v{KUBERNETES_VERSION}")),
-        )?;
-        for (program, path) in [
-            ("coredns", "coredns"),
-            ("etcd", "usr/local/bin/etcd"),
-            ("pause", "pause"),
-        ] {
-            let prefix = format!("/{program}:");
-            let names: Vec<_> = wanted
-                .lines()
-                .filter(|name| name.contains(&prefix))
-                .map(str::to_owned)
-                .collect();
-            if names.is_empty() {
-                bail!("kubeadm {KUBERNETES_VERSION} wants no image of {program}: {wanted}");
-            }
-            let layer = archive.layer(&Layer::default().file(path, self.binary(program), 0o755))?;
-            let config = entrypoint(&format!("/{path}"));
-            archive.image(&Image {
-                names,
-                config,
-                layers: vec![&layer],
-            })?;
-        }
-        Ok(())
-    }
-
     /// Streams the root file system into the engine's image store.
     fn import(&self, engine: &Engine) -> Result<()> {
         let mut tar = Command::new("tar")
@@ -290,14 +167,6 @@ impl Build {
     }
 }
 
-fn entrypoint(program: &str) -> serde_json::Value {
-    json!({
-        "Entrypoint": [program],
-        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-        "WorkingDir": "/",
-    })
-}
-
 /// The version that Kubernetes' programs report, which kubeadm compares between them.
 fn kubernetes_ldflags() -> String {
     let package = "k8s.io/component-base/version";
@@ -320,7 +189,8 @@ fn kubernetes_ldflags() -> String {
     })
 }
 
-/// kind publishes the files of its base image with its Go module; none of them is copied into this repository.
+/// kind publishes the files of its base image with its Go module; none of them is copied into this
+/// repository.
 fn kind_base_files() -> Result<PathBuf> {
     let module = format!("sigs.k8s.io/kind@{}", KIND.version);
     run_quiet(
@@ -332,46 +202,11 @@ fn kind_base_files() -> Result<PathBuf> {
     Ok(Path::new(&cache).join(module).join("images/base/files"))
 }
 
-/// Hashes every file that the image is made from, this one included.
-fn hash_inputs(sources: &Path) -> Result<String> {
-    let mut files = Vec::new();
-    list_files(sources, &mut files)?;
-    files.sort();
-    let mut sha = Sha256::new();
-    for file in files {
-        sha.update(file.strip_prefix(sources)?.as_os_str().as_encoded_bytes());
-        sha.update(fs::read(&file)?);
-    }
-    sha.update(include_bytes!("node_image.rs"));
-    sha.update(KIND.version);
-    sha.update(architecture());
-    Ok(sha
-        .finalize()
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
-}
-
-fn list_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in
-        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?
-    {
-        let path = entry?.path();
-        if path.is_dir() {
-            list_files(&path, files)?;
-        } else if path.extension().is_none_or(|extension| extension != "md") {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
 fn require_root() -> Result<()> {
     if output(Command::new("id").arg("--user"))? != "0" {
         bail!(
             "building a node image needs root (it installs Debian packages into a directory): run this \
-             as root, or where {STOCK_IMAGE} can be pulled"
+             as root, or where the stock node image can be pulled"
         );
     }
     Ok(())
