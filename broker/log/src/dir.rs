@@ -3,21 +3,24 @@
 //! Layout, as Kafka's: `meta.properties`, `.lock`, the clean-shutdown marker, three offset
 //! checkpoints, and one directory `<topic>-<partition>` for each log with `partition.metadata`.
 
+mod meta;
+mod open_logs;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker_core::TopicId;
-use parking_lot::Mutex;
 
 use crate::checkpoint::{self, OffsetEntry, read_text, replace};
-use crate::config::LogConfig;
-use crate::error::OpenError;
 use crate::fs::{FileLock, Fs};
-use crate::log::{Log, OpenOptions, RecoveryProgress, RecoveryReport};
 
-const META_PROPERTIES: &str = "meta.properties";
+pub use meta::MetaProperties;
+use meta::{read_meta, write_meta};
+pub use open_logs::{OpenJob, open_logs};
+
 const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".klamm_clean_shutdown";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
@@ -26,19 +29,10 @@ const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 const PARTITION_METADATA: &str = "partition.metadata";
 const DELETED_DIR_SUFFIX: &str = "-delete";
 
-/// Largest `meta.properties` or `partition.metadata` that is read.
+/// Largest `partition.metadata` that is read.
 const METADATA_LEN_MAX: u64 = 4096;
 /// Longest topic name (Kafka's limit), so that a directory's name fits the file system.
 const TOPIC_NAME_LEN_MAX: usize = 249;
-
-/// Whose data a directory holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetaProperties {
-    pub cluster_id: String,
-    pub node_id: i32,
-    /// Id of the directory itself (KIP-858): another one means another, perhaps empty, disk.
-    pub directory_id: String,
-}
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -264,7 +258,7 @@ impl LogDir {
         checkpoint::read_offsets(&*self.fs, &self.path.join(RECOVERY_POINTS))
     }
 
-    /// Replaces the checkpoint of [`Log::recovery_point`]s.
+    /// Replaces the checkpoint of [`crate::Log::recovery_point`]s.
     pub fn write_recovery_points(&self, entries: &[OffsetEntry]) -> io::Result<()> {
         checkpoint::write_offsets(&*self.fs, &self.path.join(RECOVERY_POINTS), entries)
     }
@@ -274,7 +268,7 @@ impl LogDir {
         checkpoint::read_offsets(&*self.fs, &self.path.join(LOG_STARTS))
     }
 
-    /// Replaces the checkpoint of [`Log::start_offset`]s.
+    /// Replaces the checkpoint of [`crate::Log::start_offset`]s.
     pub fn write_log_starts(&self, entries: &[OffsetEntry]) -> io::Result<()> {
         checkpoint::write_offsets(&*self.fs, &self.path.join(LOG_STARTS), entries)
     }
@@ -288,85 +282,6 @@ impl LogDir {
     pub fn write_high_watermarks(&self, entries: &[OffsetEntry]) -> io::Result<()> {
         checkpoint::write_offsets(&*self.fs, &self.path.join(HIGH_WATERMARKS), entries)
     }
-}
-
-/// A log to open.
-#[derive(Clone, Debug)]
-pub struct OpenJob {
-    pub dir: PathBuf,
-    pub config: LogConfig,
-    pub options: OpenOptions,
-}
-
-/// Opens many logs on `threads` threads at once and returns them in the order of the jobs.
-pub fn open_logs(
-    fs: &Arc<dyn Fs>,
-    jobs: Vec<OpenJob>,
-    threads: usize,
-    progress: &RecoveryProgress,
-) -> Vec<Result<(Log, RecoveryReport), OpenError>> {
-    progress
-        .logs_total
-        .fetch_add(jobs.len() as u64, Ordering::Relaxed);
-    let next = AtomicUsize::new(0);
-    let opened: Vec<Mutex<Option<_>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
-    let work = || {
-        while let Some((job, slot)) = {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            jobs.get(i).zip(opened.get(i))
-        } {
-            let OpenJob {
-                dir,
-                config,
-                options,
-            } = job.clone();
-            *slot.lock() = Some(Log::open(fs.clone(), dir, config, options, progress));
-            progress.logs_done.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, jobs.len().max(1)) {
-            scope.spawn(work);
-        }
-    });
-    opened
-        .into_iter()
-        .map(|slot| slot.into_inner().expect("every job was taken"))
-        .collect()
-}
-
-fn read_meta(fs: &dyn Fs, dir: &Path) -> io::Result<Option<MetaProperties>> {
-    let path = dir.join(META_PROPERTIES);
-    let Some(text) = read_text(fs, &path, METADATA_LEN_MAX)? else {
-        return Ok(None);
-    };
-    let value = |key: &str| {
-        text.lines()
-            .filter_map(|line| line.split_once('='))
-            .find_map(|(k, v)| (k == key).then_some(v))
-    };
-    let meta = || {
-        Some(MetaProperties {
-            cluster_id: value("cluster.id")?.to_owned(),
-            node_id: value("node.id")?.parse().ok()?,
-            directory_id: value("directory.id")?.to_owned(),
-        })
-    };
-    meta()
-        .map(Some)
-        .ok_or_else(|| checkpoint::invalid(&path, "is malformed"))
-}
-
-fn write_meta(fs: &dyn Fs, dir: &Path, meta: &MetaProperties) -> io::Result<()> {
-    let MetaProperties {
-        cluster_id,
-        node_id,
-        directory_id,
-    } = meta;
-    let text = format!(
-        "version=1\ncluster.id={cluster_id}\nnode.id={node_id}\ndirectory.id={directory_id}\n"
-    );
-    replace(fs, &dir.join(META_PROPERTIES), text.as_bytes())
 }
 
 fn take_marker(fs: &dyn Fs, dir: &Path) -> io::Result<bool> {
@@ -397,6 +312,3 @@ fn read_topic_id(fs: &dyn Fs, dir: &Path) -> io::Result<Option<TopicId>> {
     }
     Ok(Some(TopicId(id)))
 }
-
-#[cfg(test)]
-mod tests;

@@ -32,7 +32,7 @@ impl StorageError {
     }
 }
 
-/// Why records were not appended. The log's contents are as they were before.
+/// Why records were not appended. Unless the storage failed the log is as it was before.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// There was no batch in the buffer.

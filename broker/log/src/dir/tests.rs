@@ -1,8 +1,12 @@
+use std::sync::atomic::Ordering;
+
 use broker_core::Offset;
 
 use super::*;
+use crate::config::LogConfig;
 use crate::fs::RealFs;
 use crate::fs::memory::MemoryFs;
+use crate::log::{OpenOptions, RecoveryProgress};
 
 fn open(fs: &Arc<dyn Fs>, cluster: &str, node: i32) -> Result<LogDir, LogDirError> {
     LogDir::open(fs.clone(), Path::new("/data"), cluster, node, "dir-a")

@@ -129,7 +129,8 @@ impl Log {
         }
     }
 
-    /// Writes checked batches, rolling where a segment ends. On failure the log is as before.
+    /// Writes checked batches, rolling where a segment ends. When the disk is full the log stays as
+    /// it was; after any other failure it is read-only and may end between the batches.
     fn write(&mut self, records: &[u8], now: Timestamp) -> Result<AppendInfo, AppendError> {
         let end_before = self.end_offset();
         let segments_before = self.segments.len();

@@ -1,0 +1,245 @@
+//! One segment: a file of batches with its two indexes.
+//!
+//! Invariants: bytes below `size` are whole batches with rising offsets; an index entry points at
+//! the start of a batch; bytes of the file at or after `size` mean nothing.
+
+mod lookup;
+mod recovery;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use broker_core::{Offset, Timestamp};
+use broker_wire::record::{BatchHeader, batches};
+
+use crate::config::LogConfig;
+use crate::error::ReadError;
+use crate::fs::{Fs, FsFile, OpenMode};
+use crate::index::{OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
+use crate::scan::{BatchWalk, WalkError};
+
+pub(crate) const LOG_SUFFIX: &str = ".log";
+pub(crate) const INDEX_SUFFIX: &str = ".index";
+pub(crate) const TIME_INDEX_SUFFIX: &str = ".timeindex";
+/// Appended to the name of a file that is about to be removed.
+pub(crate) const DELETED_SUFFIX: &str = ".deleted";
+
+/// Largest distance of an offset from its segment's base.
+pub(crate) const RELATIVE_OFFSET_MAX: i64 = i32::MAX as i64;
+
+/// Where a batch ends: in the file and in offsets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchEnd {
+    pub(crate) position: u64,
+    pub(crate) offset: Offset,
+}
+
+pub(crate) struct Segment {
+    pub(crate) base: Offset,
+    /// After the last record; of a sealed segment, where the next one begins.
+    pub(crate) end: Offset,
+    pub(crate) size: u64,
+    pub(crate) file: Arc<dyn FsFile>,
+    path: PathBuf,
+    pub(crate) offsets: OffsetIndex,
+    pub(crate) times: TimeIndex,
+    /// Largest timestamp and the last offset of the batch that brought it; `None` without records.
+    pub(crate) newest: Option<TimeEntry>,
+    /// Largest timestamp of the first batch, what `segment.ms` counts from.
+    first_timestamp: Option<Timestamp>,
+    bytes_since_index: u64,
+}
+
+/// `%020d` and a suffix.
+pub(crate) fn file_name(base: Offset, suffix: &str) -> String {
+    format!("{:020}{suffix}", base.0)
+}
+
+impl Segment {
+    /// Makes an empty segment, replacing files left from a failed attempt.
+    pub(crate) fn create(
+        fs: &Arc<dyn Fs>,
+        dir: &Path,
+        base: Offset,
+        config: &LogConfig,
+    ) -> io::Result<Self> {
+        let created = Self::open_files(fs, dir, base, config, OpenMode::Truncate);
+        if created.is_err() {
+            for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX, LOG_SUFFIX] {
+                // Leftovers hold nothing and the next attempt truncates them.
+                let _ = fs.remove(&dir.join(file_name(base, suffix)));
+            }
+        }
+        created
+    }
+
+    /// Opens the files as they are; the caller recovers or loads what the fields say of them.
+    pub(crate) fn open(
+        fs: &Arc<dyn Fs>,
+        dir: &Path,
+        base: Offset,
+        config: &LogConfig,
+    ) -> io::Result<Self> {
+        let mut segment = Self::open_files(fs, dir, base, config, OpenMode::OrCreate)?;
+        segment.size = segment.file.len()?;
+        segment.first_timestamp = match segment.walk(0).next() {
+            Ok(Some((_, header))) => Some(Timestamp(header.max_timestamp)),
+            Ok(None) | Err(WalkError::Invalid { .. }) => None,
+            Err(WalkError::Io(error)) => return Err(error),
+        };
+        Ok(segment)
+    }
+
+    fn open_files(
+        fs: &Arc<dyn Fs>,
+        dir: &Path,
+        base: Offset,
+        config: &LogConfig,
+        mode: OpenMode,
+    ) -> io::Result<Self> {
+        let named = |suffix| dir.join(file_name(base, suffix));
+        let index_bytes_max = config.segment_index_bytes;
+        let path = named(LOG_SUFFIX);
+        Ok(Self {
+            base,
+            end: base,
+            size: 0,
+            offsets: OffsetIndex::open(fs, named(INDEX_SUFFIX), base, mode, index_bytes_max)?,
+            times: TimeIndex::open(fs, named(TIME_INDEX_SUFFIX), base, mode, index_bytes_max)?,
+            file: fs.open(&path, mode)?,
+            path,
+            newest: None,
+            first_timestamp: None,
+            bytes_since_index: 0,
+        })
+    }
+
+    /// Whether a batch must go to a new segment, when `pending` bytes are about to be written
+    /// before it.
+    pub(crate) fn must_roll(
+        &self,
+        pending: u64,
+        header: &BatchHeader,
+        limits: &RollLimits,
+    ) -> bool {
+        if header.last_offset() - self.base.0 > RELATIVE_OFFSET_MAX {
+            return true;
+        }
+        let age_ms = self
+            .first_timestamp
+            .map_or(0, |first| header.max_timestamp.saturating_sub(first.0));
+        let size = self.size + pending;
+        size > 0
+            && (size + header.total_len() as u64 > limits.bytes
+                || age_ms > limits.age_ms
+                || self.offsets.entries().is_full()
+                || self.times.is_full())
+    }
+
+    /// Writes whole batches at the end. When that fails the segment is as before, unless even
+    /// cutting off what was written fails: then the error is that of the cut.
+    pub(crate) fn append(&mut self, bytes: &[u8], index_interval_bytes: u64) -> io::Result<()> {
+        if let Err(error) = self.file.write_at(bytes, self.size) {
+            self.file.set_len(self.size)?;
+            return Err(error);
+        }
+        for (header, _) in batches(bytes).flatten() {
+            self.note(&header, self.size, index_interval_bytes);
+        }
+        Ok(())
+    }
+
+    /// Takes a batch that stands at `position`, the end so far, into the fields and the indexes.
+    pub(crate) fn note(&mut self, header: &BatchHeader, position: u64, index_interval_bytes: u64) {
+        let last_offset = Offset(header.last_offset());
+        let timestamp = Timestamp(header.max_timestamp);
+        if self
+            .newest
+            .is_none_or(|newest| timestamp > newest.timestamp)
+        {
+            self.newest = Some(TimeEntry {
+                timestamp,
+                offset: last_offset,
+            });
+        }
+        self.first_timestamp.get_or_insert(timestamp);
+        if self.bytes_since_index > index_interval_bytes {
+            let entry = OffsetEntry {
+                last_offset,
+                position,
+            };
+            match self.append_index_entries(entry) {
+                Ok(()) => self.bytes_since_index = 0,
+                Err(error) => tracing::warn!(
+                    path = %self.path.display(), %error, "cannot write an index entry, left out"
+                ),
+            }
+        }
+        self.bytes_since_index += header.total_len() as u64;
+        self.size = position + header.total_len() as u64;
+        self.end = Offset(header.next_offset());
+    }
+
+    /// The time first: whatever an offset entry has before it is covered by the time index.
+    fn append_index_entries(&mut self, entry: OffsetEntry) -> io::Result<()> {
+        if self.offsets.entries().is_full() || self.times.is_full() {
+            return Ok(());
+        }
+        if let Some(newest) = self.newest {
+            self.times.append(newest)?;
+        }
+        self.offsets.append(entry)
+    }
+
+    /// Ends writing: the time index gets the largest timestamp, so that opening finds it there.
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
+        match self.newest {
+            Some(newest) if !self.times.entries().is_full() => self.times.append(newest),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn scan(&self, position: u64) -> BatchWalk<'_> {
+        BatchWalk::scan(&*self.file, position, self.size)
+    }
+
+    pub(crate) fn walk(&self, position: u64) -> BatchWalk<'_> {
+        BatchWalk::lookup(&*self.file, position, self.size)
+    }
+
+    /// Makes records and indexes durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        for file in [self.offsets.entries().file(), self.times.entries().file()] {
+            file.map_or(Ok(()), |file| file.sync_data())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn paths(&self) -> [&Path; 3] {
+        [
+            &self.path,
+            self.offsets.entries().path(),
+            self.times.entries().path(),
+        ]
+    }
+
+    pub(crate) fn read_error(&self, error: WalkError) -> ReadError {
+        match error {
+            WalkError::Io(error) => ReadError::Io(error),
+            WalkError::Invalid { position, source } => ReadError::Corrupt {
+                segment: self.base,
+                position,
+                source,
+            },
+        }
+    }
+}
+
+/// When a segment is rolled, from [`LogConfig`] with the jitter taken off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RollLimits {
+    pub(crate) bytes: u64,
+    pub(crate) age_ms: i64,
+}
