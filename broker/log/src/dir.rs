@@ -18,7 +18,6 @@ use crate::checkpoint::{self, OffsetEntry, read_text, replace};
 use crate::fs::{FileLock, Fs};
 
 pub use meta::MetaProperties;
-use meta::{read_meta, write_meta};
 pub use open_logs::{OpenJob, open_logs};
 
 const LOCK: &str = ".lock";
@@ -102,7 +101,7 @@ impl LogDir {
         let lock = lock.ok_or_else(|| LogDirError::Locked {
             dir: path.to_owned(),
         })?;
-        let meta = match read_meta(&*fs, path).map_err(io_error)? {
+        let meta = match MetaProperties::read(&*fs, path).map_err(io_error)? {
             Some(meta) => meta,
             None => {
                 let meta = MetaProperties {
@@ -110,7 +109,7 @@ impl LogDir {
                     node_id,
                     directory_id: directory_id.to_owned(),
                 };
-                write_meta(&*fs, path, &meta).map_err(io_error)?;
+                meta.write(&*fs, path).map_err(io_error)?;
                 meta
             }
         };

@@ -18,36 +18,38 @@ pub struct MetaProperties {
     pub directory_id: String,
 }
 
-pub(super) fn read_meta(fs: &dyn Fs, dir: &Path) -> io::Result<Option<MetaProperties>> {
-    let path = dir.join(META_PROPERTIES);
-    let Some(text) = read_text(fs, &path, META_LEN_MAX)? else {
-        return Ok(None);
-    };
-    let value = |key: &str| {
-        text.lines()
-            .filter_map(|line| line.split_once('='))
-            .find_map(|(k, v)| (k == key).then_some(v))
-    };
-    let meta = || {
-        Some(MetaProperties {
-            cluster_id: value("cluster.id")?.to_owned(),
-            node_id: value("node.id")?.parse().ok()?,
-            directory_id: value("directory.id")?.to_owned(),
-        })
-    };
-    meta()
-        .map(Some)
-        .ok_or_else(|| invalid(&path, "is malformed"))
-}
+impl MetaProperties {
+    /// Reads the file of a data directory, without locking that; `None` in a new one.
+    pub fn read(fs: &dyn Fs, dir: &Path) -> io::Result<Option<Self>> {
+        let path = dir.join(META_PROPERTIES);
+        let Some(text) = read_text(fs, &path, META_LEN_MAX)? else {
+            return Ok(None);
+        };
+        let value = |key: &str| {
+            let mut pairs = text.lines().filter_map(|line| line.split_once('='));
+            pairs.find_map(|(k, v)| (k == key).then_some(v))
+        };
+        let meta = || {
+            Some(Self {
+                cluster_id: value("cluster.id")?.to_owned(),
+                node_id: value("node.id")?.parse().ok()?,
+                directory_id: value("directory.id")?.to_owned(),
+            })
+        };
+        meta()
+            .map(Some)
+            .ok_or_else(|| invalid(&path, "is malformed"))
+    }
 
-pub(super) fn write_meta(fs: &dyn Fs, dir: &Path, meta: &MetaProperties) -> io::Result<()> {
-    let MetaProperties {
-        cluster_id,
-        node_id,
-        directory_id,
-    } = meta;
-    let text = format!(
-        "version=1\ncluster.id={cluster_id}\nnode.id={node_id}\ndirectory.id={directory_id}\n"
-    );
-    replace(fs, &dir.join(META_PROPERTIES), text.as_bytes())
+    pub(super) fn write(&self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+        let Self {
+            cluster_id,
+            node_id,
+            directory_id,
+        } = self;
+        let text = format!(
+            "version=1\ncluster.id={cluster_id}\nnode.id={node_id}\ndirectory.id={directory_id}\n"
+        );
+        replace(fs, &dir.join(META_PROPERTIES), text.as_bytes())
+    }
 }

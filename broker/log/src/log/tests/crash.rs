@@ -78,9 +78,9 @@ impl Owner {
             }
             2..=4 => {
                 let synced = log.checkpoint_handle().sync()?;
-                self.maybe_append(log)?;
-                self.durable = synced.up_to().0;
+                self.meanwhile(log)?;
                 log.synced(synced);
+                self.durable = log.durable_end().0;
                 if self.random.below(2) == 0 {
                     self.recovery_point = log.recovery_point();
                 }
@@ -88,19 +88,23 @@ impl Owner {
             }
             5..=7 => {
                 let synced = log.sync_handle().sync()?;
-                self.maybe_append(log)?;
-                self.durable = synced.up_to().0;
+                self.meanwhile(log)?;
                 log.synced(synced);
+                self.durable = log.durable_end().0;
                 Ok(())
             }
             _ => self.append(log),
         }
     }
 
-    /// Something that happens between a sync and its report.
-    fn maybe_append(&mut self, log: &mut Log) -> Result<(), StorageError> {
-        match self.random.below(2) {
-            0 => Ok(()),
+    /// What may happen between a sync and its report.
+    fn meanwhile(&mut self, log: &mut Log) -> Result<(), StorageError> {
+        match self.random.below(8) {
+            0..4 => Ok(()),
+            4 => {
+                self.truncate(log)?;
+                self.append(log)
+            }
             _ => self.append(log),
         }
     }
