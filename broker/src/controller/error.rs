@@ -67,7 +67,8 @@ impl From<Status> for AttemptError {
             Code::InvalidArgument => {
                 Self::Final(SubmitError::Malformed(status.message().to_owned()))
             }
-            // tonic reports a dial that failed so; a connection that broke later is `Unknown`.
+            // A failed dial or a refused call. tonic says so of a peer that fell silent, too: then
+            // the repeated command meets its own effect, and is refused at the worst.
             Code::Unavailable | Code::Unauthenticated | Code::Unimplemented => Self::Unreachable,
             _ => Self::Final(SubmitError::OutcomeUnknown),
         }

@@ -28,8 +28,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::controller::{Command, RegisterBroker, Response};
-use broker_core::metadata::Image;
+use broker_core::controller::{Command, Defaults, RegisterBroker, Response};
+use broker_core::metadata::{Counts, Image};
 use broker_core::{BrokerEpoch, BrokerId};
 use klamm_proto::v1::controller_server::ControllerServer;
 use klamm_proto::v1::raft_server::RaftServer;
@@ -64,6 +64,7 @@ pub struct Controller {
     token: Token,
     timing: Timing,
     voters: BTreeMap<BrokerId, String>,
+    defaults: Defaults,
     feed: Arc<Feed>,
     peers: Arc<Peers>,
     sessions: Arc<Sessions>,
@@ -97,6 +98,7 @@ impl Controller {
             reconnect_grace: options.timing.reconnect_grace,
             voters: options.voters.keys().copied().collect(),
         }));
+        let defaults = options.policy.defaults;
         let mut tasks = JoinSet::new();
         let mut mailbox = None;
         if let Some(quorum) = &quorum {
@@ -121,6 +123,7 @@ impl Controller {
             token: options.token,
             timing: options.timing,
             voters: options.voters,
+            defaults,
             submitter: Submitter::new(options.broker_id, Arc::clone(&peers), mailbox),
             feed,
             peers,
@@ -154,6 +157,14 @@ impl Controller {
     #[must_use]
     pub fn image(&self) -> Arc<Image> {
         self.feed.position().image
+    }
+
+    /// The newest metadata and its totals.
+    #[must_use]
+    pub fn counts(&self) -> (Arc<Image>, Counts) {
+        let image = self.image();
+        let counts = image.counts(self.defaults.min_insync_replicas);
+        (image, counts)
     }
 
     /// Changes with the metadata.
@@ -239,12 +250,16 @@ impl Controller {
     }
 
     /// Asks for this broker's leaders to be moved away and waits for it; false when `limit` passed
-    /// first.
+    /// first. Then another voter becomes the active controller, if this broker is it.
     pub async fn request_shutdown(&self, limit: Duration) -> bool {
         self.membership.wants_shutdown.send_replace(true);
         let mut may_shutdown = self.membership.may_shutdown.subscribe();
         let done = may_shutdown.wait_for(|may| *may);
-        matches!(timeout(limit, done).await, Ok(Ok(_)))
+        let moved = matches!(timeout(limit, done).await, Ok(Ok(_)));
+        if let Some(quorum) = &self.quorum {
+            quorum.hand_over(self.timing.election_timeout).await;
+        }
+        moved
     }
 
     /// Returns with the reason once this voter has failed and must be restarted; never on a broker

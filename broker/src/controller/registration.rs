@@ -124,9 +124,10 @@ impl Registration {
         let mut impatient = interval(IMPATIENT_INTERVAL);
         regular.set_missed_tick_behavior(MissedTickBehavior::Delay);
         impatient.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut wants_shutdown = self.membership.wants_shutdown.subscribe();
         let mut fenced = true;
         loop {
-            let waits = fenced || *self.membership.wants_shutdown.borrow();
+            let waits = fenced || *wants_shutdown.borrow_and_update();
             tokio::select! {
                 response = responses.message() => match response {
                     Ok(Some(response)) => {
@@ -136,6 +137,7 @@ impl Registration {
                     Ok(None) => return self.stream_end(&Status::unavailable("closed")),
                     Err(status) => return self.stream_end(&status),
                 },
+                Ok(()) = wants_shutdown.changed() => self.send(&outgoing, epoch),
                 _ = regular.tick() => self.send(&outgoing, epoch),
                 _ = impatient.tick(), if waits => self.send(&outgoing, epoch),
                 () = self.peers.controller_changed(Some(controller)) => return StreamEnd::Broken,

@@ -13,7 +13,7 @@ use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::{BasicNode, Config, Instant as _, RaftMetrics, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 use super::log_store::LogStore;
 use super::network::Network;
@@ -195,6 +195,35 @@ impl Quorum {
             },
             () = leading.ended(&mut leadership) => Err(ProposeError::OutcomeUnknown),
         }
+    }
+
+    /// If this voter leads, asks the voter whose log is the longest to lead instead, and waits for
+    /// the change no longer than an election would take.
+    pub(crate) async fn hand_over(&self, limit: Duration) {
+        let mut leadership = self.leadership();
+        let leading = *leadership.borrow();
+        if leading.leader != Some(self.node_id) {
+            return;
+        }
+        let Some(successor) = self.successor() else {
+            return;
+        };
+        if self.raft.trigger().transfer_leader(successor).await.is_ok() {
+            tracing::info!(successor, "handing over the metadata quorum");
+            // Too slow or not: the others elect somebody once this voter is gone.
+            let _ = timeout(limit, leading.ended(&mut leadership)).await;
+        }
+    }
+
+    fn successor(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.as_ref()?;
+        let others = metrics
+            .membership_config
+            .voter_ids()
+            .filter(|id| *id != self.node_id);
+        others.max_by_key(|id| replication.get(id).copied().flatten())
     }
 
     /// Stops taking part. Files are complete and can be opened again afterwards.

@@ -267,7 +267,6 @@ impl Node {
             rpc_port: self.address.port().into(),
             ..metadata::RegisterBroker::default()
         };
-        let _runtime = self.runtime.as_ref().unwrap().enter();
         self.controller.join(RegisterBroker {
             cluster_id: CLUSTER_ID.to_owned(),
             registration,

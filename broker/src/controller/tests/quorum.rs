@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::BrokerId;
@@ -7,7 +8,7 @@ use klamm_proto::v1::{RaftMessage, SubmitRequest};
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::cluster::{Cluster, checkpoints, create_topic, has_topic, is_unfenced};
+use super::cluster::{Cluster, checkpoints, create_topic, eventually, has_topic, is_unfenced};
 use crate::rpc::{self, Token};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,6 +56,7 @@ async fn a_killed_controller_is_replaced_and_its_broker_fenced() {
 
     let killed = Instant::now();
     cluster.kill(leader).await;
+    cluster.leader().await;
     cluster.any().create_topic_on("after", next).await;
     let replaced = killed.elapsed();
     cluster
@@ -167,6 +169,79 @@ async fn a_single_voter_forms_a_cluster_at_once() {
         .await;
     cluster.any().create_topic("alone").await;
     assert!(!cluster.any().controller.is_fenced());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_quorum_keeps_its_leader() {
+    let cluster = Cluster::start(3, 0).await;
+    let leader = cluster.leader().await;
+    let epoch = cluster.any().controller.controller_epoch();
+    // Three times what it takes to give up a leader.
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
+        for node in cluster.nodes.values() {
+            assert_eq!(node.controller.active_controller(), Some(leader));
+            assert_eq!(node.controller.controller_epoch(), epoch);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_stops_hands_over() {
+    let mut cluster = Cluster::start(3, 0).await;
+    cluster.join_all();
+    for id in (0..3).map(BrokerId) {
+        cluster
+            .everywhere("all are unfenced", is_unfenced(id))
+            .await;
+    }
+    let leader = cluster.leader().await;
+    let leaving = Arc::clone(&cluster.nodes[&leader].controller);
+    let asked = Instant::now();
+    assert!(leaving.request_shutdown(Duration::from_secs(10)).await);
+    drop(leaving);
+    cluster.kill(leader).await;
+    cluster.leader().await;
+    println!("handed over after {:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        asked.elapsed()
+    );
+    cluster
+        .everywhere("it is fenced", move |image| image.brokers[&leader].fenced)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minority_neither_commits_nor_claims_to_lead() {
+    let mut cluster = Cluster::start(3, 0).await;
+    cluster.join_all();
+    cluster
+        .everywhere("0 is unfenced", is_unfenced(BrokerId(0)))
+        .await;
+    let leader = cluster.leader().await;
+    for id in (0..3).map(BrokerId).filter(|id| *id != leader) {
+        cluster.kill(id).await;
+    }
+    let alone = Arc::clone(&cluster.nodes[&leader].controller);
+    eventually("it knows that it leads no more", async || {
+        alone.active_controller().is_none()
+    })
+    .await;
+    let limit = Duration::from_millis(500);
+    let answer = alone
+        .submit_within(create_topic("never", &[leader]), limit)
+        .await;
+    assert!(answer.is_err(), "{answer:?}");
+
+    let back = BrokerId((leader.0 + 1) % 3);
+    cluster.start_node(back).await;
+    cluster.any().create_topic_on("again", leader).await;
+    cluster
+        .everywhere("a majority goes on", has_topic("again"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
