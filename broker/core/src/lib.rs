@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod controller;
+pub mod fetch_session;
 pub mod group;
 mod ids;
 pub mod metadata;

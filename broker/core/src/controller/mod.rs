@@ -50,7 +50,7 @@ pub use response::{
     ElectLeadersResponse, LeaderElected, PartitionAltered, PartitionsCreated, ProducerIdBlock,
     Response, TopicCreated, TopicDeleted,
 };
-pub use topic_name::TOPIC_NAME_BYTES_MAX;
+pub use topic_name::{TOPIC_NAME_BYTES_MAX, is_topic_name};
 
 use crate::metadata::{Image, Record};
 use draft::Draft;

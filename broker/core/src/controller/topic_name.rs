@@ -9,6 +9,12 @@ use crate::metadata::Image;
 /// Length of the longest topic name; with a partition it fits a file name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 
+/// Whether a topic can have this name at all, be it taken or not.
+#[must_use]
+pub fn is_topic_name(name: &str) -> bool {
+    check_characters(name).is_ok()
+}
+
 /// Whether a new topic may have this name.
 pub(super) fn check(image: &Image, name: &str) -> Result<(), Failure> {
     check_characters(name)?;
