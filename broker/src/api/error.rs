@@ -1,7 +1,7 @@
 //! Errors of the domain as Kafka's error codes. The only place where the two meet.
 
 use broker_core::controller::{CommandError, Failure};
-use broker_core::group::GroupError;
+use broker_core::fetch_session::SessionError;
 use broker_core::partition::{self, EpochError, SequenceError};
 use broker_wire::ErrorCode;
 use broker_wire::record::BatchError;
@@ -123,25 +123,12 @@ impl KafkaError for SubmitError {
     }
 }
 
-impl KafkaError for GroupError {
+impl KafkaError for SessionError {
     fn error_code(&self) -> ErrorCode {
         match self {
-            Self::NotCoordinator => ErrorCode::NotCoordinator,
-            Self::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
-            Self::InvalidGroupId => ErrorCode::InvalidGroupId,
-            Self::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
-            Self::InvalidRequest => ErrorCode::InvalidRequest,
-            Self::InconsistentGroupProtocol => ErrorCode::InconsistentGroupProtocol,
-            Self::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
-            Self::MemberIdRequired { .. } => ErrorCode::MemberIdRequired,
-            Self::UnknownMemberId => ErrorCode::UnknownMemberId,
-            Self::FencedInstanceId => ErrorCode::FencedInstanceId,
-            Self::IllegalGeneration => ErrorCode::IllegalGeneration,
-            Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
-            Self::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
-            Self::GroupIdNotFound => ErrorCode::GroupIdNotFound,
-            Self::NonEmptyGroup => ErrorCode::NonEmptyGroup,
-            Self::RecordTooLarge => ErrorCode::UnknownServerError,
+            Self::NotFound(_) => ErrorCode::FetchSessionIdNotFound,
+            Self::InvalidEpoch { .. } => ErrorCode::InvalidFetchSessionEpoch,
+            Self::TopicKeyForm => ErrorCode::FetchSessionTopicIdError,
         }
     }
 }

@@ -11,6 +11,7 @@ mod api_versions;
 mod context;
 mod create_partitions;
 mod create_topics;
+mod current_leader;
 mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
@@ -27,6 +28,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod lookup;
 mod metadata;
 mod offset_commit;
 mod offset_fetch;
@@ -46,7 +48,7 @@ use thiserror::Error;
 
 pub use context::{Context, Peer, RequestInfo};
 pub use init_producer_id::ProducerIds;
-pub use produce::{ProduceCall, Produced};
+pub use produce::{ProduceAnswer, ProduceCall, Produced};
 
 /// A request that has no answer: its connection is to be closed.
 #[derive(Debug, Error)]

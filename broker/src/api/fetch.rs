@@ -1,0 +1,412 @@
+//! Fetch (KIP-74, KIP-227, KIP-320, KIP-516, KIP-951): record batches to consumers.
+//!
+//! Records are not read here: the response names regions of segment files, which the connection
+//! sends. A fetch that finds fewer than `min_bytes` waits for progress on any of its partitions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::fetch_session::{
+    FetchPlan, FetchPosition, LogEnds, Outcome, PartitionKey, SessionError, SessionRequest,
+    TopicKey, TopicKeyForm,
+};
+use broker_core::metadata::Image;
+use broker_core::{LeaderEpoch, Offset, PartitionIndex, TopicPartition};
+use broker_log::{LogSlice, MinOneBatch};
+use broker_wire::message::fetch::{
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use broker_wire::message::{FetchRequest, FetchResponse};
+use broker_wire::{ErrorCode, Records, Str, Uuid};
+use tokio::time::{Instant, timeout_at};
+
+use super::context::{Context, RequestInfo, topic_id, wire_id};
+use super::current_leader::CurrentLeaders;
+use super::error::KafkaError;
+use super::lookup::find_hosted;
+use crate::clock;
+use crate::partition::{FetchWaker, Partition, ReadError};
+
+/// Bytes of records in one response; `fetch.max.bytes` of Kafka.
+const RESPONSE_BYTES_MAX: usize = 55 * 1024 * 1024;
+/// First version with topic ids (KIP-516).
+const TOPIC_ID_VERSION_MIN: i16 = 13;
+const READ_COMMITTED: i8 = 1;
+
+/// What a partition of the plan is read from.
+type Source = Result<Arc<Partition>, ErrorCode>;
+
+/// What was read of one partition.
+#[derive(Debug)]
+enum Read {
+    Failed(ErrorCode),
+    /// The fetcher's log diverges: where its last epoch ends here (KIP-595).
+    Diverging {
+        epoch: LeaderEpoch,
+        end_offset: Offset,
+        ends: LogEnds,
+    },
+    Records {
+        slice: Option<LogSlice>,
+        ends: LogEnds,
+    },
+}
+
+impl Read {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Failed(_) | Self::Diverging { .. } => Outcome::Failed,
+            Self::Records {
+                slice: Some(_),
+                ends,
+            } => Outcome::Records { ends: *ends },
+            Self::Records { slice: None, ends } => Outcome::Nothing { ends: *ends },
+        }
+    }
+}
+
+/// Bounds of one response.
+#[derive(Clone, Copy)]
+struct Limits {
+    bytes_min: usize,
+    bytes_max: usize,
+    deadline: Instant,
+}
+
+/// Answers with regions of files: the token of external records is an index into them.
+pub(super) async fn handle(
+    ctx: &Context,
+    info: &RequestInfo,
+    request: FetchRequest,
+) -> (FetchResponse, Vec<LogSlice>) {
+    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
+        // Klamm's followers pull over gRPC: this is a broker of another cluster.
+        return (failed(ErrorCode::InvalidRequest), Vec::new());
+    }
+    let isolation_level = request.isolation_level;
+    let limits = Limits {
+        bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
+        bytes_max: usize::try_from(request.max_bytes)
+            .unwrap_or(0)
+            .min(RESPONSE_BYTES_MAX),
+        deadline: Instant::now()
+            + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+    };
+    let request = session_request(request, info.version);
+    let plan = match ctx.fetch_sessions.lock().begin(clock::now(), request) {
+        Ok(plan) => plan,
+        Err(error) => return (failed(error.error_code()), Vec::new()),
+    };
+    let reads = read_until_enough(ctx, &plan, limits).await;
+    respond(ctx, info, plan, reads, isolation_level)
+}
+
+fn failed(error_code: ErrorCode) -> FetchResponse {
+    FetchResponse {
+        error_code,
+        ..FetchResponse::default()
+    }
+}
+
+fn session_request(request: FetchRequest, version: i16) -> SessionRequest {
+    let form = match version {
+        TOPIC_ID_VERSION_MIN.. => TopicKeyForm::Ids,
+        _ => TopicKeyForm::Names,
+    };
+    let key = |name: &Str, id: Uuid| match form {
+        TopicKeyForm::Ids => TopicKey::Id(topic_id(id)),
+        TopicKeyForm::Names => TopicKey::Name(Arc::from(name.as_str())),
+    };
+    let mut partitions = Vec::new();
+    for topic in request.topics {
+        let topic_key = key(&topic.topic, topic.topic_id);
+        partitions.extend(topic.partitions.into_iter().map(|partition| {
+            let key = PartitionKey {
+                topic: topic_key.clone(),
+                partition: PartitionIndex(partition.partition),
+            };
+            let position = FetchPosition {
+                fetch_offset: Offset(partition.fetch_offset),
+                current_leader_epoch: LeaderEpoch(partition.current_leader_epoch),
+                last_fetched_epoch: LeaderEpoch(partition.last_fetched_epoch),
+                bytes_max: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
+            };
+            (key, position)
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in request.forgotten_topics_data {
+        let topic_key = key(&topic.topic, topic.topic_id);
+        forgotten.extend(topic.partitions.into_iter().map(|partition| PartitionKey {
+            topic: topic_key.clone(),
+            partition: PartitionIndex(partition),
+        }));
+    }
+    SessionRequest {
+        session_id: request.session_id,
+        session_epoch: request.session_epoch,
+        form,
+        partitions,
+        forgotten,
+    }
+}
+
+/// Reads all partitions, again and again until the response has enough, an error to report, or
+/// waited long enough.
+async fn read_until_enough(ctx: &Context, plan: &FetchPlan, limits: Limits) -> Vec<Read> {
+    let image = ctx.image();
+    let sources: Vec<Source> = plan
+        .partitions
+        .iter()
+        .map(|(key, _)| find_partition(ctx, &image, key))
+        .collect();
+    let mut reads = read_all(plan, &sources, limits.bytes_max);
+    while !reads.is_enough(limits.bytes_min) && Instant::now() < limits.deadline {
+        // A waker of its own for each round: partitions forget the ones that were dropped.
+        let waker = Arc::new(FetchWaker::default());
+        for partition in sources.iter().flatten() {
+            partition.wake_at_progress(&waker);
+        }
+        // What came between the last read and the registration wakes nobody.
+        reads = read_all(plan, &sources, limits.bytes_max);
+        if reads.is_enough(limits.bytes_min)
+            || timeout_at(limits.deadline, waker.woken()).await.is_err()
+        {
+            break;
+        }
+        reads = read_all(plan, &sources, limits.bytes_max);
+    }
+    reads.partitions
+}
+
+fn find_partition(ctx: &Context, image: &Image, key: &PartitionKey) -> Source {
+    let id = partition_id(image, key).ok_or(match key.topic {
+        TopicKey::Name(_) => ErrorCode::UnknownTopicOrPartition,
+        TopicKey::Id(_) => ErrorCode::UnknownTopicId,
+    })?;
+    find_hosted(ctx, image, id)
+}
+
+fn partition_id(image: &Image, key: &PartitionKey) -> Option<TopicPartition> {
+    let topic = match &key.topic {
+        TopicKey::Name(name) => *image.topic_ids.get(name)?,
+        TopicKey::Id(id) => image.topics.get(id)?.id,
+    };
+    Some(TopicPartition {
+        topic,
+        partition: key.partition,
+    })
+}
+
+/// One pass over all partitions of a plan.
+struct Reads {
+    partitions: Vec<Read>,
+    bytes: usize,
+    failed: bool,
+}
+
+impl Reads {
+    const fn is_enough(&self, bytes_min: usize) -> bool {
+        self.failed || self.bytes >= bytes_min || self.partitions.is_empty()
+    }
+}
+
+fn read_all(plan: &FetchPlan, sources: &[Source], bytes_max: usize) -> Reads {
+    let mut reads = Reads {
+        partitions: Vec::with_capacity(sources.len()),
+        bytes: 0,
+        failed: false,
+    };
+    for ((_, position), source) in plan.partitions.iter().zip(sources) {
+        // The first records of a response are returned whatever their size (KIP-74).
+        let min_one = if reads.bytes == 0 {
+            MinOneBatch::Yes
+        } else {
+            MinOneBatch::No
+        };
+        let position = FetchPosition {
+            bytes_max: position
+                .bytes_max
+                .min(bytes_max.saturating_sub(reads.bytes)),
+            ..*position
+        };
+        let read = match source {
+            Ok(partition) => read(partition, position, min_one)
+                .unwrap_or_else(|error| Read::Failed(error.error_code())),
+            Err(code) => Read::Failed(*code),
+        };
+        match &read {
+            Read::Failed(_) | Read::Diverging { .. } => reads.failed = true,
+            Read::Records { slice, .. } => {
+                reads.bytes += slice.as_ref().map_or(0, |slice| slice.len);
+            }
+        }
+        reads.partitions.push(read);
+    }
+    reads
+}
+
+fn read(
+    partition: &Partition,
+    position: FetchPosition,
+    min_one: MinOneBatch,
+) -> Result<Read, ReadError> {
+    let epoch = Some(position.current_leader_epoch);
+    let last_fetched = position.last_fetched_epoch;
+    if last_fetched != LeaderEpoch::NONE {
+        let end = partition.epoch_end(epoch, last_fetched)?;
+        let diverges = |(epoch, end): &(LeaderEpoch, Offset)| {
+            *epoch < last_fetched || *end < position.fetch_offset
+        };
+        if let Some((end_epoch, end_offset)) = end.filter(diverges) {
+            let at_end = partition.read(end_offset, epoch, 0, MinOneBatch::No)?;
+            let ends = LogEnds {
+                high_watermark: at_end.high_watermark,
+                log_start: at_end.log_start,
+            };
+            return Ok(Read::Diverging {
+                epoch: end_epoch,
+                end_offset,
+                ends,
+            });
+        }
+    }
+    let fetched = partition.read(position.fetch_offset, epoch, position.bytes_max, min_one)?;
+    Ok(Read::Records {
+        ends: LogEnds {
+            high_watermark: fetched.high_watermark,
+            log_start: fetched.log_start,
+        },
+        slice: fetched.records,
+    })
+}
+
+fn respond(
+    ctx: &Context,
+    info: &RequestInfo,
+    plan: FetchPlan,
+    reads: Vec<Read>,
+    isolation_level: i8,
+) -> (FetchResponse, Vec<LogSlice>) {
+    let keys: Vec<PartitionKey> = plan.partitions.iter().map(|(key, _)| key.clone()).collect();
+    let outcomes: Vec<Outcome> = reads.iter().map(Read::outcome).collect();
+    let new_id = (uuid::Uuid::new_v4().as_u128() & 0x7fff_ffff) as i32;
+    let finished = ctx
+        .fetch_sessions
+        .lock()
+        .finish(clock::now(), plan, &outcomes, new_id);
+    let finished = match finished {
+        Ok(finished) => finished,
+        Err(error) => return (failed(error.error_code()), Vec::new()),
+    };
+    let image = ctx.image();
+    let mut response = ResponseBuilder {
+        leaders: CurrentLeaders::new(&image, &info.listener),
+        image: &image,
+        read_committed: isolation_level == READ_COMMITTED,
+        topics: Vec::new(),
+        slices: Vec::new(),
+    };
+    let mut last_topic = None;
+    for ((key, read), mentioned) in keys.iter().zip(reads).zip(finished.mentioned) {
+        if !mentioned {
+            continue;
+        }
+        if last_topic != Some(&key.topic) {
+            response.topics.push(topic_response(&key.topic));
+            last_topic = Some(&key.topic);
+        }
+        response.push(key, read);
+    }
+    response.finish(finished.session_id)
+}
+
+fn topic_response(topic: &TopicKey) -> FetchableTopicResponse {
+    let mut response = FetchableTopicResponse::default();
+    match topic {
+        TopicKey::Name(name) => response.topic = Str::from(name.to_string()),
+        TopicKey::Id(id) => response.topic_id = wire_id(*id),
+    }
+    response
+}
+
+struct ResponseBuilder<'a> {
+    image: &'a Image,
+    leaders: CurrentLeaders<'a>,
+    read_committed: bool,
+    topics: Vec<FetchableTopicResponse>,
+    slices: Vec<LogSlice>,
+}
+
+impl ResponseBuilder<'_> {
+    /// Adds a partition to the last topic.
+    fn push(&mut self, key: &PartitionKey, read: Read) {
+        let mut data = PartitionData {
+            partition_index: key.partition.0,
+            high_watermark: -1,
+            aborted_transactions: self.read_committed.then(Vec::new),
+            ..PartitionData::default()
+        };
+        match read {
+            Read::Failed(code) => {
+                data.error_code = code;
+                let id = partition_id(self.image, key);
+                if let Some((leader, epoch)) = id.and_then(|id| self.leaders.name(code, id)) {
+                    data.current_leader = LeaderIdAndEpoch {
+                        leader_id: leader.0,
+                        leader_epoch: epoch.0,
+                    };
+                }
+            }
+            Read::Diverging {
+                epoch,
+                end_offset,
+                ends,
+            } => {
+                set_ends(&mut data, ends);
+                data.diverging_epoch = EpochEndOffset {
+                    epoch: epoch.0,
+                    end_offset: end_offset.0,
+                };
+            }
+            Read::Records { slice, ends } => {
+                set_ends(&mut data, ends);
+                data.records = slice.map_or(Records::EMPTY, |slice| self.external(slice));
+            }
+        }
+        if let Some(topic) = self.topics.last_mut() {
+            topic.partitions.push(data);
+        }
+    }
+
+    fn external(&mut self, slice: LogSlice) -> Records {
+        // Both fit: a response has at most `RESPONSE_BYTES_MAX` bytes, or one batch.
+        let (len, token) = (slice.len as u32, self.slices.len() as u32);
+        self.slices.push(slice);
+        Records::External { len, token }
+    }
+
+    fn finish(self, session_id: i32) -> (FetchResponse, Vec<LogSlice>) {
+        let node_endpoints = self.leaders.endpoints().map(|leader| NodeEndpoint {
+            node_id: leader.id.0,
+            host: leader.endpoint.host.clone().into(),
+            port: leader.endpoint.port.cast_signed(),
+            rack: leader.rack.map(|rack| rack.to_owned().into()),
+        });
+        let node_endpoints = node_endpoints.collect();
+        let response = FetchResponse {
+            session_id,
+            responses: self.topics,
+            node_endpoints,
+            ..FetchResponse::default()
+        };
+        (response, self.slices)
+    }
+}
+
+/// Without transactions, everything below the high watermark is stable.
+fn set_ends(data: &mut PartitionData, ends: LogEnds) {
+    data.high_watermark = ends.high_watermark.0;
+    data.last_stable_offset = ends.high_watermark.0;
+    data.log_start_offset = ends.log_start.0;
+}

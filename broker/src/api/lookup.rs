@@ -1,0 +1,36 @@
+//! From what a request names to the partition on this broker.
+
+use std::sync::Arc;
+
+use broker_core::metadata::Image;
+use broker_core::{PartitionIndex, TopicPartition};
+use broker_wire::ErrorCode;
+
+use super::context::Context;
+use crate::partition::Partition;
+
+/// The partition of a topic by name.
+pub(super) fn find_partition(
+    ctx: &Context,
+    topic: &str,
+    partition: PartitionIndex,
+) -> Result<Arc<Partition>, ErrorCode> {
+    let image = ctx.image();
+    let topic = *image
+        .topic_ids
+        .get(topic)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    find_hosted(ctx, &image, TopicPartition { topic, partition })
+}
+
+/// The partition if this broker has a replica; otherwise, whether the client is to look elsewhere.
+pub(super) fn find_hosted(
+    ctx: &Context,
+    image: &Image,
+    id: TopicPartition,
+) -> Result<Arc<Partition>, ErrorCode> {
+    ctx.partitions.get(id).ok_or(match image.partition(id) {
+        Some(_) => ErrorCode::NotLeaderOrFollower,
+        None => ErrorCode::UnknownTopicOrPartition,
+    })
+}

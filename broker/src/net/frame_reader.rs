@@ -1,0 +1,177 @@
+//! Cuts a connection's bytes into frames.
+//!
+//! A frame beyond the first chunk gets a buffer of its own, which grows as bytes arrive: memory
+//! follows what was sent, not what was announced, and the finished frame shares its buffer with
+//! nothing else, so that records can be patched in place.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_wire::frame::{FrameError, frame_len};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::listener::Limits;
+use super::memory::{RequestMemory, Reservation};
+use super::metrics::NetMetrics;
+
+const PREFIX_LEN: usize = 4;
+/// Read at first: whole small requests. Not counted in the shared memory; `max.connections` bounds
+/// it.
+const CHUNK_BYTES: usize = 4096;
+
+/// A complete request and its share of the memory.
+pub(super) struct Frame {
+    pub(super) bytes: Bytes,
+    pub(super) reservation: Reservation,
+}
+
+/// Why no frame follows.
+#[derive(Debug, Error)]
+pub(super) enum ReadError {
+    #[error("the client closed the connection")]
+    Closed,
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("the client was silent for {0:?}")]
+    Idle(Duration),
+    #[error("the client was too slow with a request")]
+    Stalled,
+}
+
+pub(super) struct FrameReader<'a> {
+    stream: &'a TcpStream,
+    limits: &'a Limits,
+    memory: &'a Arc<RequestMemory>,
+    metrics: &'a NetMetrics,
+    /// Bytes that were read and belong to no frame yet.
+    buffer: BytesMut,
+    /// When the frame being read must be complete.
+    frame_deadline: Instant,
+}
+
+impl<'a> FrameReader<'a> {
+    pub(super) fn new(
+        stream: &'a TcpStream,
+        limits: &'a Limits,
+        memory: &'a Arc<RequestMemory>,
+        metrics: &'a NetMetrics,
+    ) -> Self {
+        Self {
+            stream,
+            limits,
+            memory,
+            metrics,
+            buffer: BytesMut::new(),
+            frame_deadline: Instant::now(),
+        }
+    }
+
+    /// The next frame, without its length prefix.
+    pub(super) async fn next(&mut self) -> Result<Frame, ReadError> {
+        let len = self.prefix().await?;
+        let mut reservation = self.memory.reservation();
+        if self.buffer.len() >= len {
+            let bytes = self.buffer.split_to(len).freeze();
+            if self.buffer.is_empty() {
+                // Idle connections hold no buffer.
+                self.buffer = BytesMut::new();
+            }
+            return Ok(Frame { bytes, reservation });
+        }
+        self.frame_deadline = Instant::now() + self.limits.transfer_time_max(len);
+        self.reserve_chunk();
+        self.fill(len.min(CHUNK_BYTES)).await?;
+        if len > CHUNK_BYTES {
+            self.fill_large(len, &mut reservation).await?;
+        }
+        let bytes = std::mem::take(&mut self.buffer).freeze();
+        Ok(Frame { bytes, reservation })
+    }
+
+    /// Reads the length of the next frame.
+    async fn prefix(&mut self) -> Result<usize, ReadError> {
+        while self.buffer.len() < PREFIX_LEN {
+            match self.buffer.is_empty() {
+                true => self.readable(self.limits.idle).await?,
+                false => self.readable(self.limits.stall).await?,
+            }
+            self.reserve_chunk();
+            let room = self.buffer.capacity() - self.buffer.len();
+            self.read(room)?;
+        }
+        let prefix = *self.buffer.first_chunk().expect("filled above");
+        let len = frame_len(prefix, self.limits.request_bytes_max)?;
+        self.buffer.advance(PREFIX_LEN);
+        Ok(len)
+    }
+
+    /// Makes room for a chunk without keeping the memory of earlier frames.
+    fn reserve_chunk(&mut self) {
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES.max(self.buffer.len()));
+        chunk.extend_from_slice(&self.buffer);
+        self.buffer = chunk;
+    }
+
+    /// Reads the rest of a frame into a buffer that is at most twice as large as what has arrived.
+    async fn fill_large(
+        &mut self,
+        len: usize,
+        reservation: &mut Reservation,
+    ) -> Result<(), ReadError> {
+        let mut reserved = 0;
+        while self.buffer.len() < len {
+            let received = self.buffer.len();
+            let capacity = len.min(received * 2);
+            let asked_at = Instant::now();
+            reservation.grow((capacity - reserved) as u32).await;
+            // Waiting for memory is not the client's fault.
+            self.frame_deadline += asked_at.elapsed();
+            reserved = capacity;
+            self.buffer.reserve(capacity - received);
+            self.fill(capacity).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads until the buffer has `len` bytes, and not one more.
+    async fn fill(&mut self, len: usize) -> Result<(), ReadError> {
+        while self.buffer.len() < len {
+            let left = self
+                .frame_deadline
+                .saturating_duration_since(Instant::now());
+            self.readable(left.min(self.limits.stall)).await?;
+            self.read(len - self.buffer.len())?;
+        }
+        Ok(())
+    }
+
+    async fn readable(&self, limit: Duration) -> Result<(), ReadError> {
+        match timeout(limit, self.stream.readable()).await {
+            Ok(readable) => Ok(readable?),
+            Err(_) if limit == self.limits.idle => Err(ReadError::Idle(limit)),
+            Err(_) => Err(ReadError::Stalled),
+        }
+    }
+
+    /// Reads what is there, at most `bytes_max` bytes.
+    fn read(&mut self, bytes_max: usize) -> Result<(), ReadError> {
+        match self
+            .stream
+            .try_read_buf(&mut (&mut self.buffer).limit(bytes_max))
+        {
+            Ok(0) => Err(ReadError::Closed),
+            Ok(read) => {
+                self.metrics.bytes_received.add(read);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Counters of client traffic, for the metrics endpoint.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Traffic of all listeners since the start.
+#[derive(Debug, Default)]
+pub struct NetMetrics {
+    pub connections_opened: Counter,
+    pub connections_closed: Counter,
+    /// Closed at once because of `max.connections`.
+    pub connections_refused: Counter,
+    pub requests: Counter,
+    pub bytes_received: Counter,
+    pub bytes_sent: Counter,
+    /// Connections closed because of a frame or request that is no Kafka protocol.
+    pub malformed_requests: Counter,
+    /// Connections closed because of an API or version that is not served.
+    pub unsupported_requests: Counter,
+    /// Connections closed because the peer was idle or stalled.
+    pub timed_out: Counter,
+    /// Connections that broke.
+    pub io_errors: Counter,
+}
+
+impl NetMetrics {
+    /// Connections that are open now.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections_opened
+            .get()
+            .saturating_sub(self.connections_closed.get())
+    }
+}

@@ -1,0 +1,140 @@
+//! Writes answers to a socket: bytes from memory, records by `sendfile`.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use broker_log::LogSlice;
+use broker_wire::primitive::Segment;
+use rustix::fs::sendfile;
+use rustix::net::{SendFlags, send};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::listener::Limits;
+use super::metrics::NetMetrics;
+use super::region::ensure_cached;
+use crate::api::Reply;
+
+/// Handed to the socket at a time.
+const SEND_BYTES_MAX: usize = 1024 * 1024;
+/// Read at a time from files without a descriptor.
+const COPY_BYTES: usize = 64 * 1024;
+
+pub(super) struct Sender<'a> {
+    stream: &'a TcpStream,
+    limits: &'a Limits,
+    metrics: &'a NetMetrics,
+}
+
+impl<'a> Sender<'a> {
+    pub(super) const fn new(
+        stream: &'a TcpStream,
+        limits: &'a Limits,
+        metrics: &'a NetMetrics,
+    ) -> Self {
+        Self {
+            stream,
+            limits,
+            metrics,
+        }
+    }
+
+    /// Sends the whole frame.
+    ///
+    /// # Errors
+    /// What broke the connection, [`io::ErrorKind::TimedOut`] for a peer that does not read.
+    pub(super) async fn send(&self, reply: &Reply) -> io::Result<()> {
+        let limit = self.limits.transfer_time_max(reply.frame.wire_len());
+        timeout(limit, self.send_segments(reply))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    async fn send_segments(&self, reply: &Reply) -> io::Result<()> {
+        let mut segments = reply.frame.segments().peekable();
+        while let Some(segment) = segments.next() {
+            match segment {
+                Segment::Bytes(bytes) => {
+                    let more = match segments.peek() {
+                        Some(_) => SendFlags::MORE,
+                        None => SendFlags::empty(),
+                    };
+                    self.send_bytes(&bytes, more).await?;
+                }
+                Segment::External(region) => {
+                    let slice = reply.slices.get(region.token as usize);
+                    let slice = slice.ok_or_else(|| io::Error::other("a region has no file"))?;
+                    self.send_region(slice).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_bytes(&self, mut bytes: &[u8], flags: SendFlags) -> io::Result<()> {
+        let flags = flags | SendFlags::NOSIGNAL;
+        while !bytes.is_empty() {
+            let sent = self.stream.async_io(Interest::WRITABLE, || {
+                let sent = send(self.stream.as_fd(), bytes, flags);
+                Ok(sent?)
+            });
+            bytes = &bytes[self.progress(sent).await?..];
+        }
+        Ok(())
+    }
+
+    async fn send_region(&self, slice: &LogSlice) -> io::Result<()> {
+        ensure_cached(slice).await?;
+        match slice.file.as_fd() {
+            Some(file) => self.send_file(file, slice).await,
+            None => self.send_copied(slice).await,
+        }
+    }
+
+    async fn send_file(&self, file: BorrowedFd<'_>, slice: &LogSlice) -> io::Result<()> {
+        let mut position = slice.position;
+        let end = slice.position + slice.len as u64;
+        while position < end {
+            let count = SEND_BYTES_MAX.min((end - position) as usize);
+            let sent = self.stream.async_io(Interest::WRITABLE, || {
+                let mut offset = position;
+                Ok(sendfile(
+                    self.stream.as_fd(),
+                    file,
+                    Some(&mut offset),
+                    count,
+                )?)
+            });
+            match self.progress(sent).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                sent => position += sent as u64,
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_copied(&self, slice: &LogSlice) -> io::Result<()> {
+        let mut buffer = vec![0; slice.len.min(COPY_BYTES)];
+        let mut copied = 0;
+        while copied < slice.len {
+            let len = buffer.len().min(slice.len - copied);
+            slice
+                .file
+                .read_exact_at(&mut buffer[..len], slice.position + copied as u64)?;
+            self.send_bytes(&buffer[..len], SendFlags::empty()).await?;
+            copied += len;
+        }
+        Ok(())
+    }
+
+    /// Waits for a step of sending, but not longer than a peer may stall.
+    async fn progress(&self, step: impl Future<Output = io::Result<usize>>) -> io::Result<usize> {
+        let sent = timeout(self.limits.stall, step)
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
+        self.metrics.bytes_sent.add(sent);
+        Ok(sent)
+    }
+}
