@@ -1,7 +1,7 @@
 //! The follower's side: the high watermark it may believe, and where a diverging log is cut.
 
-use super::{Replica, Role};
-use crate::{BrokerId, LeaderEpoch, Offset};
+use super::{Replica, Role, SequencedBatch};
+use crate::{BrokerId, LeaderEpoch, Offset, Timestamp};
 
 #[derive(Debug)]
 pub(super) struct Follower {
@@ -49,6 +49,16 @@ impl Replica {
             self.high_watermark = known;
         }
         advanced
+    }
+
+    /// Remembers an idempotent producer's batch that the follower appended.
+    pub fn record_sequence(
+        &mut self,
+        batch: &SequencedBatch,
+        base_offset: Offset,
+        timestamp: Timestamp,
+    ) {
+        self.producers.record(batch, base_offset, timestamp);
     }
 
     /// The follower's log was cut to `log_end`, its sequence state to what lies below.

@@ -35,6 +35,16 @@ pub enum AppendError {
     Sequence(#[from] SequenceError),
 }
 
+/// How far the leader's log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderEnds {
+    /// What is written; a follower there is caught up.
+    pub written: Offset,
+    /// The leader's own position for the high watermark: what is written, or what is durable where
+    /// every message must be.
+    pub own: Offset,
+}
+
 /// Outcome of a follower's pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PullProgress {
@@ -201,6 +211,12 @@ impl Replica {
         self.advance_high_watermark(log_end)
     }
 
+    /// The leader's own log is durable up to `own_end`, where the high watermark waits for that.
+    /// Returns whether it moved.
+    pub fn handle_durable(&mut self, own_end: Offset) -> bool {
+        self.advance_high_watermark(own_end)
+    }
+
     /// A follower pulls from `fetch_offset`, which tells that it has everything below.
     ///
     /// # Errors
@@ -212,7 +228,7 @@ impl Replica {
         follower: (BrokerId, BrokerEpoch),
         epoch: LeaderEpoch,
         fetch_offset: Offset,
-        log_end: Offset,
+        ends: LeaderEnds,
     ) -> Result<PullProgress, EpochError> {
         self.check_leader_epoch(Some(epoch))?;
         let high_watermark = self.high_watermark;
@@ -223,7 +239,7 @@ impl Replica {
         let epoch_start = leader.epoch_start;
         let mut may_enter_isr = false;
         if let Some(progress) = leader.followers.get_mut(&follower.0) {
-            progress.update(now, fetch_offset, log_end);
+            progress.update(now, fetch_offset, ends.written);
             progress.broker_epoch = Some(follower.1);
             may_enter_isr = !in_isr
                 && progress.caught_up
@@ -231,7 +247,7 @@ impl Replica {
                 && fetch_offset >= epoch_start;
         }
         Ok(PullProgress {
-            advanced: self.advance_high_watermark(log_end),
+            advanced: self.advance_high_watermark(ends.own),
             may_enter_isr,
         })
     }

@@ -25,13 +25,15 @@ use thiserror::Error;
 
 pub use follower::{Divergence, Pulled, truncation_offset};
 pub use isr::{IsrMember, IsrProposal};
-pub use leader::{Acks, AppendError, PullProgress};
+pub use leader::{Acks, AppendError, LeaderEnds, PullProgress};
 pub use producers::{
     PRODUCERS_MAX, ProducerSnapshot, Producers, SequenceError, SequenceVerdict, SequencedBatch,
 };
 pub use waiting::WaitQueue;
 
-use crate::{BrokerEpoch, BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time};
+use crate::{
+    BrokerEpoch, BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time, Timestamp,
+};
 use follower::Follower;
 use isr::LogEnds;
 use leader::Leader;
@@ -263,6 +265,11 @@ impl Replica {
     #[must_use]
     pub const fn producers(&self) -> &Producers {
         &self.producers
+    }
+
+    /// Forgets producers that were silent since `before`.
+    pub fn expire_producers(&mut self, before: Timestamp) {
+        self.producers.expire(before);
     }
 
     /// Replaces the sequence state after the log was truncated or re-read.

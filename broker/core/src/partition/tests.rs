@@ -38,8 +38,15 @@ fn leader(isr: &[i32], min_insync_replicas: usize) -> Replica {
 fn pull(replica: &mut Replica, at_ms: u64, follower: i32, offset: i64, end: i64) -> PullProgress {
     let follower = (BrokerId(follower), BrokerEpoch(7));
     replica
-        .handle_pull(Time(at_ms), follower, EPOCH, Offset(offset), Offset(end))
+        .handle_pull(Time(at_ms), follower, EPOCH, Offset(offset), ends(end))
         .unwrap()
+}
+
+const fn ends(end: i64) -> LeaderEnds {
+    LeaderEnds {
+        written: Offset(end),
+        own: Offset(end),
+    }
 }
 
 fn members(proposal: &IsrProposal) -> Vec<i32> {
@@ -173,7 +180,7 @@ fn pulls_of_other_epochs_are_refused() {
     let mut replica = leader(&[0, 1, 2], 1);
     let pull = |replica: &mut Replica, epoch| {
         let follower = (BrokerId(1), BrokerEpoch(7));
-        replica.handle_pull(Time(0), follower, LeaderEpoch(epoch), Offset(0), Offset(0))
+        replica.handle_pull(Time(0), follower, LeaderEpoch(epoch), Offset(0), ends(0))
     };
     assert!(matches!(
         pull(&mut replica, 2),
