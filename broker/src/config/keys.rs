@@ -1,0 +1,297 @@
+//! The table of configuration keys: name, type, default, documentation, and how a topic's setting
+//! falls back to the broker's.
+
+/// Type and bounds of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Bool,
+    Int {
+        min: i64,
+        max: i64,
+    },
+    Long {
+        min: i64,
+        max: i64,
+    },
+    Text,
+    /// Comma separated.
+    List,
+    OneOf(&'static [&'static str]),
+}
+
+impl Kind {
+    /// Checks one value.
+    ///
+    /// # Errors
+    /// What is allowed instead.
+    pub fn check(self, value: &str) -> Result<(), String> {
+        match self {
+            Self::Bool => match value {
+                "true" | "false" => Ok(()),
+                _ => Err("must be true or false".to_owned()),
+            },
+            Self::Int { min, max } | Self::Long { min, max } => match value.parse::<i64>() {
+                Ok(number) if (min..=max).contains(&number) => Ok(()),
+                Ok(_) => Err(format!("must be between {min} and {max}")),
+                Err(_) => Err("must be a whole number".to_owned()),
+            },
+            Self::Text | Self::List => Ok(()),
+            Self::OneOf(allowed) if allowed.contains(&value) => Ok(()),
+            Self::OneOf(allowed) => Err(format!("must be one of: {}", allowed.join(", "))),
+        }
+    }
+}
+
+/// A key of the broker's configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct BrokerKey {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// `None`: no value unless set.
+    pub default: Option<&'static str>,
+    pub doc: &'static str,
+}
+
+/// A key of a topic's configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicKey {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// Broker keys that give the default, most specific first, each with the factor that converts
+    /// it into the topic key's unit.
+    pub fallbacks: &'static [(&'static str, i64)],
+    pub doc: &'static str,
+}
+
+const POSITIVE_INT: Kind = Kind::Int {
+    min: 1,
+    max: i32::MAX as i64,
+};
+const NATURAL_INT: Kind = Kind::Int {
+    min: 0,
+    max: i32::MAX as i64,
+};
+const PORTION: Kind = Kind::Int {
+    min: 1,
+    max: i16::MAX as i64,
+};
+const POSITIVE_LONG: Kind = Kind::Long {
+    min: 1,
+    max: i64::MAX,
+};
+const OR_UNLIMITED: Kind = Kind::Long {
+    min: -1,
+    max: i64::MAX,
+};
+const SEGMENT_BYTES: Kind = Kind::Int {
+    min: 1 << 20,
+    max: i32::MAX as i64,
+};
+const NEVER: Option<&str> = Some("9223372036854775807");
+
+const fn key(
+    name: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> BrokerKey {
+    BrokerKey {
+        name,
+        kind,
+        default,
+        doc,
+    }
+}
+
+/// Every key that `klamm-broker run` and `dev` take.
+#[rustfmt::skip]
+pub const BROKER_KEYS: &[BrokerKey] = &[
+    key("advertised.listeners", Kind::List, None, "Addresses that clients are told to use, NAME://host:port; those of `listeners` unless set."),
+    key("auto.create.topics.enable", Kind::Bool, Some("true"), "Create a topic when a client asks for the metadata of an unknown one and allows it."),
+    key("auto.leader.rebalance.enable", Kind::Bool, Some("true"), "Move leaders back to their preferred replica in the background."),
+    key("broker.heartbeat.interval.ms", Kind::Int { min: 50, max: 60_000 }, Some("500"), "Time between a broker's heartbeats to the controller."),
+    key("broker.rack", Kind::Text, None, "Zone of this broker; replicas of a partition are spread over zones."),
+    key("broker.session.timeout.ms", Kind::Int { min: 500, max: 600_000 }, Some("9000"), "A broker silent for so long is fenced."),
+    key("connections.max.idle.ms", POSITIVE_LONG, Some("600000"), "Idle client connections are closed after this time."),
+    key("controlled.shutdown.timeout.ms", POSITIVE_LONG, Some("60000"), "How long a stopping broker waits for its leaders to be moved away."),
+    key("controller.quorum.election.timeout.ms", Kind::Int { min: 100, max: 60_000 }, Some("1000"), "Upper bound of the time without a leader after which a voter calls an election."),
+    key("controller.quorum.voters", Kind::List, None, "Initial voters of the metadata quorum, id@host:port of their `klamm.rpc.advertised`."),
+    key("default.replication.factor", PORTION, Some("1"), "Replicas of topics created without a replication factor."),
+    key("group.initial.rebalance.delay.ms", NATURAL_INT, Some("3000"), "How long the first rebalance of an empty group waits for more members."),
+    key("group.max.session.timeout.ms", POSITIVE_INT, Some("1800000"), "Longest session time-out that a consumer may ask for."),
+    key("group.max.size", POSITIVE_INT, Some("2147483647"), "Most members of a consumer group."),
+    key("group.min.session.timeout.ms", POSITIVE_INT, Some("6000"), "Shortest session time-out that a consumer may ask for."),
+    key("klamm.broker.reconnect.grace.ms", Kind::Int { min: 100, max: 60_000 }, Some("1000"), "A broker whose heartbeat stream broke is fenced unless it is back within this time."),
+    key("klamm.cluster.id", Kind::Text, None, "Id of the cluster; a data directory of another cluster is refused."),
+    key("klamm.http.listener", Kind::Text, Some("127.0.0.1:9404"), "Address of /healthz, /readyz and /metrics."),
+    key("klamm.memory.requests.max.bytes", POSITIVE_LONG, Some("268435456"), "Memory for requests being read and served; beyond it sockets are not read."),
+    key("klamm.rpc.advertised", Kind::Text, None, "Address at which other brokers and the operator reach `klamm.rpc.listener`."),
+    key("klamm.rpc.listener", Kind::Text, Some("127.0.0.1:9095"), "Address for gRPC between brokers and from the operator."),
+    key("klamm.rpc.token.file", Kind::Text, None, "File with the secret that every gRPC caller must present."),
+    key("leader.imbalance.check.interval.seconds", POSITIVE_LONG, Some("300"), "How often preferred leaders are restored."),
+    key("listeners", Kind::List, Some("PLAINTEXT://:9092"), "Addresses for Kafka clients, NAME://host:port; an empty host means all interfaces."),
+    key("log.cleanup.policy", Kind::OneOf(&["delete"]), Some("delete"), "What happens to old segments."),
+    key("log.dirs", Kind::List, Some("/var/lib/klamm/data"), "Data directory."),
+    key("log.flush.interval.messages", POSITIVE_LONG, NEVER, "fsync before the acknowledgement of every so many messages; 1 makes each acknowledged message durable."),
+    key("log.flush.interval.ms", POSITIVE_LONG, NEVER, "fsync when the oldest unflushed message is this old."),
+    key("log.index.interval.bytes", NATURAL_INT, Some("4096"), "Bytes of log between two index entries."),
+    key("log.index.size.max.bytes", Kind::Int { min: 4096, max: i32::MAX as i64 }, Some("10485760"), "Largest size of an offset index."),
+    key("log.message.timestamp.type", Kind::OneOf(&["CreateTime", "LogAppendTime"]), Some("CreateTime"), "Whether messages keep the producer's time or get the broker's."),
+    key("log.retention.bytes", OR_UNLIMITED, Some("-1"), "Size of a partition beyond which its oldest segments are deleted; -1: no limit."),
+    key("log.retention.check.interval.ms", POSITIVE_LONG, Some("300000"), "How often retention is applied."),
+    key("log.retention.hours", Kind::Int { min: -1, max: i32::MAX as i64 }, Some("168"), "Age at which segments are deleted."),
+    key("log.retention.minutes", Kind::Int { min: -1, max: i32::MAX as i64 }, None, "As log.retention.hours, before which it goes."),
+    key("log.retention.ms", OR_UNLIMITED, None, "As log.retention.minutes, before which it goes; -1: no limit."),
+    key("log.roll.hours", POSITIVE_INT, Some("168"), "Age at which a segment is closed though it is not full."),
+    key("log.roll.ms", POSITIVE_LONG, None, "As log.roll.hours, before which it goes."),
+    key("log.segment.bytes", SEGMENT_BYTES, Some("1073741824"), "Size at which a segment is closed."),
+    key("max.connections", POSITIVE_INT, Some("16384"), "Client connections at a time; more are closed at once."),
+    key("message.max.bytes", NATURAL_INT, Some("1048588"), "Largest record batch."),
+    key("min.insync.replicas", POSITIVE_INT, Some("1"), "Replicas that must have a message before acks=all is answered."),
+    key("node.id", NATURAL_INT, None, "Id of this broker."),
+    key("num.partitions", POSITIVE_INT, Some("1"), "Partitions of topics created without a partition count."),
+    key("offset.metadata.max.bytes", NATURAL_INT, Some("4096"), "Largest metadata of a committed offset."),
+    key("offsets.retention.minutes", POSITIVE_INT, Some("10080"), "Committed offsets of an empty group are kept so long."),
+    key("offsets.topic.num.partitions", POSITIVE_INT, Some("50"), "Partitions of __consumer_offsets."),
+    key("offsets.topic.replication.factor", PORTION, Some("3"), "Replicas of __consumer_offsets; as many as there are brokers if these are fewer."),
+    key("offsets.topic.segment.bytes", SEGMENT_BYTES, Some("104857600"), "Segment size of __consumer_offsets."),
+    key("producer.id.expiration.ms", POSITIVE_INT, Some("86400000"), "Sequence numbers of a silent idempotent producer are forgotten after this time."),
+    key("replica.fetch.max.bytes", POSITIVE_INT, Some("1048576"), "Bytes that a follower pulls of one partition at a time."),
+    key("replica.fetch.response.max.bytes", POSITIVE_INT, Some("10485760"), "Bytes that a follower pulls of one leader at a time."),
+    key("replica.fetch.wait.max.ms", Kind::Int { min: 10, max: 60_000 }, Some("500"), "How long a follower's pull waits for news."),
+    key("replica.high.watermark.checkpoint.interval.ms", POSITIVE_LONG, Some("5000"), "How often high watermarks and recovery points are written down."),
+    key("replica.lag.max.messages", OR_UNLIMITED, None, "Deprecated and ignored: the ISR is kept by replica.lag.time.max.ms."),
+    key("replica.lag.time.max.ms", POSITIVE_LONG, Some("30000"), "A follower that was not caught up for so long leaves the ISR."),
+    key("socket.request.max.bytes", POSITIVE_INT, Some("104857600"), "Largest request."),
+    key("unclean.leader.election.enable", Kind::Bool, Some("false"), "Let a replica lead that may lack acknowledged messages when no other is left."),
+];
+
+const fn topic(
+    name: &'static str,
+    kind: Kind,
+    fallbacks: &'static [(&'static str, i64)],
+    doc: &'static str,
+) -> TopicKey {
+    TopicKey {
+        name,
+        kind,
+        fallbacks,
+        doc,
+    }
+}
+
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+
+/// Every key that a topic takes.
+#[rustfmt::skip]
+pub const TOPIC_KEYS: &[TopicKey] = &[
+    topic("cleanup.policy", Kind::OneOf(&["delete"]), &[("log.cleanup.policy", 1)], "What happens to old segments."),
+    topic("flush.messages", POSITIVE_LONG, &[("log.flush.interval.messages", 1)], "fsync before the acknowledgement of every so many messages; 1 makes each acknowledged message durable."),
+    topic("flush.ms", POSITIVE_LONG, &[("log.flush.interval.ms", 1)], "fsync when the oldest unflushed message is this old."),
+    topic("index.interval.bytes", NATURAL_INT, &[("log.index.interval.bytes", 1)], "Bytes of log between two index entries."),
+    topic("max.message.bytes", NATURAL_INT, &[("message.max.bytes", 1)], "Largest record batch."),
+    topic("message.timestamp.type", Kind::OneOf(&["CreateTime", "LogAppendTime"]), &[("log.message.timestamp.type", 1)], "Whether messages keep the producer's time or get the broker's."),
+    topic("min.insync.replicas", POSITIVE_INT, &[("min.insync.replicas", 1)], "Replicas that must have a message before acks=all is answered."),
+    topic("retention.bytes", OR_UNLIMITED, &[("log.retention.bytes", 1)], "Size of a partition beyond which its oldest segments are deleted; -1: no limit."),
+    topic("retention.ms", OR_UNLIMITED, &[("log.retention.ms", 1), ("log.retention.minutes", MINUTE_MS), ("log.retention.hours", HOUR_MS)], "Age at which segments are deleted; -1: no limit."),
+    topic("segment.bytes", SEGMENT_BYTES, &[("log.segment.bytes", 1)], "Size at which a segment is closed."),
+    topic("segment.index.bytes", Kind::Int { min: 4096, max: i32::MAX as i64 }, &[("log.index.size.max.bytes", 1)], "Largest size of an offset index."),
+    topic("segment.ms", POSITIVE_LONG, &[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)], "Age at which a segment is closed though it is not full."),
+    topic("unclean.leader.election.enable", Kind::Bool, &[("unclean.leader.election.enable", 1)], "Let a replica lead that may lack acknowledged messages when no other is left."),
+];
+
+/// Looks up a broker key.
+#[must_use]
+pub fn broker_key(name: &str) -> Option<&'static BrokerKey> {
+    BROKER_KEYS
+        .binary_search_by(|key| key.name.cmp(name))
+        .ok()
+        .map(|at| &BROKER_KEYS[at])
+}
+
+/// Looks up a topic key.
+#[must_use]
+pub fn topic_key(name: &str) -> Option<&'static TopicKey> {
+    TOPIC_KEYS
+        .binary_search_by(|key| key.name.cmp(name))
+        .ok()
+        .map(|at| &TOPIC_KEYS[at])
+}
+
+/// Checks one setting of a topic.
+///
+/// # Errors
+/// What is wrong with it, for the client to read.
+pub fn check_topic_setting(name: &str, value: &str) -> Result<(), String> {
+    let key = topic_key(name).ok_or_else(|| format!("unknown topic configuration {name:?}"))?;
+    key.kind
+        .check(value)
+        .map_err(|reason| format!("{name}={value}: {reason}"))
+}
+
+/// The broker key most like `name`, if one is near enough to be a typing error.
+#[must_use]
+pub fn closest_broker_key(name: &str) -> Option<&'static str> {
+    BROKER_KEYS
+        .iter()
+        .map(|key| (distance(name, key.name), key.name))
+        .min()
+        .filter(|(distance, _)| *distance <= 3)
+        .map(|(_, name)| name)
+}
+
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_sorted_for_binary_search_and_defaults_are_valid() {
+        assert!(
+            BROKER_KEYS
+                .windows(2)
+                .all(|pair| pair[0].name < pair[1].name)
+        );
+        assert!(
+            TOPIC_KEYS
+                .windows(2)
+                .all(|pair| pair[0].name < pair[1].name)
+        );
+        for key in BROKER_KEYS {
+            if let Some(default) = key.default {
+                assert_eq!(key.kind.check(default), Ok(()), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_topic_key_ends_in_a_broker_default() {
+        for key in TOPIC_KEYS {
+            let (last, _) = key.fallbacks.last().unwrap();
+            assert!(broker_key(last).unwrap().default.is_some(), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn typing_errors_get_a_suggestion() {
+        assert_eq!(
+            closest_broker_key("log.segment.byte"),
+            Some("log.segment.bytes")
+        );
+        assert_eq!(closest_broker_key("zookeeper.connect"), None);
+    }
+}

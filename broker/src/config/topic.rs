@@ -1,0 +1,100 @@
+//! A topic's settings: its own, else the broker's defaults.
+
+use std::collections::BTreeMap;
+
+use broker_core::Duration;
+use broker_log::LogConfig;
+
+use super::{BrokerConfig, keys};
+
+/// Settings that the broker acts on for each partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicConfig {
+    pub log: LogConfig,
+    pub min_insync_replicas: usize,
+    pub max_message_bytes: usize,
+    pub log_append_time: bool,
+}
+
+/// Where a topic's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Topic,
+    /// Set for the broker, under this key.
+    Broker(&'static str),
+    Default,
+}
+
+impl BrokerConfig {
+    /// Value of `key` for a topic with `overrides`, and where it comes from.
+    #[must_use]
+    pub fn topic_value(
+        &self,
+        overrides: &BTreeMap<String, String>,
+        key: &keys::TopicKey,
+    ) -> (String, Source) {
+        if let Some(value) = overrides.get(key.name) {
+            return (value.clone(), Source::Topic);
+        }
+        for (fallback, factor) in key.fallbacks {
+            if let Some(value) = self.properties().get(*fallback) {
+                return (scaled(value, *factor), Source::Broker(fallback));
+            }
+        }
+        let default = key.fallbacks.iter().rev().find_map(|(fallback, factor)| {
+            let default = keys::broker_key(fallback)?.default?;
+            Some(scaled(default, *factor))
+        });
+        (
+            default.expect("every topic key ends in a broker default"),
+            Source::Default,
+        )
+    }
+
+    /// The settings of a topic with `overrides`, which were checked when they were set.
+    #[must_use]
+    pub fn topic_config(
+        &self,
+        overrides: &BTreeMap<String, String>,
+        internal: bool,
+    ) -> TopicConfig {
+        let text = |name| {
+            let key = keys::topic_key(name).expect("named in this file");
+            self.topic_value(overrides, key).0
+        };
+        let number = |name| text(name).parse::<i64>().unwrap_or(-1);
+        let limit = |name| u64::try_from(number(name)).ok();
+        let bounded = |name| limit(name).filter(|value| *value != i64::MAX as u64);
+        TopicConfig {
+            log: LogConfig {
+                segment_bytes: limit("segment.bytes").unwrap_or(u64::MAX),
+                segment_ms: limit("segment.ms").unwrap_or(u64::MAX),
+                index_interval_bytes: limit("index.interval.bytes").unwrap_or(0),
+                segment_index_bytes: limit("segment.index.bytes").unwrap_or(0),
+                // What brokers keep there must not age away.
+                retention_ms: limit("retention.ms").filter(|_| !internal),
+                retention_bytes: limit("retention.bytes").filter(|_| !internal),
+                flush_messages: bounded("flush.messages"),
+                flush_ms: bounded("flush.ms"),
+                segment_jitter_ms: 0,
+            },
+            min_insync_replicas: usize::try_from(number("min.insync.replicas")).unwrap_or(1),
+            max_message_bytes: usize::try_from(number("max.message.bytes")).unwrap_or(0),
+            log_append_time: text("message.timestamp.type") == "LogAppendTime",
+        }
+    }
+
+    /// `replica.lag.time.max.ms`.
+    #[must_use]
+    pub fn replica_lag_time_max(&self) -> Duration {
+        Duration::from_millis(self.number("replica.lag.time.max.ms") as u64)
+    }
+}
+
+/// Converts a broker's value into the topic key's unit; -1 stays "no limit".
+fn scaled(value: &str, factor: i64) -> String {
+    match value.parse::<i64>() {
+        Ok(number) if number >= 0 && factor != 1 => number.saturating_mul(factor).to_string(),
+        _ => value.to_owned(),
+    }
+}
