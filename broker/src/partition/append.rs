@@ -1,0 +1,183 @@
+//! Producers' path through a partition.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use broker_core::partition::{Acks, SequenceVerdict, SequencedBatch};
+use broker_core::{Offset, ProducerEpoch, ProducerId, Timestamp};
+use broker_wire::record::{BatchHeader, patch_max_timestamp_log_append};
+use bytes::BytesMut;
+use tokio::sync::oneshot;
+
+use super::{AppendError, Partition, State};
+use crate::clock;
+
+/// One batch whose checksum was verified.
+pub struct ProducedBatch {
+    pub header: BatchHeader,
+    pub bytes: BytesMut,
+}
+
+impl ProducedBatch {
+    /// Place in an idempotent producer's sequence, `None` for other producers.
+    fn sequence(&self) -> Option<SequencedBatch> {
+        sequence(&self.header)
+    }
+}
+
+pub(super) fn sequence(header: &BatchHeader) -> Option<SequencedBatch> {
+    if header.producer_id < 0 || header.is_control() {
+        return None;
+    }
+    let last = i64::from(header.base_sequence) + i64::from(header.last_offset_delta);
+    let wrapped = last % (i64::from(i32::MAX) + 1);
+    Some(SequencedBatch {
+        producer_id: ProducerId(header.producer_id),
+        producer_epoch: ProducerEpoch(header.producer_epoch),
+        first_sequence: header.base_sequence,
+        last_sequence: i32::try_from(wrapped).unwrap_or(i32::MAX),
+    })
+}
+
+/// Where a batch went, and what its acknowledgement still waits for.
+pub struct Appended {
+    pub base_offset: Offset,
+    pub log_start: Offset,
+    /// Set when the topic stamps messages with the broker's time.
+    pub log_append_time: Option<Timestamp>,
+    /// Completes when the batch may be acknowledged; fails when leadership is lost before.
+    pub acknowledged: Option<oneshot::Receiver<()>>,
+}
+
+impl Partition {
+    /// Appends a batch as the leader.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was appended.
+    pub fn append(
+        self: &Arc<Self>,
+        mut batch: ProducedBatch,
+        acks: Acks,
+    ) -> Result<Appended, AppendError> {
+        let sequence = batch.sequence();
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(AppendError::Closed);
+        }
+        let max = state.config.max_message_bytes;
+        if batch.bytes.len() > max {
+            return Err(AppendError::TooLarge {
+                bytes: batch.bytes.len(),
+                max,
+            });
+        }
+        if let SequenceVerdict::Duplicate {
+            base_offset,
+            end_offset,
+            timestamp,
+        } = state.replica.admit(acks, sequence.as_ref())?
+        {
+            let stamped = state.config.log_append_time.then_some(timestamp);
+            return Ok(state.acknowledge(acks, base_offset, end_offset, stamped));
+        }
+        let now = clock::timestamp();
+        let stamped = state.config.log_append_time.then_some(now);
+        if let Some(timestamp) = stamped {
+            patch_max_timestamp_log_append(&mut batch.bytes, timestamp.0);
+        }
+        let epoch = state.replica.leader_epoch();
+        let info = state.log.append_as_leader(&mut batch.bytes, epoch, now)?;
+        let own_end = state.own_end();
+        let advanced = state.replica.handle_append(
+            clock::now(),
+            sequence
+                .as_ref()
+                .map(|sequence| (sequence, info.max_timestamp)),
+            info.first_offset,
+            own_end,
+        );
+        state.wakers.appended();
+        if advanced {
+            state.high_watermark_moved();
+        }
+        let appended = state.acknowledge(acks, info.first_offset, info.end_offset, stamped);
+        let flush = state.log.flush_due(now);
+        drop(state);
+        if flush {
+            self.start_flush();
+        }
+        Ok(appended)
+    }
+
+    /// Starts a group commit unless one is running: whoever appends meanwhile shares the next one.
+    pub(super) fn start_flush(self: &Arc<Self>) {
+        if self.flushing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let partition = Arc::clone(self);
+        tokio::task::spawn_blocking(move || partition.flush());
+    }
+
+    fn flush(&self) {
+        loop {
+            let handle = self.state.lock().log.sync_handle();
+            let synced = handle.sync();
+            let mut state = self.state.lock();
+            match synced {
+                Ok(synced) => state.log.synced(synced),
+                Err(error) => {
+                    tracing::error!(partition = %self, %error, "fsync failed; the log takes no more writes");
+                    state.role_changed();
+                    self.flushing.store(false, Ordering::Release);
+                    return;
+                }
+            }
+            state.became_durable();
+            if !state.log.flush_due(clock::timestamp()) {
+                self.flushing.store(false, Ordering::Release);
+                return;
+            }
+        }
+    }
+}
+
+impl State {
+    fn acknowledge(
+        &mut self,
+        acks: Acks,
+        base_offset: Offset,
+        end_offset: Offset,
+        log_append_time: Option<Timestamp>,
+    ) -> Appended {
+        let acknowledged = match acks {
+            Acks::All if self.replica.high_watermark() < end_offset => {
+                let (sender, receiver) = oneshot::channel();
+                self.replicated.push(end_offset, sender);
+                Some(receiver)
+            }
+            Acks::Leader if self.own_end() < end_offset => {
+                let (sender, receiver) = oneshot::channel();
+                self.durable.push(end_offset, sender);
+                Some(receiver)
+            }
+            Acks::None | Acks::Leader | Acks::All => None,
+        };
+        Appended {
+            base_offset,
+            log_start: self.log.start_offset(),
+            log_append_time,
+            acknowledged,
+        }
+    }
+
+    fn became_durable(&mut self) {
+        for waiting in self.durable.release(self.log.durable_end()) {
+            // A requester that gave up no longer listens.
+            let _ = waiting.send(());
+        }
+        let own_end = self.own_end();
+        if self.replica.handle_durable(own_end) {
+            self.high_watermark_moved();
+        }
+    }
+}

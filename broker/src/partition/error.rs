@@ -1,0 +1,51 @@
+//! What a partition refuses, by operation. Mapped to Kafka's codes in `api/error.rs`.
+
+use broker_core::Offset;
+use broker_core::partition::{self, EpochError, NotLeader};
+use thiserror::Error;
+
+/// A batch was not appended.
+#[derive(Debug, Error)]
+pub enum AppendError {
+    #[error(transparent)]
+    Refused(#[from] partition::AppendError),
+    #[error("the batch of {bytes} bytes is larger than max.message.bytes={max}")]
+    TooLarge { bytes: usize, max: usize },
+    #[error("the partition moved away")]
+    Closed,
+    #[error(transparent)]
+    Log(#[from] broker_log::AppendError),
+}
+
+impl From<NotLeader> for AppendError {
+    fn from(error: NotLeader) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// Records or offsets were not read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
+    #[error("offset {wanted} is not within {start}..{end}")]
+    OutOfRange {
+        wanted: Offset,
+        start: Offset,
+        end: Offset,
+    },
+    #[error("the new leader does not know the high watermark yet; retry")]
+    OffsetNotAvailable,
+    #[error("the partition moved away")]
+    Closed,
+    #[error(transparent)]
+    Log(#[from] broker_log::ReadError),
+    #[error(transparent)]
+    Timestamp(#[from] broker_log::TimestampError),
+}
+
+impl From<NotLeader> for ReadError {
+    fn from(error: NotLeader) -> Self {
+        Self::Epoch(error.into())
+    }
+}

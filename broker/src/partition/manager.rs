@@ -1,0 +1,345 @@
+//! The partitions of this broker: opened, closed and re-assigned as the metadata says, and looked
+//! after in the background.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::controller::{AlterPartition, AlterPartitions, BrokerRef, Command, Response};
+use broker_core::metadata::{Image, ReplicaChange, changes};
+use broker_core::partition::IsrProposal;
+use broker_core::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionIndex, TopicPartition};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+use super::opening::Storage;
+use super::{Assigned, Partition};
+use crate::config::BrokerConfig;
+use crate::controller::Controller;
+
+/// Time between looks at replicas that lag.
+const ISR_INTERVAL: Duration = Duration::from_millis(500);
+/// Pause that lets ISR changes of many partitions share one command.
+const ISR_BATCH_PAUSE: Duration = Duration::from_millis(5);
+/// Partitions in one command to the controller.
+const ISR_BATCH_MAX: usize = 1_000;
+/// Time between looks for logs that `flush.ms` wants flushed.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What a metadata change made of a hosted partition.
+pub enum RoleEvent {
+    Leads {
+        partition: Arc<Partition>,
+        epoch: LeaderEpoch,
+    },
+    Follows {
+        partition: Arc<Partition>,
+        leader: Option<BrokerId>,
+    },
+    /// Hosted no more.
+    Gone { id: TopicPartition, topic: Arc<str> },
+}
+
+/// All partitions hosted here.
+pub struct PartitionManager {
+    me: BrokerId,
+    config: Arc<BrokerConfig>,
+    storage: Mutex<Storage>,
+    partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
+    isr_due: Mutex<BTreeSet<TopicPartition>>,
+    isr_notify: Notify,
+}
+
+impl PartitionManager {
+    /// Takes over the logs that were opened at the start.
+    #[must_use]
+    pub fn new(config: Arc<BrokerConfig>, storage: Storage) -> Self {
+        Self {
+            me: config.id,
+            config,
+            storage: Mutex::new(storage),
+            partitions: RwLock::default(),
+            isr_due: Mutex::default(),
+            isr_notify: Notify::new(),
+        }
+    }
+
+    /// The partition, if it is hosted here.
+    #[must_use]
+    pub fn get(&self, id: TopicPartition) -> Option<Arc<Partition>> {
+        self.partitions.read().get(&id).cloned()
+    }
+
+    /// All hosted partitions.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().values().cloned().collect()
+    }
+
+    /// A follower caught up: its entry into the ISR needn't wait for the next look.
+    pub fn isr_change_due(&self, id: TopicPartition) {
+        self.isr_due.lock().insert(id);
+        self.isr_notify.notify_one();
+    }
+
+    /// Does what the step from `old` to `new` asks of this broker. Blocks on the disk.
+    pub fn apply(&self, old: &Image, new: &Image) -> Vec<RoleEvent> {
+        let mut events = Vec::new();
+        let mut deleted = Vec::new();
+        for change in changes(old, new, self.me) {
+            match change {
+                ReplicaChange::Added { partition, .. } => {
+                    self.open(partition, new);
+                    events.extend(self.assign(partition, new));
+                }
+                ReplicaChange::Changed { partition, .. } => {
+                    events.extend(self.assign(partition, new));
+                }
+                ReplicaChange::Removed { partition: id } => {
+                    if let Some(partition) = self.partitions.write().remove(&id) {
+                        partition.abandon();
+                        deleted.push((Arc::clone(partition.topic()), id.partition));
+                        events.push(RoleEvent::Gone {
+                            id,
+                            topic: Arc::clone(partition.topic()),
+                        });
+                    }
+                }
+                ReplicaChange::TopicConfig { topic } => self.reconfigure(topic, new),
+            }
+        }
+        self.storage.lock().delete(&deleted);
+        events
+    }
+
+    /// Once the first complete metadata is applied: deletes what is on disk and nobody has here.
+    pub fn delete_strays(&self, image: &Image) {
+        self.storage.lock().delete_strays(image, self.me);
+    }
+
+    fn open(&self, id: TopicPartition, image: &Image) {
+        let Some(topic) = image.topics.get(&id.topic) else {
+            return;
+        };
+        let config = self.config.topic_config(&topic.config, topic.internal);
+        let lag_time_max = self.config.replica_lag_time_max();
+        let opened =
+            self.storage
+                .lock()
+                .open_partition(id, &topic.name, config, lag_time_max, self.me);
+        match opened {
+            Ok(partition) => {
+                self.partitions.write().insert(id, Arc::new(partition));
+            }
+            Err(error) => {
+                tracing::error!(topic = %topic.name, partition = %id.partition, %error, "can't open a log; the replica stays offline");
+            }
+        }
+    }
+
+    fn assign(&self, id: TopicPartition, image: &Image) -> Option<RoleEvent> {
+        let partition = self.get(id)?;
+        let state = image.partition(id)?;
+        Some(match partition.assign(self.me, state)? {
+            Assigned::Leader(epoch) => RoleEvent::Leads { partition, epoch },
+            Assigned::Follower(leader) => RoleEvent::Follows { partition, leader },
+        })
+    }
+
+    fn reconfigure(&self, topic: broker_core::TopicId, image: &Image) {
+        let Some(topic) = image.topics.get(&topic) else {
+            return;
+        };
+        let config = self.config.topic_config(&topic.config, topic.internal);
+        for (id, _) in topic.iter() {
+            if let Some(partition) = self.get(id) {
+                partition.set_config(config.clone());
+            }
+        }
+    }
+
+    /// Proposes ISR changes to the controller for as long as the broker runs.
+    pub async fn keep_isr(self: Arc<Self>, controller: Arc<Controller>) {
+        let mut next_look = Instant::now() + ISR_INTERVAL;
+        loop {
+            let due = match timeout_at(next_look, self.isr_notify.notified()).await {
+                Ok(()) => {
+                    tokio::time::sleep(ISR_BATCH_PAUSE).await;
+                    let ids = std::mem::take(&mut *self.isr_due.lock());
+                    ids.into_iter().filter_map(|id| self.get(id)).collect()
+                }
+                Err(_) => {
+                    next_look = Instant::now() + ISR_INTERVAL;
+                    self.all()
+                }
+            };
+            let proposals: Vec<_> = due
+                .into_iter()
+                .filter_map(|partition| Some((partition.tick()?, partition)))
+                .collect();
+            for batch in proposals.chunks(ISR_BATCH_MAX) {
+                self.propose(&controller, batch).await;
+            }
+        }
+    }
+
+    async fn propose(&self, controller: &Controller, batch: &[(IsrProposal, Arc<Partition>)]) {
+        let Some(broker_epoch) = controller.broker_epoch() else {
+            return;
+        };
+        let leader = BrokerRef {
+            broker_id: self.me.0,
+            broker_epoch: broker_epoch.0,
+        };
+        let image = controller.image();
+        let partitions = batch
+            .iter()
+            .map(|(proposal, partition)| command(leader, &image, proposal, partition))
+            .collect();
+        let command = Command::AlterPartitions(AlterPartitions { leader, partitions });
+        let answered = match controller.submit(command).await {
+            Ok(Response::AlterPartitions(answered)) => answered,
+            Ok(_) => return,
+            // The outcome is unknown; the proposal is repeated until metadata brings a newer state.
+            Err(error) => {
+                tracing::debug!(%error, "ISR change not answered");
+                return;
+            }
+        };
+        for (answer, (proposal, partition)) in answered.partitions.iter().zip(batch) {
+            match &answer.failure {
+                None => tracing::info!(
+                    %partition, isr = ?members(proposal), "ISR changed"
+                ),
+                Some(failure) => {
+                    let kind = failure.error();
+                    tracing::debug!(%partition, ?kind, message = failure.message, "ISR change refused");
+                    partition.isr_refused(proposal.partition_epoch);
+                }
+            }
+        }
+    }
+
+    /// Applies retention, checkpoints and `flush.ms` for as long as the broker runs.
+    pub async fn keep_house(self: Arc<Self>) {
+        let config = Arc::clone(&self.config);
+        let mut flush = ticker(FLUSH_INTERVAL);
+        let mut checkpoint = ticker(config.millis("replica.high.watermark.checkpoint.interval.ms"));
+        let mut retention = ticker(config.millis("log.retention.check.interval.ms"));
+        let expiration = config.millis("producer.id.expiration.ms");
+        loop {
+            tokio::select! {
+                _ = flush.tick() => {
+                    for partition in self.all().iter().filter(|p| p.flush_is_overdue()) {
+                        partition.start_flush();
+                    }
+                }
+                _ = checkpoint.tick() => {
+                    self.in_background(|manager| manager.checkpoint()).await;
+                }
+                _ = retention.tick() => {
+                    self.in_background(move |manager| {
+                        for partition in manager.all() {
+                            partition.apply_retention();
+                            partition.expire_producers(expiration);
+                        }
+                    }).await;
+                }
+            }
+        }
+    }
+
+    async fn in_background(self: &Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) {
+        let manager = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || work(&manager)).await {
+            tracing::error!(%error, "background work ended abnormally");
+        }
+    }
+
+    fn checkpoint(&self) {
+        let partitions = self.all();
+        for partition in &partitions {
+            partition.checkpoint();
+        }
+        self.storage.lock().write_checkpoints(&partitions);
+    }
+
+    /// Closes all logs so that the next start needs no recovery. Blocks.
+    pub fn close(&self) {
+        let partitions: Vec<_> = self.partitions.write().drain().map(|(_, p)| p).collect();
+        let mut clean = true;
+        for partition in &partitions {
+            if let Err(error) = partition.close() {
+                tracing::error!(%partition, %error, "log not closed cleanly");
+                clean = false;
+            }
+        }
+        self.storage.lock().close(&partitions, clean);
+    }
+
+    /// Partitions led and hosted here, by topic, for metrics.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for partition in self.partitions.read().values() {
+            counts.replicas += 1;
+            counts.leaders += usize::from(partition.is_leader());
+            counts.bytes += partition.size_bytes();
+        }
+        counts
+    }
+}
+
+/// How many partitions are here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub replicas: usize,
+    pub leaders: usize,
+    /// Size of their logs.
+    pub bytes: u64,
+}
+
+fn ticker(period: Duration) -> tokio::time::Interval {
+    let mut ticker = interval(period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
+
+/// The proposal as a command. A member that has not pulled from this leader yet was in the ISR before,
+/// and stays there in its current registration.
+fn command(
+    leader: BrokerRef,
+    image: &Image,
+    proposal: &IsrProposal,
+    partition: &Partition,
+) -> AlterPartition {
+    let registered = |id| image.brokers.get(&id).map_or(-1, |broker| broker.epoch.0);
+    let TopicPartition {
+        topic,
+        partition: PartitionIndex(index),
+    } = partition.id();
+    let PartitionEpoch(partition_epoch) = proposal.partition_epoch;
+    AlterPartition {
+        topic_id: topic.into(),
+        partition: index,
+        leader_epoch: proposal.leader_epoch.0,
+        partition_epoch,
+        new_isr: proposal
+            .isr
+            .iter()
+            .map(|member| BrokerRef {
+                broker_id: member.broker.0,
+                broker_epoch: match member.epoch {
+                    Some(epoch) => epoch.0,
+                    None if member.broker.0 == leader.broker_id => leader.broker_epoch,
+                    None => registered(member.broker),
+                },
+            })
+            .collect(),
+    }
+}
+
+fn members(proposal: &IsrProposal) -> Vec<BrokerId> {
+    proposal.isr.iter().map(|member| member.broker).collect()
+}

@@ -1,0 +1,210 @@
+//! Partitions hosted by this broker: the pure replica, its log and those who wait for it, under one
+//! short lock.
+//!
+//! * `append`: producers, and the answers parked until their records are replicated or durable;
+//! * `read`: consumers and offset look-ups;
+//! * `pull`: both ends of replication;
+//! * `manager`: opens, closes and re-assigns partitions as the metadata says.
+//!
+//! Nobody awaits while holding the lock; what is slow (fsync, recovery) runs outside it.
+
+mod append;
+mod error;
+mod housekeeping;
+mod manager;
+mod opening;
+mod producers;
+mod pull;
+mod read;
+mod wakers;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use broker_core::metadata::PartitionImage;
+use broker_core::partition::{Assignment, IsrProposal, Replica, RoleChange, Settings, WaitQueue};
+use broker_core::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use broker_log::Log;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+pub use append::{Appended, ProducedBatch};
+pub use error::{AppendError, ReadError};
+pub use manager::{Counts, PartitionManager, RoleEvent};
+pub use opening::{Storage, StorageOpenError};
+pub use pull::{FollowerState, FollowerStep, Pulled, PulledContent};
+pub use read::{Fetched, FoundOffset, OffsetQuery};
+pub use wakers::{FetchWaker, PullWaker};
+
+use crate::clock;
+use crate::config::TopicConfig;
+use wakers::Wakers;
+
+/// One hosted partition. Cheap to share; all state is behind its lock.
+pub struct Partition {
+    id: TopicPartition,
+    topic: Arc<str>,
+    state: Mutex<State>,
+    /// A group commit is under way.
+    flushing: AtomicBool,
+}
+
+struct State {
+    replica: Replica,
+    log: Log,
+    config: TopicConfig,
+    lag_time_max: broker_core::Duration,
+    /// Producers waiting for the high watermark.
+    replicated: WaitQueue<oneshot::Sender<()>>,
+    /// Producers waiting for the leader's own fsync.
+    durable: WaitQueue<oneshot::Sender<()>>,
+    wakers: Wakers,
+    closed: bool,
+}
+
+impl State {
+    const fn settings(config: &TopicConfig, lag_time_max: broker_core::Duration) -> Settings {
+        Settings {
+            min_insync_replicas: config.min_insync_replicas,
+            lag_time_max,
+        }
+    }
+
+    fn flushes_every_message(&self) -> bool {
+        self.config.log.flush_messages == Some(1)
+    }
+
+    /// The leader's own position for the high watermark: what is durable where every message must
+    /// be, else what is written.
+    fn own_end(&self) -> Offset {
+        if self.flushes_every_message() {
+            self.log.durable_end()
+        } else {
+            self.log.end_offset()
+        }
+    }
+
+    fn high_watermark_moved(&mut self) {
+        let high_watermark = self.replica.high_watermark();
+        for waiting in self.replicated.release(high_watermark) {
+            // A requester that gave up no longer listens.
+            let _ = waiting.send(());
+        }
+        self.wakers.high_watermark_moved();
+    }
+}
+
+impl Partition {
+    /// Identity of the partition.
+    #[must_use]
+    pub const fn id(&self) -> TopicPartition {
+        self.id
+    }
+
+    /// Name of the topic.
+    #[must_use]
+    pub const fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    fn assign(&self, me: BrokerId, image: &PartitionImage) -> Option<Assigned> {
+        let mut state = self.state.lock();
+        let log_end = state.log.end_offset();
+        let assignment = Assignment {
+            leader: image.leader,
+            leader_epoch: image.leader_epoch,
+            partition_epoch: image.partition_epoch,
+            replicas: image.replicas.clone(),
+            isr: image.isr.clone(),
+        };
+        debug_assert!(image.has_replica(me));
+        let before = state.replica.high_watermark();
+        let change = state
+            .replica
+            .handle_assignment(clock::now(), &assignment, log_end);
+        if state.replica.high_watermark() != before {
+            state.high_watermark_moved();
+        }
+        match change {
+            RoleChange::Unchanged => None,
+            RoleChange::BecameLeader => {
+                state.role_changed();
+                state.log.assign_epoch(image.leader_epoch);
+                Some(Assigned::Leader(image.leader_epoch))
+            }
+            RoleChange::BecameFollower => {
+                state.role_changed();
+                Some(Assigned::Follower(image.leader))
+            }
+        }
+    }
+
+    /// Takes over changed topic settings.
+    fn set_config(&self, config: TopicConfig) {
+        let mut state = self.state.lock();
+        let settings = State::settings(&config, state.lag_time_max);
+        state.replica.set_settings(settings);
+        state.log.set_config(config.log.clone());
+        state.config = config;
+    }
+
+    /// Offsets below it are visible to consumers.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.state.lock().replica.high_watermark()
+    }
+
+    /// Epoch of the current role.
+    #[must_use]
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.state.lock().replica.leader_epoch()
+    }
+
+    /// Whether this broker leads the partition.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.state.lock().replica.is_leader()
+    }
+
+    /// Size of the log.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.state.lock().log.size_bytes()
+    }
+
+    /// ISR changes that are due.
+    fn tick(&self) -> Option<IsrProposal> {
+        let mut state = self.state.lock();
+        state.replicated.retain(|waiting| !waiting.is_closed());
+        state.durable.retain(|waiting| !waiting.is_closed());
+        let log_end = state.log.end_offset();
+        state.replica.handle_tick(clock::now(), log_end)
+    }
+
+    fn isr_refused(&self, partition_epoch: broker_core::PartitionEpoch) {
+        self.state
+            .lock()
+            .replica
+            .handle_isr_refused(clock::now(), partition_epoch);
+    }
+}
+
+impl State {
+    /// Answers of the earlier role will never come: who waits for them asks the new leader.
+    fn role_changed(&mut self) {
+        self.replicated.take_all().for_each(drop);
+        self.durable.take_all().for_each(drop);
+        self.wakers.role_changed();
+    }
+}
+
+enum Assigned {
+    Leader(LeaderEpoch),
+    Follower(Option<BrokerId>),
+}
+
+impl std::fmt::Display for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.topic, self.id.partition)
+    }
+}

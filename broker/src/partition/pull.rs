@@ -1,0 +1,289 @@
+//! Both ends of replication: the leader answers pulls, the follower takes the answers over.
+//!
+//! What a follower asks is its acknowledgement: `fetch_offset` is the end of its log.
+
+use std::sync::Arc;
+
+use broker_core::partition::{self, Divergence, EpochError, LeaderEnds, truncation_offset};
+use broker_core::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
+use broker_log::{LogSlice, MinOneBatch};
+use broker_wire::record::batches;
+use klamm_proto::v1::{PullError, PulledPartition};
+
+use super::append::sequence;
+use super::housekeeping::remove;
+use super::{Partition, PullWaker, ReadError, State, producers};
+use crate::clock;
+
+/// A follower's position in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerState {
+    pub leader_epoch: LeaderEpoch,
+    pub fetch_offset: Offset,
+    /// Epoch of the last batch, [`LeaderEpoch::NONE`] in an empty log.
+    pub last_epoch: LeaderEpoch,
+    pub log_start: Offset,
+}
+
+/// The leader's answer for one partition.
+pub struct Pulled {
+    pub epoch: LeaderEpoch,
+    pub high_watermark: Offset,
+    pub log_start: Offset,
+    pub content: PulledContent,
+    /// The follower may be ready for the ISR.
+    pub may_enter_isr: bool,
+}
+
+/// What the follower is to do.
+pub enum PulledContent {
+    Records(LogSlice),
+    /// It has everything.
+    Nothing,
+    /// Cut its log first.
+    Diverging(Divergence),
+    /// Start over at the leader's log start.
+    OutOfRange,
+}
+
+/// What a follower does after an answer.
+pub enum FollowerStep {
+    /// Pull on from here.
+    Continue(FollowerState),
+    /// Nothing changed.
+    Idle,
+    /// Not now: metadata will tell, or a later pull succeeds.
+    Retry,
+    /// The local log failed.
+    Failed,
+}
+
+impl Partition {
+    /// Leader: takes note of a follower's position, and reads on from it.
+    ///
+    /// # Errors
+    /// [`ReadError`] when this replica does not lead in the follower's epoch, or can't read.
+    pub fn serve_pull(
+        &self,
+        follower: (BrokerId, BrokerEpoch),
+        at: FollowerState,
+        bytes_max: usize,
+    ) -> Result<Pulled, ReadError> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(ReadError::Closed);
+        }
+        state.replica.check_leader_epoch(Some(at.leader_epoch))?;
+        let (start, end) = (state.log.start_offset(), state.log.end_offset());
+        let content = if at.fetch_offset < start {
+            PulledContent::OutOfRange
+        } else if let Some(divergence) = state.divergence(at) {
+            PulledContent::Diverging(divergence)
+        } else if at.fetch_offset > end {
+            PulledContent::OutOfRange
+        } else {
+            PulledContent::Nothing
+        };
+        // A position in a log that differs from ours acknowledges nothing.
+        let may_enter_isr = match content {
+            PulledContent::Nothing => state.note_pull(follower, at)?,
+            PulledContent::Records(_) | PulledContent::Diverging(_) | PulledContent::OutOfRange => {
+                false
+            }
+        };
+        let content = match content {
+            PulledContent::Nothing if at.fetch_offset < end => {
+                let read = state
+                    .log
+                    .read(at.fetch_offset, end, bytes_max, MinOneBatch::Yes);
+                match read? {
+                    Some(slice) => PulledContent::Records(slice),
+                    None => PulledContent::Nothing,
+                }
+            }
+            other => other,
+        };
+        Ok(Pulled {
+            epoch: state.replica.leader_epoch(),
+            high_watermark: state.replica.high_watermark(),
+            log_start: start,
+            content,
+            may_enter_isr,
+        })
+    }
+
+    /// Leader: has a follower's stream told of every append.
+    pub fn wake_at_append(&self, waker: &Arc<PullWaker>) {
+        self.state.lock().wakers.add_pull(waker);
+    }
+
+    /// Follower: where to pull from, `None` when this replica follows nobody.
+    #[must_use]
+    pub fn follower_state(&self) -> Option<FollowerState> {
+        let state = self.state.lock();
+        state.replica.followed_leader()?;
+        Some(state.follower_state())
+    }
+
+    /// Follower: takes over an answer of the leader.
+    pub fn handle_pulled(&self, pulled: &PulledPartition) -> FollowerStep {
+        let mut state = self.state.lock();
+        let epoch = LeaderEpoch(pulled.leader_epoch);
+        if state.closed || state.replica.handle_pulled(epoch) == partition::Pulled::Stale {
+            return FollowerStep::Retry;
+        }
+        let outcome = match pulled.error() {
+            PullError::None => state.take_over(pulled),
+            PullError::OffsetOutOfRange => state.start_over(Offset(pulled.log_start_offset)),
+            PullError::FencedLeaderEpoch
+            | PullError::UnknownLeaderEpoch
+            | PullError::NotLeader
+            | PullError::UnknownPartition
+            | PullError::Storage => return FollowerStep::Retry,
+        };
+        match outcome {
+            Ok(true) => FollowerStep::Continue(state.follower_state()),
+            Ok(false) => FollowerStep::Idle,
+            Err(error) => {
+                tracing::error!(partition = %self, %error, "replication can't write its log");
+                FollowerStep::Failed
+            }
+        }
+    }
+
+    /// Follower: whether what was taken over has to be durable before the next pull.
+    #[must_use]
+    pub fn flush_is_due(&self) -> bool {
+        self.state.lock().log.flush_due(clock::timestamp())
+    }
+
+    /// Follower: makes what was taken over durable. Blocks.
+    ///
+    /// # Errors
+    /// When fsync fails; the log takes no more writes.
+    pub fn flush_pulled(&self) -> Result<(), broker_log::StorageError> {
+        let handle = self.state.lock().log.sync_handle();
+        let synced = handle.sync()?;
+        self.state.lock().log.synced(synced);
+        Ok(())
+    }
+}
+
+impl State {
+    /// Whether the follower's last batch is in the leader's log, and if not, where they part.
+    fn divergence(&self, at: FollowerState) -> Option<Divergence> {
+        if at.last_epoch == LeaderEpoch::NONE {
+            return None;
+        }
+        let (epoch, end_offset) = self
+            .log
+            .end_offset_for_epoch(at.last_epoch)
+            .unwrap_or((LeaderEpoch::NONE, Offset(0)));
+        let diverges = epoch < at.last_epoch || end_offset < at.fetch_offset;
+        diverges.then_some(Divergence { epoch, end_offset })
+    }
+
+    fn note_pull(
+        &mut self,
+        follower: (BrokerId, BrokerEpoch),
+        at: FollowerState,
+    ) -> Result<bool, EpochError> {
+        let ends = LeaderEnds {
+            written: self.log.end_offset(),
+            own: self.own_end(),
+        };
+        let progress = self.replica.handle_pull(
+            clock::now(),
+            follower,
+            at.leader_epoch,
+            at.fetch_offset,
+            ends,
+        )?;
+        if progress.advanced {
+            self.high_watermark_moved();
+        }
+        Ok(progress.may_enter_isr)
+    }
+
+    fn follower_state(&self) -> FollowerState {
+        FollowerState {
+            leader_epoch: self.replica.leader_epoch(),
+            fetch_offset: self.log.end_offset(),
+            last_epoch: self.log.epochs().latest().unwrap_or(LeaderEpoch::NONE),
+            log_start: self.log.start_offset(),
+        }
+    }
+
+    fn take_over(&mut self, pulled: &PulledPartition) -> Result<bool, FollowError> {
+        if let Some(diverging) = &pulled.diverging {
+            self.truncate(Divergence {
+                epoch: LeaderEpoch(diverging.epoch),
+                end_offset: Offset(diverging.end_offset),
+            })?;
+            return Ok(true);
+        }
+        if !pulled.records.is_empty() {
+            self.log
+                .append_as_follower(&pulled.records, clock::timestamp())?;
+            for batch in batches(&pulled.records) {
+                let (header, _) = batch.map_err(broker_log::AppendError::from)?;
+                if let Some(sequence) = sequence(&header) {
+                    let timestamp = broker_core::Timestamp(header.max_timestamp);
+                    self.replica
+                        .record_sequence(&sequence, Offset(header.base_offset), timestamp);
+                }
+            }
+        }
+        let leader_start = Offset(pulled.log_start_offset);
+        if leader_start > self.log.start_offset() {
+            let deleted = self
+                .log
+                .delete_before(leader_start.min(self.log.end_offset()))?;
+            remove(deleted);
+        }
+        let end = self.log.end_offset();
+        if self
+            .replica
+            .handle_follower_append(Offset(pulled.high_watermark), end)
+        {
+            self.high_watermark_moved();
+        }
+        Ok(!pulled.records.is_empty())
+    }
+
+    fn truncate(&mut self, divergence: Divergence) -> Result<(), FollowError> {
+        let end = self.log.end_offset();
+        let local = self.log.end_offset_for_epoch(divergence.epoch);
+        let local_end = local
+            .map_or(Offset(0), |(_, end)| end)
+            .max(self.log.start_offset());
+        let to = truncation_offset(divergence, local_end, end).max(self.log.start_offset());
+        tracing::info!(
+            from = %end, %to, high_watermark = %self.replica.high_watermark(),
+            "cutting a log that parts from the leader's"
+        );
+        self.log.truncate_to(to)?;
+        self.replica.handle_truncation(to);
+        self.replica.set_producers(producers::rebuild(&self.log)?);
+        Ok(())
+    }
+
+    fn start_over(&mut self, at: Offset) -> Result<bool, FollowError> {
+        tracing::info!(%at, "the leader no longer has what follows this log; starting over");
+        self.log.truncate_fully_and_start_at(at)?;
+        self.replica.handle_truncation(at);
+        self.replica.set_producers(partition::Producers::default());
+        Ok(true)
+    }
+}
+
+/// A follower's log did not take an answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FollowError {
+    #[error(transparent)]
+    Append(#[from] broker_log::AppendError),
+    #[error(transparent)]
+    Storage(#[from] broker_log::StorageError),
+    #[error(transparent)]
+    Read(#[from] producers::RebuildError),
+}

@@ -1,0 +1,156 @@
+//! Consumers' path through a partition.
+
+use std::sync::Arc;
+
+use broker_core::{LeaderEpoch, Offset, Timestamp};
+use broker_log::{LogSlice, MinOneBatch};
+
+use super::{FetchWaker, Partition, ReadError};
+
+/// Memory for looking into one compressed batch.
+const DECOMPRESSED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A piece of the log for a consumer, with the offsets that go into its answer.
+pub struct Fetched {
+    /// `None`: nothing new.
+    pub records: Option<LogSlice>,
+    pub high_watermark: Offset,
+    pub log_start: Offset,
+}
+
+/// What `ListOffsets` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetQuery {
+    Earliest,
+    Latest,
+    /// The record with the largest timestamp (KIP-734).
+    MaxTimestamp,
+    /// The first record at or after it.
+    At(Timestamp),
+}
+
+/// An offset with what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundOffset {
+    pub offset: Offset,
+    /// -1 where the query has none.
+    pub timestamp: Timestamp,
+    pub epoch: LeaderEpoch,
+}
+
+impl Partition {
+    /// Reads committed records from `from`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn read(
+        &self,
+        from: Offset,
+        epoch: Option<LeaderEpoch>,
+        bytes_max: usize,
+        min_one: MinOneBatch,
+    ) -> Result<Fetched, ReadError> {
+        let state = self.state.lock();
+        if state.closed {
+            return Err(ReadError::Closed);
+        }
+        state.replica.check_leader_epoch(epoch)?;
+        let high_watermark = state.replica.high_watermark();
+        let (start, end) = (state.log.start_offset(), state.log.end_offset());
+        if from < start || from > end {
+            return Err(ReadError::OutOfRange {
+                wanted: from,
+                start,
+                end,
+            });
+        }
+        let records = if from < high_watermark {
+            state.log.read(from, high_watermark, bytes_max, min_one)?
+        } else {
+            None
+        };
+        Ok(Fetched {
+            records,
+            high_watermark,
+            log_start: start,
+        })
+    }
+
+    /// Has `waker` woken once at the next progress.
+    pub fn wake_at_progress(&self, waker: &Arc<FetchWaker>) {
+        self.state.lock().wakers.add_fetch(waker);
+    }
+
+    /// Looks an offset up. `None`: no record is that young.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn find_offset(
+        &self,
+        query: OffsetQuery,
+        epoch: Option<LeaderEpoch>,
+    ) -> Result<Option<FoundOffset>, ReadError> {
+        let (batch, start) = {
+            let state = self.state.lock();
+            if state.closed {
+                return Err(ReadError::Closed);
+            }
+            state.replica.check_leader_epoch(epoch)?;
+            let start = state.log.start_offset();
+            if query == OffsetQuery::Earliest {
+                let current = state.replica.leader_epoch();
+                let epoch = state.log.epochs().epoch_of(start).unwrap_or(current);
+                return Ok(Some(untimed(start, epoch)));
+            }
+            if !state.replica.high_watermark_is_current()? {
+                return Err(ReadError::OffsetNotAvailable);
+            }
+            let upto = state.replica.high_watermark();
+            let batch = match query {
+                OffsetQuery::Earliest | OffsetQuery::Latest => {
+                    return Ok(Some(untimed(upto, state.replica.leader_epoch())));
+                }
+                OffsetQuery::MaxTimestamp => state.log.batch_of_max_timestamp(upto)?,
+                OffsetQuery::At(timestamp) => state.log.batch_for_timestamp(timestamp, upto)?,
+            };
+            (batch, start)
+        };
+        let Some(batch) = batch else { return Ok(None) };
+        let found = match query {
+            OffsetQuery::At(timestamp) => {
+                batch.first_at_or_after(timestamp, start, DECOMPRESSED_BYTES_MAX)?
+            }
+            _ => batch.max_timestamp(DECOMPRESSED_BYTES_MAX)?,
+        };
+        Ok(found.map(|found| FoundOffset {
+            offset: found.offset,
+            timestamp: found.timestamp,
+            epoch: found.epoch,
+        }))
+    }
+
+    /// Where the largest epoch at or below `wanted` ends (KIP-320).
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn epoch_end(
+        &self,
+        current: Option<LeaderEpoch>,
+        wanted: LeaderEpoch,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, ReadError> {
+        let state = self.state.lock();
+        if state.closed {
+            return Err(ReadError::Closed);
+        }
+        state.replica.check_leader_epoch(current)?;
+        Ok(state.log.end_offset_for_epoch(wanted))
+    }
+}
+
+const fn untimed(offset: Offset, epoch: LeaderEpoch) -> FoundOffset {
+    FoundOffset {
+        offset,
+        timestamp: Timestamp(-1),
+        epoch,
+    }
+}
