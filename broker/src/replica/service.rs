@@ -1,0 +1,306 @@
+//! The leader's end of replication: answers a follower's pulls as soon as there is news.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::partition::EpochError;
+use broker_core::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicPartition};
+use bytes::Bytes;
+use futures::Stream;
+use klamm_proto::v1::replica_server::Replica;
+use klamm_proto::v1::{
+    DivergingEpoch, PullError, PullPartition, PullRequest, PullResponse, PulledPartition,
+};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{from_key, to_key};
+use crate::partition::{FollowerState, PartitionManager, PullWaker, PulledContent, ReadError};
+
+/// Partitions in one follower's session.
+const SESSION_PARTITIONS_MAX: usize = 1_000_000;
+/// Longest wait for news that a follower may ask for.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Largest share of one partition, and of one answer.
+const BYTES_MAX: u32 = 64 * 1024 * 1024;
+
+/// Serves [`Replica`] from the partitions that this broker leads.
+pub struct ReplicaService {
+    partitions: Arc<PartitionManager>,
+}
+
+impl ReplicaService {
+    #[must_use]
+    pub const fn new(partitions: Arc<PartitionManager>) -> Self {
+        Self { partitions }
+    }
+}
+
+#[tonic::async_trait]
+impl Replica for ReplicaService {
+    type PullStream = Pin<Box<dyn Stream<Item = Result<PullResponse, Status>> + Send>>;
+
+    async fn pull(
+        &self,
+        request: Request<Streaming<PullRequest>>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        let (sender, receiver) = mpsc::channel(1);
+        let session = Session {
+            partitions: Arc::clone(&self.partitions),
+            waker: Arc::new(PullWaker::default()),
+            positions: BTreeMap::new(),
+        };
+        tokio::spawn(session.serve(request.into_inner(), sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Position {
+    state: FollowerState,
+    bytes_max: u32,
+}
+
+struct Session {
+    partitions: Arc<PartitionManager>,
+    waker: Arc<PullWaker>,
+    positions: BTreeMap<TopicPartition, Position>,
+}
+
+impl Session {
+    async fn serve(
+        mut self,
+        mut requests: Streaming<PullRequest>,
+        answers: mpsc::Sender<Result<PullResponse, Status>>,
+    ) {
+        let mut next = None;
+        loop {
+            let received = match next.take() {
+                Some(request) => Ok(Some(request)),
+                None => requests.message().await,
+            };
+            let outcome = match received {
+                Ok(Some(request)) => self.pull(&request, &mut requests).await,
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok((answer, following)) => {
+                    next = following;
+                    if answers.send(Ok(answer)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(status) => {
+                    tracing::debug!(%status, "a follower's stream ended");
+                    // The follower may be gone already.
+                    let _ = answers.send(Err(status)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for news until the request's deadline or until the follower asks again, as it does
+    /// when it follows another partition; that request is returned too.
+    async fn pull(
+        &mut self,
+        request: &PullRequest,
+        requests: &mut Streaming<PullRequest>,
+    ) -> Result<(PullResponse, Option<PullRequest>), Status> {
+        let follower = (
+            BrokerId(request.replica_id),
+            BrokerEpoch(request.broker_epoch),
+        );
+        let mut due = self.update(request)?;
+        let deadline =
+            Instant::now() + Duration::from_millis(u64::from(request.wait_ms_max)).min(WAIT_MAX);
+        let mut budget = request.bytes_max.min(BYTES_MAX) as usize;
+        let mut answer = PullResponse::default();
+        let mut following = None;
+        loop {
+            due.append(&mut self.waker.take_news());
+            self.collect(follower, due, &mut budget, &mut answer);
+            if !answer.partitions.is_empty() || following.is_some() {
+                break;
+            }
+            tokio::select! {
+                () = self.waker.woken() => {}
+                () = sleep_until(deadline) => break,
+                received = requests.message() => match received? {
+                    Some(request) => following = Some(request),
+                    None => break,
+                },
+            }
+            due = BTreeSet::new();
+        }
+        self.add_high_watermarks(follower, &mut answer);
+        Ok((answer, following))
+    }
+
+    /// Takes over what the request changes in the session; returns the partitions it names.
+    fn update(&mut self, request: &PullRequest) -> Result<BTreeSet<TopicPartition>, Status> {
+        for id in request.removed.iter().filter_map(from_key) {
+            self.positions.remove(&id);
+        }
+        let mut named = BTreeSet::new();
+        for partition in &request.partitions {
+            let id = partition
+                .key
+                .as_ref()
+                .and_then(from_key)
+                .ok_or_else(|| Status::invalid_argument("a partition without a valid key"))?;
+            if self.positions.len() >= SESSION_PARTITIONS_MAX && !self.positions.contains_key(&id) {
+                return Err(Status::resource_exhausted(
+                    "too many partitions in one session",
+                ));
+            }
+            if self.positions.insert(id, position(partition)).is_none()
+                && let Some(partition) = self.partitions.get(id)
+            {
+                partition.wake_at_append(&self.waker);
+            }
+            named.insert(id);
+        }
+        Ok(named)
+    }
+
+    /// Adds what is new in `due`, within the budget; what does not fit stays marked.
+    fn collect(
+        &mut self,
+        follower: (BrokerId, BrokerEpoch),
+        due: BTreeSet<TopicPartition>,
+        budget: &mut usize,
+        answer: &mut PullResponse,
+    ) {
+        for id in due {
+            let Some(position) = self.positions.get(&id).copied() else {
+                continue;
+            };
+            if *budget == 0 {
+                self.waker.mark(id);
+                continue;
+            }
+            let bytes_max = (position.bytes_max.min(BYTES_MAX) as usize).min(*budget);
+            let pulled = self.read(follower, id, position.state, bytes_max);
+            if let Some(pulled) = pulled {
+                *budget = budget.saturating_sub(pulled.records.len());
+                if pulled.error() != PullError::None {
+                    // The follower names it again once it knows better.
+                    self.positions.remove(&id);
+                }
+                answer.partitions.push(pulled);
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        follower: (BrokerId, BrokerEpoch),
+        id: TopicPartition,
+        state: FollowerState,
+        bytes_max: usize,
+    ) -> Option<PulledPartition> {
+        let mut answer = PulledPartition {
+            key: Some(to_key(id)),
+            leader_epoch: state.leader_epoch.0,
+            ..PulledPartition::default()
+        };
+        let Some(partition) = self.partitions.get(id) else {
+            answer.set_error(PullError::UnknownPartition);
+            return Some(answer);
+        };
+        let pulled = match partition.serve_pull(follower, state, bytes_max) {
+            Ok(pulled) => pulled,
+            Err(error) => {
+                answer.set_error(pull_error(&error));
+                return Some(answer);
+            }
+        };
+        if pulled.may_enter_isr {
+            self.partitions.isr_change_due(id);
+        }
+        answer.leader_epoch = pulled.epoch.0;
+        answer.high_watermark = pulled.high_watermark.0;
+        answer.log_start_offset = pulled.log_start.0;
+        match pulled.content {
+            PulledContent::Nothing => return None,
+            PulledContent::OutOfRange => answer.set_error(PullError::OffsetOutOfRange),
+            PulledContent::Diverging(divergence) => {
+                answer.diverging = Some(DivergingEpoch {
+                    epoch: divergence.epoch.0,
+                    end_offset: divergence.end_offset.0,
+                });
+            }
+            PulledContent::Records(slice) => match slice.read_to_bytes() {
+                Ok(records) => answer.records = records,
+                Err(error) => {
+                    tracing::error!(%partition, %error, "can't read the log for a follower");
+                    answer.set_error(PullError::Storage);
+                }
+            },
+        }
+        Some(answer)
+    }
+
+    /// Lets the follower know high watermarks that moved since the last answer.
+    fn add_high_watermarks(&self, follower: (BrokerId, BrokerEpoch), answer: &mut PullResponse) {
+        let answered: BTreeSet<_> = answer
+            .partitions
+            .iter()
+            .filter_map(|p| p.key.as_ref().and_then(from_key))
+            .collect();
+        for id in self.waker.take_lazy() {
+            if answered.contains(&id) {
+                continue;
+            }
+            let (Some(position), Some(partition)) =
+                (self.positions.get(&id), self.partitions.get(id))
+            else {
+                continue;
+            };
+            let Ok(pulled) = partition.serve_pull(follower, position.state, 0) else {
+                continue;
+            };
+            if matches!(pulled.content, PulledContent::Nothing) {
+                answer.partitions.push(PulledPartition {
+                    key: Some(to_key(id)),
+                    leader_epoch: pulled.epoch.0,
+                    high_watermark: pulled.high_watermark.0,
+                    log_start_offset: pulled.log_start.0,
+                    records: Bytes::new(),
+                    ..PulledPartition::default()
+                });
+            }
+        }
+    }
+}
+
+fn position(partition: &PullPartition) -> Position {
+    Position {
+        state: FollowerState {
+            leader_epoch: LeaderEpoch(partition.leader_epoch),
+            fetch_offset: Offset(partition.fetch_offset),
+            last_epoch: LeaderEpoch(partition.last_fetched_epoch),
+            log_start: Offset(partition.log_start_offset),
+        },
+        bytes_max: partition.bytes_max,
+    }
+}
+
+const fn pull_error(error: &ReadError) -> PullError {
+    match error {
+        ReadError::Epoch(EpochError::Fenced { .. }) => PullError::FencedLeaderEpoch,
+        ReadError::Epoch(EpochError::Unknown { .. }) => PullError::UnknownLeaderEpoch,
+        ReadError::Epoch(EpochError::NotLeader(_)) => PullError::NotLeader,
+        ReadError::Closed => PullError::UnknownPartition,
+        ReadError::OutOfRange { .. }
+        | ReadError::OffsetNotAvailable
+        | ReadError::Log(_)
+        | ReadError::Timestamp(_) => PullError::Storage,
+    }
+}
