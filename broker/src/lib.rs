@@ -2,3 +2,21 @@
 //!
 //! A client's request goes `net` → `api` → `partition`, `coordinator` or `controller` and returns as
 //! a value; nothing in the right group calls back into the left one.
+
+pub mod admin;
+pub mod api;
+pub mod broker;
+pub mod clock;
+pub mod config;
+pub mod controller;
+pub mod coordinator;
+pub mod dev;
+pub mod health;
+pub mod metrics;
+pub mod net;
+pub mod partition;
+pub mod policy;
+pub mod previous_run;
+pub mod replica;
+pub mod rpc;
+pub mod telemetry;

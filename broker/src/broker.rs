@@ -1,0 +1,315 @@
+//! Wiring: the order in which a broker's parts start, and in reverse stop. No logic.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use broker_core::controller::RegisterBroker;
+use broker_core::metadata::{self, Image};
+use klamm_proto::v1::admin_server::AdminServer;
+use klamm_proto::v1::replica_server::ReplicaServer;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
+
+use crate::admin::grpc::AdminService;
+use crate::admin::http;
+use crate::api::Context;
+use crate::config::{BrokerConfig, HostPort};
+use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_ENTRIES, Timing};
+use crate::coordinator::GroupCoordinator;
+use crate::health::{Health, Phase};
+use crate::metrics::{ClientMetrics, ClusterMetrics, HealthMetrics, Metrics, PartitionMetrics};
+use crate::net::{NetMetrics, Server};
+use crate::partition::{PartitionManager, RoleEvent, Storage};
+use crate::policy::policy;
+use crate::previous_run::RunRecord;
+use crate::replica::{FetcherSettings, Fetchers, PULL_MESSAGE_BYTES_MAX, ReplicaService};
+use crate::rpc::{self, Token};
+
+/// Threads for elections, heartbeats and metadata, so that a stalled disk under client requests
+/// can't cause an election.
+const CONTROL_THREADS: usize = 2;
+/// How long runtimes may take to end their last tasks.
+const RUNTIME_STOP: Duration = Duration::from_secs(2);
+const METADATA_DIR: &str = "__cluster_metadata-0";
+
+/// Runs one broker until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting, or the failure that made it stop.
+pub fn run(config: BrokerConfig) -> anyhow::Result<()> {
+    let control = runtime("control", Some(CONTROL_THREADS))?;
+    let data = runtime("data", None)?;
+    let outcome = data.block_on(serve(Arc::new(config), control.handle().clone()));
+    data.shutdown_timeout(RUNTIME_STOP);
+    control.shutdown_timeout(RUNTIME_STOP);
+    outcome
+}
+
+fn runtime(name: &'static str, threads: Option<usize>) -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .context("can't start threads")
+}
+
+async fn serve(config: Arc<BrokerConfig>, control: tokio::runtime::Handle) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    for key in ["replica.lag.max.messages"] {
+        if config.properties().contains_key(key) {
+            tracing::warn!(key, "deprecated configuration key is ignored");
+        }
+    }
+    tracing::info!(
+        id = %config.id, version = env!("CARGO_PKG_VERSION"), data = %config.data_dir.display(),
+        "starting"
+    );
+    let token = Token::from_file(&config.rpc_token_file)?;
+    let stopped = CancellationToken::new();
+    let health = Health::default();
+    let metrics = Arc::new(Metrics::default());
+    metrics.add(HealthMetrics(health.clone()));
+    let http = bind(&config.http_listener, "klamm.http.listener").await?;
+    control.spawn(http::serve(
+        http,
+        health.clone(),
+        Arc::clone(&metrics),
+        stopped.clone().cancelled_owned(),
+    ));
+
+    let storage = {
+        let (config, health) = (Arc::clone(&config), health.clone());
+        tokio::task::spawn_blocking(move || Storage::open(&config, health.recovery())).await??
+    };
+    let closed_cleanly = storage.was_closed_cleanly();
+    let partitions = Arc::new(PartitionManager::new(Arc::clone(&config), storage));
+    metrics.add(PartitionMetrics(Arc::clone(&partitions)));
+
+    health.enter(Phase::Joining);
+    let options = controller_options(&config, token.clone());
+    let controller = control.spawn(Controller::start(options)).await??;
+    metrics.add(ClusterMetrics(Arc::clone(&controller)));
+    let rpc_listener = bind(&config.rpc_listener, "klamm.rpc.listener").await?;
+    control.spawn(serve_rpc(
+        rpc_listener,
+        Arc::clone(&controller),
+        Arc::clone(&partitions),
+        token.clone(),
+        stopped.clone(),
+    ));
+
+    let offsets_partitions = u32::try_from(config.number("offsets.topic.num.partitions"))?;
+    let groups = Arc::new(GroupCoordinator::new(config.groups(), offsets_partitions));
+    let fetchers = Fetchers::new(
+        config.id,
+        token,
+        fetcher_settings(&config),
+        controller.watch(),
+    );
+    tokio::spawn(follow_metadata(
+        Arc::clone(&controller),
+        Arc::clone(&partitions),
+        fetchers,
+        Arc::clone(&groups),
+    ));
+    tokio::spawn(Arc::clone(&partitions).keep_isr(Arc::clone(&controller)));
+    tokio::spawn(Arc::clone(&partitions).keep_house());
+
+    let net_metrics = Arc::new(NetMetrics::default());
+    metrics.add(ClientMetrics(Arc::clone(&net_metrics)));
+    let context = Arc::new(Context::new(
+        Arc::clone(&config),
+        Arc::clone(&controller),
+        Arc::clone(&partitions),
+        groups,
+    ));
+    let clients = Arc::new(Server::new(context, net_metrics));
+    for endpoint in &config.listeners {
+        let listener = bind(&endpoint.address, "listeners").await?;
+        tracing::info!(listener = %endpoint, "listening");
+        let name = Arc::from(endpoint.name.as_str());
+        tokio::spawn(Arc::clone(&clients).serve(listener, name, stopped.clone()));
+    }
+
+    let record = RunRecord::new(&config.data_dir);
+    controller.join(registration(&config, record.lossless_epoch(closed_cleanly)));
+    tokio::spawn(record.keep(controller.broker_epochs()));
+    let mut images = controller.watch();
+    let failure = tokio::select! {
+        () = serve_until_stopped(&controller, &health, &mut images) => None,
+        reason = controller.failed() => Some(reason),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    if let Some(reason) = failure {
+        bail!("the metadata quorum failed on this broker: {reason}");
+    }
+    health.enter(Phase::Stopping);
+    let limit = config.millis("controlled.shutdown.timeout.ms");
+    if !controller.request_shutdown(limit).await {
+        tracing::warn!(
+            ?limit,
+            "leaders were not moved away in time; stopping all the same"
+        );
+    }
+    stopped.cancel();
+    let manager = Arc::clone(&partitions);
+    tokio::task::spawn_blocking(move || manager.close()).await?;
+    let stopping = Arc::clone(&controller);
+    control
+        .spawn(async move { stopping.shutdown().await })
+        .await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Never returns: keeps the health report true.
+async fn serve_until_stopped(
+    controller: &Controller,
+    health: &Health,
+    images: &mut tokio::sync::watch::Receiver<Arc<Image>>,
+) {
+    while images.changed().await.is_ok() {
+        let phase = if controller.is_fenced() {
+            Phase::Joining
+        } else {
+            Phase::Serving
+        };
+        health.enter(phase);
+    }
+}
+
+/// Applies metadata as it is committed: partitions first, then what follows from their roles.
+async fn follow_metadata(
+    controller: Arc<Controller>,
+    partitions: Arc<PartitionManager>,
+    mut fetchers: Fetchers,
+    groups: Arc<GroupCoordinator>,
+) {
+    let mut images = controller.watch();
+    let mut applied = Arc::new(Image::default());
+    let mut strays_deleted = false;
+    loop {
+        let new = Arc::clone(&images.borrow_and_update());
+        let (manager, old, image) = (Arc::clone(&partitions), applied, Arc::clone(&new));
+        let work = tokio::task::spawn_blocking(move || manager.apply(&old, &image));
+        let events: Vec<RoleEvent> = match work.await {
+            Ok(events) => events,
+            Err(error) => {
+                tracing::error!(%error, "metadata could not be applied");
+                std::process::abort();
+            }
+        };
+        fetchers.apply(&events).await;
+        groups.apply(&events);
+        applied = new;
+        // An unfenced broker has all metadata up to its registration.
+        if !strays_deleted && !controller.is_fenced() {
+            partitions.delete_strays(&applied);
+            strays_deleted = true;
+        }
+        if images.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn serve_rpc(
+    listener: TcpListener,
+    controller: Arc<Controller>,
+    partitions: Arc<PartitionManager>,
+    token: Token,
+    stopped: CancellationToken,
+) {
+    let replica = ReplicaServer::new(ReplicaService::new(partitions))
+        .max_encoding_message_size(PULL_MESSAGE_BYTES_MAX);
+    let admin = AdminServer::new(AdminService::new(Arc::clone(&controller)));
+    let served = rpc::server()
+        .add_optional_service(controller.raft_server())
+        .add_service(controller.controller_server())
+        .add_service(InterceptedService::new(replica, token.guard()))
+        .add_service(InterceptedService::new(admin, token.guard()))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped.cancelled())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the gRPC server failed");
+    }
+}
+
+async fn bind(address: &HostPort, key: &str) -> anyhow::Result<TcpListener> {
+    let text = address.bind_address();
+    TcpListener::bind(&text)
+        .await
+        .with_context(|| format!("can't listen on {text}; is another process there? ({key})"))
+}
+
+fn controller_options(config: &Arc<BrokerConfig>, token: Token) -> ControllerOptions {
+    let liveness = config.liveness();
+    let rebalance = config.number("leader.imbalance.check.interval.seconds");
+    ControllerOptions {
+        broker_id: config.id,
+        cluster_id: config.cluster_id.clone(),
+        directory: config.data_dir.join(METADATA_DIR),
+        voters: config
+            .voters
+            .iter()
+            .map(|voter| (voter.id, voter.rpc.to_string()))
+            .collect(),
+        token,
+        timing: Timing {
+            election_timeout: liveness.election_timeout,
+            session_timeout: liveness.session_timeout,
+            heartbeat_interval: liveness.heartbeat_interval,
+            reconnect_grace: liveness.reconnect_grace,
+            leader_rebalance_interval: config
+                .flag("auto.leader.rebalance.enable")
+                .then(|| Duration::from_secs(u64::try_from(rebalance).unwrap_or(300))),
+        },
+        snapshot_interval_entries: SNAPSHOT_INTERVAL_ENTRIES,
+        policy: policy(config),
+    }
+}
+
+fn fetcher_settings(config: &BrokerConfig) -> FetcherSettings {
+    let bytes = |name| u32::try_from(config.number(name)).unwrap_or(u32::MAX);
+    FetcherSettings {
+        wait_max: config.millis("replica.fetch.wait.max.ms"),
+        bytes_max: bytes("replica.fetch.response.max.bytes"),
+        partition_bytes_max: bytes("replica.fetch.max.bytes"),
+    }
+}
+
+fn registration(config: &BrokerConfig, previous_broker_epoch: i64) -> RegisterBroker {
+    RegisterBroker {
+        cluster_id: config.cluster_id.clone(),
+        registration: metadata::RegisterBroker {
+            broker_id: config.id.0,
+            broker_epoch: 0,
+            incarnation: uuid::Uuid::new_v4().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            rack: config.rack.clone(),
+            endpoints: config
+                .advertised_listeners
+                .iter()
+                .map(|endpoint| metadata::Endpoint {
+                    listener: endpoint.name.clone(),
+                    host: endpoint.address.host.clone(),
+                    port: u32::from(endpoint.address.port),
+                })
+                .collect(),
+            rpc_host: config.rpc_advertised.host.clone(),
+            rpc_port: u32::from(config.rpc_advertised.port),
+        },
+        previous_broker_epoch,
+    }
+}

@@ -1,0 +1,78 @@
+//! How far the broker has come: what `/readyz` says and the log repeats.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use broker_log::RecoveryProgress;
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// Stage of a broker's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Opens and recovers its logs.
+    Recovering,
+    /// Registers with the controller and catches up with the metadata.
+    Joining,
+    Serving,
+    /// Gives its leaders away.
+    Stopping,
+}
+
+/// Shared view of the broker's stage. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Health {
+    phase: Arc<watch::Sender<Phase>>,
+    recovery: Arc<RecoveryProgress>,
+}
+
+/// What a health request is answered with.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub status: Phase,
+    pub logs_opened: u64,
+    pub logs_total: u64,
+    pub recovered_bytes: u64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            phase: Arc::new(watch::Sender::new(Phase::Recovering)),
+            recovery: Arc::default(),
+        }
+    }
+}
+
+impl Health {
+    /// Counters for the recovery to write to.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryProgress {
+        &self.recovery
+    }
+
+    /// Enters a stage.
+    pub fn enter(&self, phase: Phase) {
+        let before = self.phase.send_replace(phase);
+        if before != phase {
+            tracing::info!(from = ?before, to = ?phase, "broker");
+        }
+    }
+
+    /// Serves clients.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        *self.phase.borrow() == Phase::Serving
+    }
+
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report {
+            status: *self.phase.borrow(),
+            logs_opened: self.recovery.logs_done.load(Ordering::Relaxed),
+            logs_total: self.recovery.logs_total.load(Ordering::Relaxed),
+            recovered_bytes: self.recovery.bytes_scanned.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Prometheus metrics, read from where the numbers are kept when they are asked for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::controller::Controller;
+use crate::health::Health;
+use crate::net::NetMetrics;
+use crate::partition::PartitionManager;
+
+/// All metrics of the process. Sources are added as the broker starts.
+pub struct Metrics {
+    registry: RwLock<Registry>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            registry: RwLock::new(Registry::with_prefix("klamm")),
+        }
+    }
+}
+
+impl Metrics {
+    /// Adds a source.
+    pub fn add(&self, collector: impl Collector) {
+        self.registry
+            .write()
+            .register_collector(Box::new(collector));
+    }
+
+    /// The exposition text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = text::encode(&mut text, &self.registry.read()) {
+            tracing::error!(%error, "metrics not rendered");
+        }
+        text
+    }
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: i64,
+) -> Result<(), fmt::Error> {
+    let metric = ConstGauge::new(value);
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), fmt::Error> {
+    let metric = ConstCounter::new(value);
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Stage and recovery of the process.
+#[derive(Debug)]
+pub struct HealthMetrics(pub Health);
+
+impl Collector for HealthMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let report = self.0.report();
+        gauge(
+            &mut encoder,
+            "serving",
+            "1 while clients are served",
+            i64::from(self.0.is_serving()),
+        )?;
+        counter(
+            &mut encoder,
+            "recovered_bytes",
+            "Bytes of log that were verified at the start",
+            report.recovered_bytes,
+        )
+    }
+}
+
+/// Replicas on this broker.
+pub struct PartitionMetrics(pub Arc<PartitionManager>);
+
+impl fmt::Debug for PartitionMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PartitionMetrics")
+    }
+}
+
+impl Collector for PartitionMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts = self.0.counts();
+        let e = &mut encoder;
+        gauge(
+            e,
+            "replicas",
+            "Replicas hosted here",
+            count(counts.replicas),
+        )?;
+        gauge(e, "leaders", "Partitions led here", count(counts.leaders))?;
+        gauge(
+            e,
+            "log_bytes",
+            "Size of all logs here",
+            i64::try_from(counts.bytes).unwrap_or(i64::MAX),
+        )
+    }
+}
+
+/// The cluster as this broker's metadata has it.
+pub struct ClusterMetrics(pub Arc<Controller>);
+
+impl fmt::Debug for ClusterMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterMetrics")
+    }
+}
+
+impl Collector for ClusterMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let image = self.0.image();
+        let (mut partitions, mut offline, mut under_replicated) = (0, 0, 0);
+        for (_, partition) in image.partitions() {
+            partitions += 1;
+            offline += usize::from(partition.leader.is_none());
+            under_replicated += usize::from(partition.is_under_replicated());
+        }
+        let active = image
+            .brokers
+            .values()
+            .filter(|broker| broker.is_active())
+            .count();
+        let controller = self.0.active_controller().map_or(-1, |id| i64::from(id.0));
+        let e = &mut encoder;
+        gauge(
+            e,
+            "cluster_active_brokers",
+            "Brokers that may lead",
+            count(active),
+        )?;
+        gauge(
+            e,
+            "cluster_partitions",
+            "Partitions of all topics",
+            count(partitions),
+        )?;
+        gauge(
+            e,
+            "cluster_offline_partitions",
+            "Partitions without a leader",
+            count(offline),
+        )?;
+        gauge(
+            e,
+            "cluster_under_replicated_partitions",
+            "Partitions with a replica out of sync",
+            count(under_replicated),
+        )?;
+        gauge(
+            e,
+            "cluster_controller_id",
+            "Id of the active controller, -1 for none",
+            controller,
+        )
+    }
+}
+
+/// Client connections and requests.
+#[derive(Debug)]
+pub struct ClientMetrics(pub Arc<NetMetrics>);
+
+impl Collector for ClientMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let net = &self.0;
+        let e = &mut encoder;
+        let open = i64::try_from(net.connections()).unwrap_or(i64::MAX);
+        gauge(e, "client_connections", "Open client connections", open)?;
+        counter(
+            e,
+            "client_requests",
+            "Requests of clients",
+            net.requests.get(),
+        )?;
+        counter(
+            e,
+            "client_received_bytes",
+            "Bytes from clients",
+            net.bytes_received.get(),
+        )?;
+        counter(
+            e,
+            "client_sent_bytes",
+            "Bytes to clients",
+            net.bytes_sent.get(),
+        )?;
+        for (name, help, value) in [
+            (
+                "client_connections_refused",
+                "Closed because of max.connections",
+                &net.connections_refused,
+            ),
+            (
+                "client_requests_malformed",
+                "Connections closed because of a malformed request",
+                &net.malformed_requests,
+            ),
+            (
+                "client_requests_unsupported",
+                "Connections closed because of an unsupported request",
+                &net.unsupported_requests,
+            ),
+            (
+                "client_connections_timed_out",
+                "Connections closed because they were idle or stalled",
+                &net.timed_out,
+            ),
+            (
+                "client_connections_broken",
+                "Connections that broke",
+                &net.io_errors,
+            ),
+        ] {
+            counter(e, name, help, value.get())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! What the active controller decides by, besides the metadata: this broker's configuration and the
+//! placement of replicas.
+
+use std::sync::Arc;
+
+use broker_core::BrokerId;
+use broker_core::controller::{ConfigTable, Defaults, PlacementRequest};
+use broker_core::metadata::ResourceType;
+use klamm_placement::{Broker, plan_added_partitions};
+
+use crate::config::{BrokerConfig, keys};
+use crate::controller::DecisionPolicy;
+
+/// The policy of a broker with this configuration.
+#[must_use]
+pub fn policy(config: &Arc<BrokerConfig>) -> DecisionPolicy {
+    let positive = |name| u32::try_from(config.number(name)).unwrap_or(1);
+    DecisionPolicy {
+        defaults: Defaults {
+            num_partitions: positive("num.partitions"),
+            replication_factor: positive("default.replication.factor"),
+            min_insync_replicas: config.size("min.insync.replicas"),
+            unclean_leader_election: config.flag("unclean.leader.election.enable"),
+        },
+        place: Box::new(place),
+        config_table: Box::new(KnownKeys),
+    }
+}
+
+fn place(request: &PlacementRequest<'_>) -> Result<Vec<Vec<BrokerId>>, String> {
+    let brokers: Vec<_> = request
+        .brokers
+        .iter()
+        .map(|broker| Broker {
+            id: broker.id.0,
+            rack: broker.rack.clone(),
+            replicas: broker.replicas,
+            leaders: broker.leaders,
+            available: broker.available,
+        })
+        .collect();
+    let existing: Vec<Vec<i32>> = request
+        .existing
+        .iter()
+        .map(|replicas| replicas.iter().map(|id| id.0).collect())
+        .collect();
+    let planned = plan_added_partitions(
+        &brokers,
+        &existing,
+        request.partitions,
+        request.replication_factor,
+    )
+    .map_err(|error| error.to_string())?;
+    Ok(planned
+        .into_iter()
+        .map(|replicas| replicas.into_iter().map(BrokerId).collect())
+        .collect())
+}
+
+/// The table of [`keys`]: topics take what it has, brokers take nothing while they run.
+struct KnownKeys;
+
+impl ConfigTable for KnownKeys {
+    fn validate(&self, resource_type: ResourceType, key: &str, value: &str) -> Result<(), String> {
+        match resource_type {
+            ResourceType::Topic => keys::check_topic_setting(key, value),
+            ResourceType::Broker | ResourceType::ClusterDefault => Err(format!(
+                "{key} can't be changed while brokers run; set it in their configuration"
+            )),
+            ResourceType::Unknown => Err("this kind of resource has no configuration".to_owned()),
+        }
+    }
+
+    fn list_default(&self, resource_type: ResourceType, key: &str) -> Option<String> {
+        if resource_type != ResourceType::Topic || key != "cleanup.policy" {
+            return None;
+        }
+        let default = keys::broker_key("log.cleanup.policy")?.default?;
+        Some(default.to_owned())
+    }
+}
