@@ -7,6 +7,7 @@ mod codec;
 mod entry_log;
 mod log_store;
 mod network;
+mod probation;
 mod quorum;
 mod sealed_file;
 mod service;

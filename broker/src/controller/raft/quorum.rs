@@ -17,6 +17,7 @@ use tokio::time::{interval, timeout};
 
 use super::log_store::LogStore;
 use super::network::Network;
+use super::probation::Probation;
 use super::service::RaftService;
 use super::snapshot_store::SnapshotStore;
 use super::state_machine::StateMachine;
@@ -106,6 +107,8 @@ fn broker(node_id: u64) -> Option<BrokerId> {
 pub(crate) struct Quorum {
     node_id: u64,
     raft: Raft,
+    service: RaftService,
+    probation: Arc<Probation>,
     leadership: watch::Receiver<Leadership>,
     failure: watch::Receiver<Option<String>>,
 }
@@ -118,11 +121,13 @@ impl Quorum {
     ) -> Result<Self, QuorumError> {
         let config = Arc::new(raft_config(&options).validate()?);
         let directory = options.directory.clone();
-        let (log, snapshots) = tokio::task::spawn_blocking(move || {
-            Ok::<_, io::Error>((
+        let (probation, log, snapshots) = tokio::task::spawn_blocking(move || {
+            let probation = Probation::open(&directory)?;
+            let (log, snapshots) = (
                 LogStore::open(&directory)?,
                 SnapshotStore::open(&directory)?,
-            ))
+            );
+            Ok::<_, io::Error>((Arc::new(probation), log, snapshots))
         })
         .await
         .map_err(io::Error::other)??;
@@ -134,13 +139,17 @@ impl Quorum {
             token: options.token.clone(),
             append_timeout: options.election_timeout,
         };
-        let machine = StateMachine::new(feed, Arc::new(snapshots));
+        let machine = StateMachine::new(Arc::clone(&feed), Arc::new(snapshots));
         let raft = Raft::new(options.node_id, config, network, log, machine).await?;
         form(&raft, &options.voters).await?;
         let (leadership, failure) = observe(&raft, options.election_timeout);
+        let service = RaftService::new(raft.clone(), feed, Arc::clone(&probation));
+        let node_id = options.node_id;
         Ok(Self {
-            node_id: options.node_id,
+            node_id,
             raft,
+            service,
+            probation,
             leadership,
             failure,
         })
@@ -163,7 +172,7 @@ impl Quorum {
 
     /// The gRPC service for the other voters.
     pub(crate) fn service(&self) -> RaftService {
-        RaftService::new(self.raft.clone())
+        self.service.clone()
     }
 
     /// Commits `records` as one batch if this voter leads in `term`, and returns its offset once
@@ -188,7 +197,10 @@ impl Quorum {
         tokio::select! {
             biased;
             result = committed => match result {
-                Ok(Ok(response)) => Ok(response.log_id.index),
+                Ok(Ok(response)) => {
+                    self.probation.end();
+                    Ok(response.log_id.index)
+                }
                 Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
                 Ok(Err(_)) => Err(ProposeError::OutcomeUnknown),
                 Err(_) => Err(ProposeError::Stopped),
@@ -252,6 +264,8 @@ fn raft_config(options: &QuorumOptions) -> Config {
         enable_pre_vote: Some(true),
         // The image lives in memory: a restarted leader must not serve before it is rebuilt.
         enable_leader_restore: Some(false),
+        // A voter may come back with an empty disk; without this its leader would panic.
+        allow_log_reversion: Some(true),
         max_payload_entries: APPEND_ENTRIES_MAX,
         api_channel_size: Some(REQUESTS_MAX),
         notification_channel_size: Some(REQUESTS_MAX),

@@ -1,25 +1,46 @@
 //! Serves the calls of the other voters.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use klamm_proto::v1::RaftMessage;
 use klamm_proto::v1::raft_server;
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec;
+use super::probation::Probation;
 use super::snapshot_store::SNAPSHOT_BYTES_MAX;
-use super::types::{Raft, Snapshot, SnapshotMeta, Vote};
+use super::types::{Raft, Snapshot, SnapshotMeta, TypeConfig, Vote};
+use crate::controller::feed::Feed;
 
 /// The gRPC service `klamm.v1.Raft` of a voter.
 #[derive(Clone)]
 pub struct RaftService {
     raft: Raft,
+    feed: Arc<Feed>,
+    probation: Arc<Probation>,
 }
 
 impl RaftService {
-    pub(crate) fn new(raft: Raft) -> Self {
-        Self { raft }
+    pub(crate) fn new(raft: Raft, feed: Arc<Feed>, probation: Arc<Probation>) -> Self {
+        Self {
+            raft,
+            feed,
+            probation,
+        }
+    }
+
+    fn check_may_vote(&self, request: &VoteRequest<TypeConfig>) -> Result<(), Status> {
+        if self.probation.may_vote(request.last_log_id) {
+            Ok(())
+        } else {
+            Err(Status::failed_precondition(
+                "this voter is new and has to catch up first",
+            ))
+        }
     }
 }
 
@@ -28,15 +49,22 @@ type Answer = Result<Response<RaftMessage>, Status>;
 #[tonic::async_trait]
 impl raft_server::Raft for RaftService {
     async fn append(&self, request: Request<RaftMessage>) -> Answer {
-        respond(self.raft.append_entries(read(request)?).await)
+        let request: AppendEntriesRequest<TypeConfig> = read(request)?;
+        self.probation
+            .heard_leader(request.leader_commit, self.feed.position().offset);
+        respond(self.raft.append_entries(request).await)
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Answer {
-        respond(self.raft.vote(read(request)?).await)
+        let request = read(request)?;
+        self.check_may_vote(&request)?;
+        respond(self.raft.vote(request).await)
     }
 
     async fn pre_vote(&self, request: Request<RaftMessage>) -> Answer {
-        respond(self.raft.pre_vote(read(request)?).await)
+        let request = read(request)?;
+        self.check_may_vote(&request)?;
+        respond(self.raft.pre_vote(request).await)
     }
 
     async fn install_snapshot(&self, request: Request<Streaming<RaftMessage>>) -> Answer {

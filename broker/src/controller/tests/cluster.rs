@@ -195,10 +195,11 @@ impl Cluster {
     pub(super) async fn leader(&self) -> BrokerId {
         let mut leader = None;
         eventually("all agree on a controller", async || {
-            // A broker that is no voter learns it from the answer to a command.
-            self.any()
-                .submit_ok(Command::CreateTopics(CreateTopics::default()))
-                .await;
+            // Only an active controller answers; while it changes, nobody may.
+            let nothing = Command::CreateTopics(CreateTopics::default());
+            if self.any().submit(nothing).await.is_err() {
+                return false;
+            }
             let known = self
                 .nodes
                 .values()

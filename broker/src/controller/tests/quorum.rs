@@ -105,15 +105,15 @@ async fn snapshots_bound_the_log_and_bring_back_the_state() {
     const INTERVAL: u64 = 20;
     let mut cluster = Cluster::start_with(3, 0, INTERVAL).await;
     cluster.join_all();
-    cluster
-        .everywhere("0 is unfenced", is_unfenced(BrokerId(0)))
-        .await;
     let leader = cluster.leader().await;
+    cluster
+        .everywhere("it is unfenced", is_unfenced(leader))
+        .await;
     let straggler = BrokerId((leader.0 + 1) % 3);
     cluster.kill(straggler).await;
     for topic in 0..4 * INTERVAL {
         cluster.nodes[&leader]
-            .create_topic(&format!("topic-{topic}"))
+            .create_topic_on(&format!("topic-{topic}"), leader)
             .await;
     }
     let last = format!("topic-{}", 4 * INTERVAL - 1);
@@ -138,6 +138,31 @@ async fn snapshots_bound_the_log_and_bring_back_the_state() {
             image.topics.len() == 4 * INTERVAL as usize
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_that_lost_its_disk_catches_up() {
+    let mut cluster = Cluster::start(3, 0).await;
+    cluster.join_all();
+    let leader = cluster.leader().await;
+    cluster
+        .everywhere("it is unfenced", is_unfenced(leader))
+        .await;
+    cluster.nodes[&leader]
+        .create_topic_on("before", leader)
+        .await;
+    let lost = BrokerId((leader.0 + 1) % 3);
+    cluster
+        .everywhere("the topic is there", has_topic("before"))
+        .await;
+    cluster.kill(lost).await;
+    std::fs::remove_dir_all(cluster.directory(lost)).unwrap();
+    cluster.start_node(lost).await;
+    cluster
+        .everywhere("the metadata is back", has_topic("before"))
+        .await;
+    cluster.nodes[&lost].create_topic_on("after", leader).await;
+    cluster.everywhere("all go on", has_topic("after")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
