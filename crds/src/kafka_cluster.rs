@@ -395,4 +395,7 @@ pub struct ListenerStatus {
     pub name: String,
     /// `bootstrap.servers` for clients.
     pub bootstrap: String,
+    /// Node port of the bootstrap address, kept when its Service is made again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<i32>,
 }

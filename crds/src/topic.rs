@@ -26,7 +26,7 @@ use crate::{ConfigValue, DeletionPolicy};
     shortname = "kt",
     category = "klamm",
     derive = "PartialEq",
-    selectable = "spec.clusterRef.name",
+    selectable = ".spec.clusterRef.name",
     annotation("helm.sh/resource-policy", "keep"),
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
     printcolumn(name = "Topic", type_ = "string", json_path = ".status.topicName"),

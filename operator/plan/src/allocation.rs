@@ -23,6 +23,8 @@ pub struct Allocation {
     pub voters: Vec<i32>,
     /// By id.
     pub brokers: Vec<Broker>,
+    /// Port of the bootstrap address for clients of the NodePort listener, once there is one.
+    pub bootstrap_node_port: Option<i32>,
 }
 
 /// Who and where a broker is.
@@ -52,11 +54,13 @@ impl Allocation {
                 cluster_id: Some(cluster_id),
                 voters,
                 brokers,
+                listeners,
                 ..
             }) => Ok(Self {
                 cluster_id: cluster_id.clone(),
                 voters: voters.clone(),
                 brokers: brokers.iter().map(Broker::from).collect(),
+                bootstrap_node_port: listeners.iter().find_map(|listener| listener.node_port),
             }),
             _ => from_volumes(uid, volumes),
         }
@@ -79,6 +83,11 @@ impl Allocation {
                 .collect();
             self.voters = voters::choose(&brokers, valid.voters);
         }
+        let bootstrap = naming::external_bootstrap_service(&valid.name);
+        self.bootstrap_node_port = valid.node_port.as_ref().and_then(|listener| {
+            let given = node_port(&observed.services, &bootstrap).or(self.bootstrap_node_port);
+            listener.bootstrap_node_port.or(given)
+        });
         for broker in &mut self.brokers {
             advertise(broker, valid, observed);
         }
@@ -174,7 +183,7 @@ fn advertise(broker: &mut Broker, valid: &Validated, observed: &Observed) {
 }
 
 /// The node port of a Service of that name.
-pub(crate) fn node_port(services: &[Service], name: &str) -> Option<i32> {
+fn node_port(services: &[Service], name: &str) -> Option<i32> {
     let service = services
         .iter()
         .find(|service| service.metadata.name.as_deref() == Some(name))?;

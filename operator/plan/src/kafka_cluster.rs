@@ -78,7 +78,6 @@ fn planned(
         rollout: &rollout,
         admin: &observed.admin,
         problem: valid.refused.as_ref(),
-        services: &observed.services,
     };
     let status = status::of_cluster(cluster, Some(&valid), &findings, now);
     let settled = hindrance.is_none() && rollout == Rollout::UpToDate;
@@ -138,7 +137,6 @@ fn refused(cluster: &KafkaCluster, observed: &Observed, problem: &Problem, now: 
         rollout: &Rollout::UpToDate,
         admin: &observed.admin,
         problem: Some(problem),
-        services: &observed.services,
     };
     let status = status::of_cluster(cluster, None, &findings, now);
     Plan {
@@ -174,9 +172,7 @@ fn shared_objects(
     let sets = &observed.stateful_sets;
     let config_map = observed.config_map.as_ref();
     let desired_config_map = resources::config_map(valid, allocation, config_map, sets);
-    let bootstrap = naming::external_bootstrap_service(&valid.name);
-    let node_port = allocation::node_port(&observed.services, &bootstrap);
-    let services = resources::services(valid, allocation, node_port);
+    let services = resources::services(valid, allocation);
     let services = services.into_iter().filter_map(|service| {
         let live = observed
             .services
@@ -323,3 +319,6 @@ fn live_pod<'a>(observed: &'a Observed, name: &str) -> Option<&'a Pod> {
 fn set_revision(set: &StatefulSet) -> Option<&str> {
     revision(set.spec.as_ref()?.template.metadata.as_ref()?)
 }
+
+#[cfg(test)]
+mod tests;

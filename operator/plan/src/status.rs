@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use klamm_crds::{BrokerStatus, KafkaCluster, KafkaClusterStatus, ListenerStatus};
 
-use crate::allocation::{Allocation, Broker, node_port};
+use crate::allocation::{Allocation, Broker};
 use crate::conditions::{Truth, Verdict, find};
 use crate::naming;
 use crate::observed::{Admin, BrokerState};
@@ -26,7 +25,6 @@ pub struct Findings<'a> {
     pub rollout: &'a Rollout,
     pub admin: &'a Admin,
     pub problem: Option<&'a Problem>,
-    pub services: &'a [Service],
 }
 
 /// The status that tells the findings.
@@ -73,7 +71,7 @@ pub fn of_cluster(
         observed_generation: generation,
         listeners: valid.map_or_else(
             || status.listeners.clone(),
-            |valid| listeners(valid, findings.allocation, findings.services),
+            |valid| listeners(valid, findings.allocation),
         ),
         replicas: i32::try_from(findings.allocation.brokers.len()).unwrap_or(i32::MAX),
         ready_brokers: i32::try_from(ready_brokers).unwrap_or(i32::MAX),
@@ -140,18 +138,14 @@ fn state(broker: &BrokerPod, admin: &Admin) -> &'static str {
     }
 }
 
-fn listeners(
-    valid: &Validated,
-    allocation: &Allocation,
-    services: &[Service],
-) -> Vec<ListenerStatus> {
+fn listeners(valid: &Validated, allocation: &Allocation) -> Vec<ListenerStatus> {
     let service = naming::bootstrap_service(&valid.name);
     let mut listeners = vec![ListenerStatus {
         name: valid.internal.name.clone(),
         bootstrap: format!("{service}.{}.svc:{}", valid.namespace, valid.internal.port),
+        node_port: None,
     }];
-    let port = node_port(services, &naming::external_bootstrap_service(&valid.name));
-    if let (Some(listener), Some(port)) = (&valid.node_port, port) {
+    if let (Some(listener), Some(port)) = (&valid.node_port, allocation.bootstrap_node_port) {
         let hosts: BTreeSet<_> = allocation
             .brokers
             .iter()
@@ -161,6 +155,7 @@ fn listeners(
         listeners.push(ListenerStatus {
             name: listener.name.clone(),
             bootstrap: hosts.into_iter().collect::<Vec<_>>().join(","),
+            node_port: Some(port),
         });
     }
     listeners

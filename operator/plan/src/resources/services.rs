@@ -12,16 +12,12 @@ use crate::allocation::{Allocation, Broker};
 use crate::naming;
 use crate::validate::{NodePortListener, Validated};
 
-/// All Services. `bootstrap_node_port` is the port that the bootstrap Service has now.
+/// All Services.
 #[must_use]
-pub fn services(
-    valid: &Validated,
-    allocation: &Allocation,
-    bootstrap_node_port: Option<i32>,
-) -> Vec<Service> {
+pub fn services(valid: &Validated, allocation: &Allocation) -> Vec<Service> {
     let mut services = vec![brokers(valid), bootstrap(valid)];
     if let Some(listener) = &valid.node_port {
-        services.push(external_bootstrap(valid, listener, bootstrap_node_port));
+        services.push(external_bootstrap(valid, listener, allocation));
         let brokers = allocation.brokers.iter();
         services.extend(brokers.map(|broker| external_broker(valid, listener, broker)));
     }
@@ -63,15 +59,14 @@ fn bootstrap(valid: &Validated) -> Service {
 fn external_bootstrap(
     valid: &Validated,
     listener: &NodePortListener,
-    current: Option<i32>,
+    allocation: &Allocation,
 ) -> Service {
     let name = naming::external_bootstrap_service(&valid.name);
-    let node_port = listener.bootstrap_node_port.or(current);
     Service {
         metadata: owned(valid, name),
         spec: Some(node_port_spec(
             naming::cluster_selector(&valid.name),
-            port("external", listener.port, node_port),
+            port("external", listener.port, allocation.bootstrap_node_port),
         )),
         ..Service::default()
     }

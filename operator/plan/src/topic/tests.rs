@@ -10,6 +10,10 @@ fn now() -> Timestamp {
     testing::now()
 }
 
+fn planned(topic: &Topic, observed: &Observed) -> Plan {
+    plan(topic, observed, now())
+}
+
 fn ready_cluster() -> KafkaCluster {
     let mut cluster = testing::cluster();
     let verdict = Verdict::new(Truth::True, "Serving", "");
@@ -65,7 +69,7 @@ fn reason(plan: &Plan) -> String {
 
 #[test]
 fn a_new_topic_is_placed_over_the_zones_and_created_once() {
-    let plan = plan(&testing::topic(), &observed(None), now());
+    let plan = planned(&testing::topic(), &observed(None));
     let [
         Action::Create {
             assignments,
@@ -88,7 +92,7 @@ fn a_new_topic_is_placed_over_the_zones_and_created_once() {
     }
     assert_eq!(config["min.insync.replicas"], "2");
 
-    let created = plan(&testing::topic(), &observed(Some(live(12))), now());
+    let created = planned(&testing::topic(), &observed(Some(live(12))));
     assert_eq!(created.actions, []);
     assert_eq!(reason(&created), "Ready=True Synced");
     assert_eq!(created.status.topic_id.as_deref(), Some(ID));
@@ -104,7 +108,7 @@ fn partitions_grow_and_config_follows_the_spec() {
     let mut live = live(12);
     live.config
         .insert("segment.bytes".to_owned(), "1048576".to_owned());
-    let plan = plan(&topic, &observed(Some(live)), now());
+    let plan = planned(&topic, &observed(Some(live)));
     let [
         Action::Alter {
             partitions_expected,
@@ -195,7 +199,7 @@ fn what_cannot_be_done_is_said_and_not_done() {
         ),
     ];
     for (topic, observed, expected) in cases {
-        let plan = plan(&topic, &observed, now());
+        let plan = planned(&topic, &observed);
         assert_eq!(reason(&plan), expected);
         assert_eq!(plan.actions, [], "{expected}");
         assert!(!plan.settled);
@@ -213,7 +217,7 @@ fn adoption_follows_its_policy() {
     for (policy, partitions, expected) in cases {
         let mut topic = testing::topic();
         topic.spec.adoption_policy = policy;
-        let plan = plan(&topic, &observed(Some(live(partitions))), now());
+        let plan = planned(&topic, &observed(Some(live(partitions))));
         assert_eq!(reason(&plan), expected, "{policy:?} {partitions}");
     }
 }
@@ -231,14 +235,8 @@ fn the_oldest_of_two_objects_wins() {
         siblings: vec![older.clone(), topic.clone()],
         ..observed(None)
     };
-    assert_eq!(
-        reason(&plan(&topic, &both, now())),
-        "Ready=False Conflict"
-    );
-    assert_eq!(
-        reason(&plan(&older, &both, now())),
-        "Ready=False Creating"
-    );
+    assert_eq!(reason(&planned(&topic, &both)), "Ready=False Conflict");
+    assert_eq!(reason(&planned(&older, &both)), "Ready=False Creating");
 }
 
 #[test]
@@ -246,7 +244,7 @@ fn a_vanished_topic_is_made_again_only_on_demand() {
     let mut topic = known();
     let annotation = (RECREATE_ANNOTATION.to_owned(), ID.to_owned());
     topic.metadata.annotations = Some(BTreeMap::from([annotation]));
-    let plan = plan(&topic, &observed(None), now());
+    let plan = planned(&topic, &observed(None));
     assert!(matches!(plan.actions.as_slice(), [Action::Create { .. }]));
 }
 
@@ -254,11 +252,11 @@ fn a_vanished_topic_is_made_again_only_on_demand() {
 fn the_finalizer_follows_the_policy() {
     let mut delete = known();
     delete.spec.deletion_policy = DeletionPolicy::Delete;
-    let plan = plan(&delete, &observed(Some(live(12))), now());
+    let plan = planned(&delete, &observed(Some(live(12))));
     assert_eq!(plan.actions, [Action::AddFinalizer]);
     let mut retain = with_finalizer(known());
     retain.spec.deletion_policy = DeletionPolicy::Retain;
-    let plan = plan(&retain, &observed(Some(live(12))), now());
+    let plan = planned(&retain, &observed(Some(live(12))));
     assert_eq!(plan.actions, [Action::RemoveFinalizer]);
 }
 
@@ -290,13 +288,13 @@ fn deletion_deletes_only_what_is_certainly_ours() {
         (&deleted(known()), observed(Some(live(12))), Vec::new()),
     ];
     for (topic, observed, expected) in cases {
-        assert_eq!(plan(topic, &observed, now()).actions, expected);
+        assert_eq!(planned(topic, &observed).actions, expected);
     }
     let unreachable = Observed {
         admin: Admin::Unreachable("time-out".to_owned()),
         ..observed(Some(live(12)))
     };
-    let blocked = plan(&ours, &unreachable, now());
+    let blocked = planned(&ours, &unreachable);
     assert_eq!(blocked.actions, []);
     assert_eq!(reason(&blocked), "DeletionBlocked=True ClusterUnreachable");
 }

@@ -1,0 +1,111 @@
+//! The only reader of a cluster's objects.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Secret;
+use klamm_crds::KafkaCluster;
+use kube::api::ListParams;
+use kube::{Resource, ResourceExt as _};
+use operator_plan::naming;
+use operator_plan::observed::{Admin, Observed};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::broker_admin::BrokerAdmin;
+use crate::context::Context;
+
+pub(super) struct Observation {
+    pub(super) observed: Observed,
+    /// The brokers' token, if its Secret exists.
+    pub(super) token: Option<String>,
+}
+
+pub(super) async fn observe(
+    context: &Context,
+    cluster: &KafkaCluster,
+) -> Result<Observation, kube::Error> {
+    let name = cluster.name_any();
+    let namespace = cluster.namespace().unwrap_or_default();
+    let token = token(context, cluster).await?;
+    let (pods, stateful_sets, services, volumes) = tokio::try_join!(
+        list(context, &namespace, &name),
+        list(context, &namespace, &name),
+        list(context, &namespace, &name),
+        list(context, &namespace, &name),
+    )?;
+    let (config_maps, budgets, service_accounts) = (
+        naming::config_map(&name),
+        naming::pod_disruption_budget(&name),
+        naming::service_account(&name),
+    );
+    let (config_maps_api, budgets_api, service_accounts_api) = (
+        context.namespaced(&namespace),
+        context.namespaced(&namespace),
+        context.namespaced(&namespace),
+    );
+    let (config_map, pod_disruption_budget, service_account) = tokio::try_join!(
+        config_maps_api.get_opt(&config_maps),
+        budgets_api.get_opt(&budgets),
+        service_accounts_api.get_opt(&service_accounts),
+    )?;
+    let admin = match BrokerAdmin::new(cluster, token.as_deref()) {
+        Ok(admin) => admin.describe_cluster().await,
+        Err(why) => Admin::Unreachable(why),
+    };
+    let observed = Observed {
+        nodes: context
+            .nodes
+            .state()
+            .iter()
+            .map(|node| node.as_ref().clone())
+            .collect(),
+        pods,
+        stateful_sets,
+        services,
+        volumes,
+        config_map,
+        pod_disruption_budget,
+        service_account,
+        admin,
+        defaults: context.defaults.clone(),
+        fresh_cluster_id: Uuid::new_v4().to_string(),
+    };
+    Ok(Observation { observed, token })
+}
+
+async fn list<K>(context: &Context, namespace: &str, cluster: &str) -> Result<Vec<K>, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    let selector = format!("{}={cluster}", naming::CLUSTER_LABEL);
+    let params = ListParams::default().labels(&selector);
+    Ok(context
+        .namespaced::<K>(namespace)
+        .list(&params)
+        .await?
+        .items)
+}
+
+/// The brokers' token, if its Secret exists.
+pub(crate) async fn token(
+    context: &Context,
+    cluster: &KafkaCluster,
+) -> Result<Option<String>, kube::Error> {
+    let name = naming::token_secret(&cluster.name_any());
+    let namespace = cluster.namespace().unwrap_or_default();
+    let secret = context
+        .namespaced::<Secret>(&namespace)
+        .get_opt(&name)
+        .await?;
+    let token = secret
+        .and_then(|secret| secret.data?.remove(naming::TOKEN_KEY))
+        .and_then(|token| String::from_utf8(token.0).ok());
+    if let Some(token) = &token {
+        context.remember_token(&cluster.uid().unwrap_or_default(), token);
+    }
+    Ok(token)
+}
