@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::fetch_session::{
-    FetchPlan, FetchPosition, LogEnds, Outcome, PartitionKey, SessionError, SessionRequest,
-    TopicKey, TopicKeyForm,
+    FetchPlan, FetchPosition, LogEnds, Outcome, PartitionKey, SessionRequest, TopicKey,
+    TopicKeyForm,
 };
 use broker_core::metadata::Image;
 use broker_core::{LeaderEpoch, Offset, PartitionIndex, TopicPartition};

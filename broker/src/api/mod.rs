@@ -38,7 +38,7 @@ mod sync_group;
 
 use broker_log::LogSlice;
 use broker_wire::header::HeaderError;
-use broker_wire::message::{ApiVersionsResponse, produce as produce_message};
+use broker_wire::message::produce as produce_message;
 use broker_wire::{
     ApiKey, DecodeError, Decoder, Encoded, Message, Request, RequestHeader, ResponseHeader,
     encode_response,

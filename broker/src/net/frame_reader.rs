@@ -97,9 +97,11 @@ impl<'a> FrameReader<'a> {
     /// Reads the length of the next frame.
     async fn prefix(&mut self) -> Result<usize, ReadError> {
         while self.buffer.len() < PREFIX_LEN {
-            match self.buffer.is_empty() {
-                true => self.readable(self.limits.idle).await?,
-                false => self.readable(self.limits.stall).await?,
+            let Limits { idle, stall, .. } = *self.limits;
+            if self.buffer.is_empty() {
+                self.readable(idle, ReadError::Idle(idle)).await?;
+            } else {
+                self.readable(stall, ReadError::Stalled).await?;
             }
             self.reserve_chunk();
             let room = self.buffer.capacity() - self.buffer.len();
@@ -145,18 +147,19 @@ impl<'a> FrameReader<'a> {
             let left = self
                 .frame_deadline
                 .saturating_duration_since(Instant::now());
-            self.readable(left.min(self.limits.stall)).await?;
+            self.readable(left.min(self.limits.stall), ReadError::Stalled)
+                .await?;
             self.read(len - self.buffer.len())?;
         }
         Ok(())
     }
 
-    async fn readable(&self, limit: Duration) -> Result<(), ReadError> {
-        match timeout(limit, self.stream.readable()).await {
-            Ok(readable) => Ok(readable?),
-            Err(_) if limit == self.limits.idle => Err(ReadError::Idle(limit)),
-            Err(_) => Err(ReadError::Stalled),
-        }
+    /// Waits for bytes; after `limit`, `too_late` has come.
+    async fn readable(&self, limit: Duration, too_late: ReadError) -> Result<(), ReadError> {
+        timeout(limit, self.stream.readable())
+            .await
+            .map_err(|_| too_late)??;
+        Ok(())
     }
 
     /// Reads what is there, at most `bytes_max` bytes.
