@@ -1,0 +1,365 @@
+//! DescribeConfigs: the settings of topics and of this broker, and where each value comes from.
+//!
+//! Each setting comes with all its synonyms, defaults included: clients that have no
+//! IncrementalAlterConfigs read all of them to write all of them back.
+
+use std::collections::{BTreeMap, HashSet};
+
+use broker_wire::message::describe_configs::{
+    DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResult,
+    DescribeConfigsSynonym,
+};
+use broker_wire::message::{DescribeConfigsRequest, DescribeConfigsResponse};
+use broker_wire::{ErrorCode, Str};
+
+use super::context::{Context, RequestInfo};
+use super::create_topics::{Refusal, outcome};
+use crate::config::keys::{self, BrokerKey, Kind, TopicKey};
+use crate::config::{BrokerConfig, Source};
+
+/// Resources that one request may name.
+const RESOURCES_MAX: usize = 10_000;
+const TOO_MANY_RESOURCES: &str = "a request may describe 10000 resources; send several";
+
+/// `ConfigResource.Type` of a topic.
+pub(super) const TOPIC: i8 = 2;
+/// `ConfigResource.Type` of a broker, or with an empty name of the default of all brokers.
+pub(super) const BROKER: i8 = 4;
+
+const SOURCE_TOPIC: i8 = 1;
+const SOURCE_STATIC_BROKER: i8 = 4;
+const SOURCE_DEFAULT: i8 = 5;
+
+pub(super) async fn handle(
+    ctx: &Context,
+    _info: &RequestInfo,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
+    let mut seen = HashSet::new();
+    let results = request.resources.iter().map(|resource| {
+        let is_new = seen.insert((resource.resource_type, resource.resource_name.as_str()));
+        let described = if !is_new {
+            Err(invalid("the request names the resource twice"))
+        } else if seen.len() > RESOURCES_MAX {
+            Err(invalid(TOO_MANY_RESOURCES))
+        } else {
+            describe(ctx, resource, &request)
+        };
+        let (configs, refusal) = match described {
+            Ok(configs) => (configs, None),
+            Err(refusal) => (Vec::new(), Some(refusal)),
+        };
+        let (error_code, error_message) = outcome(refusal);
+        DescribeConfigsResult {
+            error_code,
+            error_message,
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+            configs,
+        }
+    });
+    DescribeConfigsResponse {
+        results: results.collect(),
+        ..DescribeConfigsResponse::default()
+    }
+}
+
+/// `ConfigSource` of a topic's value.
+pub(super) const fn source_code(source: Source) -> i8 {
+    match source {
+        Source::Topic => SOURCE_TOPIC,
+        Source::Broker(_) => SOURCE_STATIC_BROKER,
+        Source::Default => SOURCE_DEFAULT,
+    }
+}
+
+fn invalid(message: impl Into<Str>) -> Refusal {
+    Refusal::new(ErrorCode::InvalidRequest, message)
+}
+
+fn describe(
+    ctx: &Context,
+    resource: &DescribeConfigsResource,
+    request: &DescribeConfigsRequest,
+) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    let name = resource.resource_name.as_str();
+    let describer = Describer {
+        config: &ctx.config,
+        request,
+        resource,
+    };
+    match resource.resource_type {
+        TOPIC => match ctx.image().topic_by_name(name) {
+            Some(topic) => Ok(describer.topic(&topic.config)),
+            None => Err(Refusal::new(
+                ErrorCode::UnknownTopicOrPartition,
+                format!("no topic is called {name:?}"),
+            )),
+        },
+        // Only what was set while brokers run belongs to the default of all brokers: nothing yet.
+        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER if name == ctx.config.id.to_string() => Ok(describer.broker()),
+        BROKER => Err(invalid(format!(
+            "this is broker {}; ask broker {name:?} for its configuration",
+            ctx.config.id
+        ))),
+        other => Err(invalid(format!(
+            "resources of type {other} have no configuration here"
+        ))),
+    }
+}
+
+/// Describes one resource as the request wants it.
+struct Describer<'a> {
+    config: &'a BrokerConfig,
+    request: &'a DescribeConfigsRequest,
+    resource: &'a DescribeConfigsResource,
+}
+
+impl Describer<'_> {
+    fn topic(&self, overrides: &BTreeMap<String, String>) -> Vec<DescribeConfigsResourceResult> {
+        let keys = keys::TOPIC_KEYS.iter().filter(|key| self.wants(key.name));
+        let describe = |key: &TopicKey| {
+            let (value, source) = self.config.topic_value(overrides, key);
+            DescribeConfigsResourceResult {
+                value: Some(value.into()),
+                config_source: source_code(source),
+                synonyms: self.synonyms(|| topic_synonyms(self.config, overrides, key)),
+                ..self.entry(key.name, key.kind, key.doc)
+            }
+        };
+        keys.map(describe).collect()
+    }
+
+    fn broker(&self) -> Vec<DescribeConfigsResourceResult> {
+        let keys = keys::BROKER_KEYS.iter().filter(|key| self.wants(key.name));
+        let describe = |key: &BrokerKey| {
+            let is_set = self.config.properties().contains_key(key.name);
+            DescribeConfigsResourceResult {
+                value: self
+                    .config
+                    .value(key.name)
+                    .map(|value| value.to_owned().into()),
+                read_only: true,
+                config_source: if is_set {
+                    SOURCE_STATIC_BROKER
+                } else {
+                    SOURCE_DEFAULT
+                },
+                synonyms: self.synonyms(|| broker_synonyms(self.config, &[key.name])),
+                ..self.entry(key.name, key.kind, key.doc)
+            }
+        };
+        keys.map(describe).collect()
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        match self.resource.configuration_keys.as_deref() {
+            None | Some([]) => true,
+            Some(keys) => keys.iter().any(|key| key == name),
+        }
+    }
+
+    fn synonyms(
+        &self,
+        make: impl FnOnce() -> Vec<DescribeConfigsSynonym>,
+    ) -> Vec<DescribeConfigsSynonym> {
+        if self.request.include_synonyms {
+            make()
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn entry(
+        &self,
+        name: &'static str,
+        kind: Kind,
+        doc: &'static str,
+    ) -> DescribeConfigsResourceResult {
+        DescribeConfigsResourceResult {
+            name: name.into(),
+            config_type: type_code(kind),
+            documentation: self.request.include_documentation.then(|| doc.into()),
+            ..DescribeConfigsResourceResult::default()
+        }
+    }
+}
+
+fn topic_synonyms(
+    config: &BrokerConfig,
+    overrides: &BTreeMap<String, String>,
+    key: &TopicKey,
+) -> Vec<DescribeConfigsSynonym> {
+    let own = overrides
+        .get(key.name)
+        .map(|value| synonym(key.name, value, SOURCE_TOPIC));
+    let fallbacks: Vec<_> = key.fallbacks.iter().map(|(name, _)| *name).collect();
+    own.into_iter()
+        .chain(broker_synonyms(config, &fallbacks))
+        .collect()
+}
+
+/// What is set for the broker under any of these names, then their built-in defaults; each in the
+/// unit of its own name.
+fn broker_synonyms(config: &BrokerConfig, names: &[&'static str]) -> Vec<DescribeConfigsSynonym> {
+    let set = names.iter().filter_map(|name| {
+        let value = config.properties().get(*name)?;
+        Some(synonym(name, value, SOURCE_STATIC_BROKER))
+    });
+    let defaults = names.iter().filter_map(|name| {
+        let value = keys::broker_key(name)?.default?;
+        Some(synonym(name, value, SOURCE_DEFAULT))
+    });
+    set.chain(defaults).collect()
+}
+
+fn synonym(name: &'static str, value: &str, source: i8) -> DescribeConfigsSynonym {
+    DescribeConfigsSynonym {
+        name: name.into(),
+        value: Some(value.to_owned().into()),
+        source,
+    }
+}
+
+/// `ConfigDef.Type`.
+const fn type_code(kind: Kind) -> i8 {
+    match kind {
+        Kind::Bool => 1,
+        Kind::Text | Kind::OneOf(_) => 2,
+        Kind::Int { .. } => 3,
+        Kind::Long { .. } => 5,
+        Kind::List => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Properties;
+
+    fn config(more: &[(&str, &str)]) -> BrokerConfig {
+        let required = [
+            ("node.id", "1"),
+            ("listeners", "PLAINTEXT://127.0.0.1:9092"),
+            ("klamm.rpc.token.file", "/tmp/token"),
+            ("klamm.cluster.id", "c"),
+            ("controller.quorum.voters", "1@127.0.0.1:9095"),
+        ];
+        let all = required.iter().chain(more);
+        let properties: Properties = all
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        BrokerConfig::new(properties).unwrap()
+    }
+
+    fn told(result: &DescribeConfigsResourceResult) -> (String, i8, Vec<(String, String, i8)>) {
+        let synonyms = result.synonyms.iter().map(|synonym| {
+            let value = synonym.value.as_ref().unwrap();
+            (synonym.name.to_string(), value.to_string(), synonym.source)
+        });
+        (
+            result.value.as_ref().unwrap().to_string(),
+            result.config_source,
+            synonyms.collect(),
+        )
+    }
+
+    fn one_topic_key(
+        config: &BrokerConfig,
+        overrides: &BTreeMap<String, String>,
+        key: &'static str,
+    ) -> (String, i8, Vec<(String, String, i8)>) {
+        let request = DescribeConfigsRequest {
+            include_synonyms: true,
+            ..DescribeConfigsRequest::default()
+        };
+        let resource = DescribeConfigsResource {
+            configuration_keys: Some(vec![key.into(), "no.such.key".into()]),
+            ..DescribeConfigsResource::default()
+        };
+        let described = Describer {
+            config,
+            request: &request,
+            resource: &resource,
+        }
+        .topic(overrides);
+        assert_eq!(described.len(), 1);
+        told(&described[0])
+    }
+
+    fn expected(
+        value: &str,
+        source: i8,
+        synonyms: &[(&str, &str, i8)],
+    ) -> (String, i8, Vec<(String, String, i8)>) {
+        let synonyms = synonyms
+            .iter()
+            .map(|(name, value, source)| ((*name).to_owned(), (*value).to_owned(), *source));
+        (value.to_owned(), source, synonyms.collect())
+    }
+
+    #[test]
+    fn a_topics_value_comes_with_all_that_it_overrides() {
+        let (plain, none) = (config(&[]), BTreeMap::new());
+        let default = ("log.retention.hours", "168", 5);
+        assert_eq!(
+            one_topic_key(&plain, &none, "retention.ms"),
+            expected("604800000", 5, &[default])
+        );
+        let minutes = config(&[("log.retention.minutes", "5")]);
+        let set = ("log.retention.minutes", "5", 4);
+        assert_eq!(
+            one_topic_key(&minutes, &none, "retention.ms"),
+            expected("300000", 4, &[set, default])
+        );
+        let own = BTreeMap::from([("retention.ms".to_owned(), "7".to_owned())]);
+        assert_eq!(
+            one_topic_key(&minutes, &own, "retention.ms"),
+            expected("7", 1, &[("retention.ms", "7", 1), set, default])
+        );
+    }
+
+    #[test]
+    fn all_keys_are_told_with_type_and_on_request_documentation() {
+        let config = config(&[("num.partitions", "3")]);
+        let request = DescribeConfigsRequest {
+            include_documentation: true,
+            ..DescribeConfigsRequest::default()
+        };
+        let resource = DescribeConfigsResource {
+            configuration_keys: Some(Vec::new()),
+            ..DescribeConfigsResource::default()
+        };
+        let describer = Describer {
+            config: &config,
+            request: &request,
+            resource: &resource,
+        };
+        let broker = describer.broker();
+        assert_eq!(broker.len(), keys::BROKER_KEYS.len());
+        assert!(
+            broker
+                .iter()
+                .all(|entry| entry.read_only && entry.documentation.is_some())
+        );
+        let partitions = broker
+            .iter()
+            .find(|entry| entry.name == "num.partitions")
+            .unwrap();
+        assert_eq!(told(partitions), expected("3", 4, &[]));
+        assert_eq!(partitions.config_type, 3);
+        let unset = broker
+            .iter()
+            .find(|entry| entry.name == "broker.rack")
+            .unwrap();
+        assert_eq!((unset.value.as_ref(), unset.config_source), (None, 5));
+        let topic = describer.topic(&BTreeMap::new());
+        assert_eq!(topic.len(), keys::TOPIC_KEYS.len());
+        assert!(
+            topic
+                .iter()
+                .all(|entry| !entry.read_only && entry.config_type != 0)
+        );
+    }
+}

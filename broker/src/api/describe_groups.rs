@@ -1,0 +1,32 @@
+//! DescribeGroups.
+
+use std::collections::HashSet;
+
+use broker_wire::message::{DescribeGroupsRequest, DescribeGroupsResponse};
+
+use super::context::{Context, RequestInfo};
+
+/// Codes of `AclOperation` that a group has: read, delete, describe, describe and alter configs.
+/// Without authorization everybody may do all of them.
+const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+
+pub(super) async fn handle(
+    ctx: &Context,
+    info: &RequestInfo,
+    mut request: DescribeGroupsRequest,
+) -> DescribeGroupsResponse {
+    // A small request that names one group over and over would have an answer without bounds.
+    let mut seen = HashSet::new();
+    request.groups.retain(|group| seen.insert(group.clone()));
+    let mut response = ctx.groups.describe(&request, info.version);
+    if request.include_authorized_operations {
+        for group in response
+            .groups
+            .iter_mut()
+            .filter(|group| !group.error_code.is_error())
+        {
+            group.authorized_operations = GROUP_OPERATIONS;
+        }
+    }
+    response
+}
