@@ -1,5 +1,6 @@
 //! Reads a partition of `__consumer_offsets` into memory when this broker becomes its leader.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use broker_core::Offset;
@@ -58,8 +59,10 @@ pub(super) async fn run(shard: &Shard, log: &impl PartitionLog, config: &GroupCo
 /// what it does not yet know to be committed: an earlier leader may have acknowledged it.
 async fn load(log: &impl PartitionLog, config: &GroupConfig) -> Result<Groups, LoadError> {
     let mut groups = Groups::new(config.clone());
-    let end = log.end_offset();
-    let mut next = log.start_offset();
+    let Range {
+        start: mut next,
+        end,
+    } = log.offsets()?;
     while next < end {
         let read = log.read(next).await?;
         let reached = apply(&read, next, &mut groups)?;

@@ -1,6 +1,7 @@
 //! What the coordinator needs of a partition of `__consumer_offsets` that this broker leads.
 
 use std::future::Future;
+use std::ops::Range;
 
 use broker_core::Offset;
 use broker_core::group::AppendError;
@@ -19,11 +20,11 @@ pub enum ReadError {
 
 /// One partition, as its leader in one epoch sees it.
 pub trait PartitionLog: Send + Sync + 'static {
-    /// First offset in the log.
-    fn start_offset(&self) -> Offset;
-
-    /// Offset after the last record in the log, committed or not.
-    fn end_offset(&self) -> Offset;
+    /// The offsets in the log, committed or not.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn offsets(&self) -> Result<Range<Offset>, ReadError>;
 
     /// Committed record batches from the one with `from` on, some hundred KiB of them; empty if
     /// nothing at or after `from` is committed yet.

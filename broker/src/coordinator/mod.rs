@@ -17,6 +17,7 @@ mod loader;
 mod log;
 mod membership;
 mod offsets;
+mod partition_log;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,9 @@ use parking_lot::RwLock;
 
 pub use log::{PartitionLog, ReadError};
 pub use membership::Client;
+pub use partition_log::LedPartition;
 
+use crate::partition::RoleEvent;
 use error::Unavailable;
 use shard::Shard;
 
@@ -41,7 +44,7 @@ use shard::Shard;
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// The groups that this broker coordinates.
-pub struct GroupCoordinator<L> {
+pub struct GroupCoordinator<L = LedPartition> {
     config: GroupConfig,
     partition_count: u32,
     shards: RwLock<BTreeMap<PartitionIndex, Led>>,
@@ -52,6 +55,28 @@ pub struct GroupCoordinator<L> {
 struct Led {
     leader_epoch: LeaderEpoch,
     shard: Arc<Shard>,
+}
+
+impl GroupCoordinator {
+    /// Takes over the partitions of `__consumer_offsets` that this broker has come to lead, and gives
+    /// up those it no longer does. Must be called within a Tokio runtime.
+    pub fn apply(&self, events: &[RoleEvent]) {
+        for event in events {
+            match event {
+                RoleEvent::Leads { partition, epoch } if **partition.topic() == *OFFSETS_TOPIC => {
+                    let log = LedPartition::new(Arc::clone(partition), *epoch);
+                    self.on_leader(partition.id().partition, *epoch, log);
+                }
+                RoleEvent::Follows { partition, .. } if **partition.topic() == *OFFSETS_TOPIC => {
+                    self.on_resign(partition.id().partition);
+                }
+                RoleEvent::Gone { id, topic } if **topic == *OFFSETS_TOPIC => {
+                    self.on_resign(id.partition);
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 impl<L: PartitionLog> GroupCoordinator<L> {

@@ -1,5 +1,6 @@
 //! The coordinator over a log in memory.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,12 +39,8 @@ struct Contents {
 }
 
 impl PartitionLog for MemoryLog {
-    fn start_offset(&self) -> Offset {
-        Offset(0)
-    }
-
-    fn end_offset(&self) -> Offset {
-        Offset(self.0.lock().end)
+    fn offsets(&self) -> Result<Range<Offset>, ReadError> {
+        Ok(Offset(0)..Offset(self.0.lock().end))
     }
 
     async fn read(&self, from: Offset) -> Result<Bytes, ReadError> {
