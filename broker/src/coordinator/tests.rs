@@ -82,6 +82,10 @@ fn coordinator() -> Coordinator {
 /// Becomes the group's coordinator over `log`.
 async fn lead(coordinator: &Coordinator, log: &MemoryLog) {
     coordinator.on_leader(coordinator.find(GROUP), LeaderEpoch(1), log.clone());
+    wait_until_loaded(coordinator).await;
+}
+
+async fn wait_until_loaded(coordinator: &Coordinator) {
     while fetch(coordinator, 7).1 == ErrorCode::CoordinatorLoadInProgress {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -244,7 +248,7 @@ async fn nobody_is_served_before_all_that_was_acknowledged_is_loaded() {
     let synced = second.sync(sync_request(&joined)).await;
     assert_eq!(synced.error_code, ErrorCode::RebalanceInProgress);
     log.0.lock().high_watermark_max = None;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    wait_until_loaded(&second).await;
     assert_eq!(fetch(&second, 7), (42, ErrorCode::None));
 }
 
