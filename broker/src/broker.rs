@@ -9,7 +9,7 @@ use broker_core::metadata::{self, Image};
 use klamm_proto::v1::admin_server::AdminServer;
 use klamm_proto::v1::replica_server::ReplicaServer;
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -62,7 +62,7 @@ fn runtime(name: &'static str, threads: Option<usize>) -> anyhow::Result<Runtime
         .context("can't start threads")
 }
 
-async fn serve(config: Arc<BrokerConfig>, control: tokio::runtime::Handle) -> anyhow::Result<()> {
+async fn serve(config: Arc<BrokerConfig>, control: Handle) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     for key in ["replica.lag.max.messages"] {
@@ -100,10 +100,11 @@ async fn serve(config: Arc<BrokerConfig>, control: tokio::runtime::Handle) -> an
     let controller = control.spawn(Controller::start(options)).await??;
     metrics.add(ClusterMetrics(Arc::clone(&controller)));
     let rpc_listener = bind(&config.rpc_listener, "klamm.rpc.listener").await?;
+    let replica = ReplicaService::new(Arc::clone(&partitions), Handle::current());
     control.spawn(serve_rpc(
         rpc_listener,
         Arc::clone(&controller),
-        Arc::clone(&partitions),
+        replica,
         token.clone(),
         stopped.clone(),
     ));
@@ -173,19 +174,23 @@ async fn serve(config: Arc<BrokerConfig>, control: tokio::runtime::Handle) -> an
     Ok(())
 }
 
-/// Never returns: keeps the health report true.
+/// Keeps the health report true for as long as there is metadata.
 async fn serve_until_stopped(
     controller: &Controller,
     health: &Health,
     images: &mut tokio::sync::watch::Receiver<Arc<Image>>,
 ) {
-    while images.changed().await.is_ok() {
+    loop {
+        images.mark_unchanged();
         let phase = if controller.is_fenced() {
             Phase::Joining
         } else {
             Phase::Serving
         };
         health.enter(phase);
+        if images.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -227,12 +232,11 @@ async fn follow_metadata(
 async fn serve_rpc(
     listener: TcpListener,
     controller: Arc<Controller>,
-    partitions: Arc<PartitionManager>,
+    replica: ReplicaService,
     token: Token,
     stopped: CancellationToken,
 ) {
-    let replica = ReplicaServer::new(ReplicaService::new(partitions))
-        .max_encoding_message_size(PULL_MESSAGE_BYTES_MAX);
+    let replica = ReplicaServer::new(replica).max_encoding_message_size(PULL_MESSAGE_BYTES_MAX);
     let admin = AdminServer::new(AdminService::new(Arc::clone(&controller)));
     let served = rpc::server()
         .add_optional_service(controller.raft_server())

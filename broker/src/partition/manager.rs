@@ -207,17 +207,24 @@ impl PartitionManager {
                 return;
             }
         };
+        let mut changed = 0;
         for (answer, (proposal, partition)) in answered.partitions.iter().zip(batch) {
             match &answer.failure {
-                None => tracing::info!(
-                    %partition, isr = ?members(proposal), "ISR changed"
-                ),
+                None => {
+                    changed += 1;
+                    tracing::debug!(%partition, isr = ?members(proposal), "ISR changed");
+                }
                 Some(failure) => {
                     let kind = failure.error();
                     tracing::debug!(%partition, ?kind, message = failure.message, "ISR change refused");
                     partition.isr_refused(proposal.partition_epoch);
                 }
             }
+        }
+        if let (1.., Some((proposal, partition))) = (changed, batch.first()) {
+            tracing::info!(
+                partitions = changed, first = %partition, isr = ?members(proposal), "ISR changed"
+            );
         }
     }
 

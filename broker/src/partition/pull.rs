@@ -206,10 +206,15 @@ impl State {
     }
 
     fn follower_state(&self) -> FollowerState {
+        let end = self.log.end_offset();
         FollowerState {
             leader_epoch: self.replica.leader_epoch(),
-            fetch_offset: self.log.end_offset(),
-            last_epoch: self.log.epochs().latest().unwrap_or(LeaderEpoch::NONE),
+            fetch_offset: end,
+            last_epoch: self
+                .log
+                .epochs()
+                .latest_before(end)
+                .unwrap_or(LeaderEpoch::NONE),
             log_start: self.log.start_offset(),
         }
     }

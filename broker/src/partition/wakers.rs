@@ -84,8 +84,10 @@ impl Wakers {
     }
 
     pub(super) fn add_pull(&mut self, waker: &Arc<PullWaker>) {
-        self.pulls.retain(|known| known.strong_count() > 0);
-        self.pulls.push(Arc::downgrade(waker));
+        let waker = Arc::downgrade(waker);
+        self.pulls
+            .retain(|known| known.strong_count() > 0 && !known.ptr_eq(&waker));
+        self.pulls.push(waker);
     }
 
     pub(super) fn appended(&self) {

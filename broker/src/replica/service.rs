@@ -13,6 +13,7 @@ use klamm_proto::v1::replica_server::Replica;
 use klamm_proto::v1::{
     DivergingEpoch, PullError, PullPartition, PullRequest, PullResponse, PulledPartition,
 };
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,12 +32,14 @@ const BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// Serves [`Replica`] from the partitions that this broker leads.
 pub struct ReplicaService {
     partitions: Arc<PartitionManager>,
+    /// Where logs are read: not on the threads of elections and heartbeats, which serve gRPC.
+    data: Handle,
 }
 
 impl ReplicaService {
     #[must_use]
-    pub const fn new(partitions: Arc<PartitionManager>) -> Self {
-        Self { partitions }
+    pub const fn new(partitions: Arc<PartitionManager>, data: Handle) -> Self {
+        Self { partitions, data }
     }
 }
 
@@ -54,7 +57,7 @@ impl Replica for ReplicaService {
             waker: Arc::new(PullWaker::default()),
             positions: BTreeMap::new(),
         };
-        tokio::spawn(session.serve(request.into_inner(), sender));
+        self.data.spawn(session.serve(request.into_inner(), sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
