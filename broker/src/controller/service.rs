@@ -144,10 +144,7 @@ impl HeartbeatStream {
         match self.service.sessions.heartbeat(self.id, heartbeat) {
             Ok(()) => {
                 self.broker = Some(heartbeat.broker);
-                Ok(response(
-                    &self.service.feed.position().image,
-                    heartbeat.broker,
-                ))
+                Ok(response(&self.service.feed.position().image, heartbeat))
             }
             Err(HeartbeatError::StaleEpoch) => Err(Status::not_found(
                 "this is not the broker's newest registration",
@@ -167,12 +164,14 @@ impl Drop for HeartbeatStream {
     }
 }
 
-fn response(image: &Image, id: BrokerId) -> HeartbeatResponse {
-    let known = image.brokers.get(&id);
-    let draining = known.is_some_and(|broker| broker.draining || broker.fenced);
+fn response(image: &Image, heartbeat: Heartbeat) -> HeartbeatResponse {
+    let known = image.brokers.get(&heartbeat.broker);
+    let gets_no_leaders = known.is_none_or(|broker| broker.draining || broker.fenced);
     HeartbeatResponse {
         fenced: known.is_none_or(|broker| broker.fenced),
-        may_shutdown: draining && leads_none(image, id),
+        may_shutdown: heartbeat.wants_shutdown
+            && gets_no_leaders
+            && leads_none(image, heartbeat.broker),
     }
 }
 

@@ -19,12 +19,13 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tonic::{Code, Response, Status};
 
 use super::codec;
+use super::probation::Probation;
 use super::types::{Snapshot, TypeConfig, Vote};
 use crate::rpc::{self, Connection, MESSAGE_BYTES_MAX, Token};
 
@@ -42,12 +43,21 @@ pub(crate) struct Network {
     pub(crate) token: Token,
     /// How long a follower may take to store entries.
     pub(crate) append_timeout: Duration,
+    pub(crate) probation: Arc<Probation>,
 }
 
 /// One voter as seen from this one.
 pub(crate) struct Peer {
     client: Result<RaftClient<Connection>, rpc::AddressError>,
     append_timeout: Duration,
+    probation: Arc<Probation>,
+}
+
+/// A candidate's request, as it is sent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ballot {
+    pub(crate) candidate_is_new: bool,
+    pub(crate) request: VoteRequest<TypeConfig>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -63,11 +73,19 @@ impl RaftNetworkFactory<TypeConfig> for Network {
         Peer {
             client,
             append_timeout: self.append_timeout,
+            probation: Arc::clone(&self.probation),
         }
     }
 }
 
 impl Peer {
+    fn ballot(&self, request: VoteRequest<TypeConfig>) -> RaftMessage {
+        message(&Ballot {
+            candidate_is_new: self.probation.is_new(),
+            request,
+        })
+    }
+
     fn client(&mut self) -> RpcResult<&mut RaftClient<Connection>> {
         self.client
             .as_mut()
@@ -92,7 +110,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
-        answer(option.soft_ttl(), self.client()?.vote(message(&rpc))).await
+        let ballot = self.ballot(rpc);
+        answer(option.soft_ttl(), self.client()?.vote(ballot)).await
     }
 
     async fn pre_vote(
@@ -100,7 +119,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
-        answer(option.soft_ttl(), self.client()?.pre_vote(message(&rpc))).await
+        let ballot = self.ballot(rpc);
+        answer(option.soft_ttl(), self.client()?.pre_vote(ballot)).await
     }
 
     async fn full_snapshot(

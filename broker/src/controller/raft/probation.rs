@@ -1,10 +1,10 @@
-//! A voter that starts with an empty directory does not vote before it has caught up.
+//! A voter that starts with an empty directory votes only for its like before it has caught up.
 //!
 //! It may have lost its disk, and with it entries that count as committed because it once stored
-//! them. Votes for the very first leader are exempt: the logs of all candidates are empty then.
+//! them. When a cluster is formed all voters are new, and elect one of them.
 //!
-//! Invariant: while the file `new-voter` exists, the voter grants no vote to a candidate whose log
-//! goes beyond the first entry, which every voter writes by itself.
+//! Invariant: while the file `new-voter` exists, the voter grants no vote to a candidate that has
+//! caught up once, which is to say that the cluster has committed something.
 
 use std::fs::{self, File};
 use std::io;
@@ -53,9 +53,14 @@ impl Probation {
         })
     }
 
-    /// Whether this voter may vote for a candidate whose log ends with `last`.
-    pub(crate) fn may_vote(&self, last: Option<LogId>) -> bool {
-        *self.stage.lock() == Stage::Over || last.is_none_or(|last| last.index == 0)
+    /// Whether this voter has not caught up yet.
+    pub(crate) fn is_new(&self) -> bool {
+        *self.stage.lock() != Stage::Over
+    }
+
+    /// Whether this voter may vote for a candidate.
+    pub(crate) fn may_vote(&self, candidate_is_new: bool) -> bool {
+        candidate_is_new || !self.is_new()
     }
 
     /// A leader says what is committed; `applied` is what this voter has applied of it.
@@ -100,23 +105,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let new = Probation::open(&path).unwrap();
-        assert!(
-            new.may_vote(None) && new.may_vote(at(0)),
-            "the first election"
-        );
-        assert!(!new.may_vote(at(1)));
+        assert!(new.may_vote(true), "the first election");
+        assert!(!new.may_vote(false));
         new.heard_leader(None, Some(0));
         new.heard_leader(at(10), Some(5));
         drop(new);
         fs::write(path.join("quorum-state"), "").unwrap();
 
         let restarted = Probation::open(&path).unwrap();
-        assert!(!restarted.may_vote(at(10)), "a restart does not help");
+        assert!(restarted.is_new(), "a restart does not help");
         restarted.heard_leader(at(12), Some(11));
-        assert!(!restarted.may_vote(at(10)));
+        assert!(!restarted.may_vote(false));
         restarted.heard_leader(at(14), Some(12));
-        assert!(restarted.may_vote(at(10)));
+        assert!(restarted.may_vote(false));
         drop(restarted);
-        assert!(Probation::open(&path).unwrap().may_vote(at(10)), "for good");
+        assert!(!Probation::open(&path).unwrap().is_new(), "for good");
+    }
+
+    #[test]
+    fn a_leader_is_not_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let elected = Probation::open(dir.path()).unwrap();
+        assert!(elected.is_new());
+        elected.end();
+        assert!(!elected.is_new());
     }
 }

@@ -138,6 +138,7 @@ impl Quorum {
             voters: Arc::new(options.voters.clone()),
             token: options.token.clone(),
             append_timeout: options.election_timeout,
+            probation: Arc::clone(&probation),
         };
         let machine = StateMachine::new(Arc::clone(&feed), Arc::new(snapshots));
         let raft = Raft::new(options.node_id, config, network, log, machine).await?;

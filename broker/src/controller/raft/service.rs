@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec;
+use super::network::Ballot;
 use super::probation::Probation;
 use super::snapshot_store::SNAPSHOT_BYTES_MAX;
 use super::types::{Raft, Snapshot, SnapshotMeta, TypeConfig, Vote};
@@ -33,9 +34,14 @@ impl RaftService {
         }
     }
 
-    fn check_may_vote(&self, request: &VoteRequest<TypeConfig>) -> Result<(), Status> {
-        if self.probation.may_vote(request.last_log_id) {
-            Ok(())
+    /// The request for a vote, if this voter may grant it.
+    fn ballot(&self, request: Request<RaftMessage>) -> Result<VoteRequest<TypeConfig>, Status> {
+        let Ballot {
+            candidate_is_new,
+            request,
+        } = read(request)?;
+        if self.probation.may_vote(candidate_is_new) {
+            Ok(request)
         } else {
             Err(Status::failed_precondition(
                 "this voter is new and has to catch up first",
@@ -56,15 +62,11 @@ impl raft_server::Raft for RaftService {
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Answer {
-        let request = read(request)?;
-        self.check_may_vote(&request)?;
-        respond(self.raft.vote(request).await)
+        respond(self.raft.vote(self.ballot(request)?).await)
     }
 
     async fn pre_vote(&self, request: Request<RaftMessage>) -> Answer {
-        let request = read(request)?;
-        self.check_may_vote(&request)?;
-        respond(self.raft.pre_vote(request).await)
+        respond(self.raft.pre_vote(self.ballot(request)?).await)
     }
 
     async fn install_snapshot(&self, request: Request<Streaming<RaftMessage>>) -> Answer {
