@@ -206,7 +206,11 @@ async fn follow_metadata(
     let mut strays_deleted = false;
     loop {
         let new = Arc::clone(&images.borrow_and_update());
-        let (manager, old, image) = (Arc::clone(&partitions), applied, Arc::clone(&new));
+        let (manager, old, image) = (
+            Arc::clone(&partitions),
+            Arc::clone(&applied),
+            Arc::clone(&new),
+        );
         let work = tokio::task::spawn_blocking(move || manager.apply(&old, &image));
         let events: Vec<RoleEvent> = match work.await {
             Ok(events) => events,
@@ -217,6 +221,9 @@ async fn follow_metadata(
         };
         fetchers.apply(&events).await;
         groups.apply(&events);
+        for topic in deleted_topics(&applied, &new) {
+            groups.on_topic_deleted(topic);
+        }
         applied = new;
         // An unfenced broker has all metadata up to its registration.
         if !strays_deleted && !controller.is_fenced() {
@@ -227,6 +234,14 @@ async fn follow_metadata(
             return;
         }
     }
+}
+
+fn deleted_topics<'a>(old: &'a Image, new: &'a Image) -> impl Iterator<Item = &'a str> {
+    let gone = old
+        .topics
+        .iter()
+        .filter(|(id, _)| !new.topics.contains_key(id));
+    gone.map(|(_, topic)| &*topic.name)
 }
 
 async fn serve_rpc(

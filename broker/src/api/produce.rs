@@ -168,6 +168,7 @@ impl ProduceCall {
                         ProducedBatch {
                             header: batch.header,
                             bytes,
+                            leader_epoch: None,
                         },
                         acks,
                     )

@@ -54,13 +54,11 @@ impl PartitionLog for LedPartition {
     }
 
     async fn append(&self, batch: Bytes) -> Result<(), AppendError> {
-        if self.partition.leader_epoch() != self.epoch {
-            return Err(AppendError::NotLeader);
-        }
         let header = BatchHeader::parse(&batch).expect("built by this coordinator");
         let batch = ProducedBatch {
             header,
             bytes: batch.into(),
+            leader_epoch: Some(self.epoch),
         };
         let appended = self.partition.append(batch, Acks::All).map_err(refusal)?;
         match appended.acknowledged {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use broker_core::partition::{Acks, SequenceVerdict, SequencedBatch};
-use broker_core::{Offset, ProducerEpoch, ProducerId, Timestamp};
+use broker_core::partition::{Acks, NotLeader, SequenceVerdict, SequencedBatch};
+use broker_core::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use broker_wire::record::{BatchHeader, patch_max_timestamp_log_append};
 use bytes::BytesMut;
 use tokio::sync::oneshot;
@@ -16,6 +16,8 @@ use crate::clock;
 pub struct ProducedBatch {
     pub header: BatchHeader,
     pub bytes: BytesMut,
+    /// Refuse in any other epoch than this one: set by a writer whose state belongs to it.
+    pub leader_epoch: Option<LeaderEpoch>,
 }
 
 impl ProducedBatch {
@@ -64,6 +66,10 @@ impl Partition {
         if state.closed {
             return Err(AppendError::Closed);
         }
+        let epoch = state.replica.leader_epoch();
+        if batch.leader_epoch.is_some_and(|expected| expected != epoch) {
+            return Err(NotLeader.into());
+        }
         let max = state.config.max_message_bytes;
         if batch.bytes.len() > max {
             return Err(AppendError::TooLarge {
@@ -85,7 +91,6 @@ impl Partition {
         if let Some(timestamp) = stamped {
             patch_max_timestamp_log_append(&mut batch.bytes, timestamp.0);
         }
-        let epoch = state.replica.leader_epoch();
         let info = state.log.append_as_leader(&mut batch.bytes, epoch, now)?;
         let own_end = state.own_end();
         let advanced = state.replica.handle_append(
