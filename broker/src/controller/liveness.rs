@@ -167,16 +167,10 @@ impl Session {
                 self.stream.is_some() && self.applied >= self.registered_at && !self.wants_shutdown;
             return ready.then_some(Command::UnfenceBroker(reference));
         }
-        let drains = self.wants_shutdown && !(broker.draining && leads_none(image, broker.id));
+        let drains =
+            self.wants_shutdown && !(broker.draining && image.leaders_to_hand_over(broker.id) == 0);
         drains.then_some(Command::DrainBroker(reference))
     }
-}
-
-/// Whether no partition is led by `broker`.
-pub(crate) fn leads_none(image: &Image, broker: BrokerId) -> bool {
-    image
-        .partitions()
-        .all(|(_, partition)| partition.leader != Some(broker))
 }
 
 fn is_registered(image: &Image, id: BrokerId, epoch: BrokerEpoch) -> bool {

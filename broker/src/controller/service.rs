@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::error::{AttemptError, SubmitError, not_controller};
 use super::feed::{Feed, Missing, Position};
-use super::liveness::{Heartbeat, StreamId, leads_none};
+use super::liveness::{Heartbeat, StreamId};
 use super::peers::Peers;
 use super::sessions::{HeartbeatError, Sessions};
 use super::submit::Submitter;
@@ -171,7 +171,7 @@ fn response(image: &Image, heartbeat: Heartbeat) -> HeartbeatResponse {
         fenced: known.is_none_or(|broker| broker.fenced),
         may_shutdown: heartbeat.wants_shutdown
             && gets_no_leaders
-            && leads_none(image, heartbeat.broker),
+            && image.leaders_to_hand_over(heartbeat.broker) == 0,
     }
 }
 

@@ -185,6 +185,22 @@ impl Image {
             .is_some_and(BrokerImage::is_active)
     }
 
+    /// Partitions that `broker` leads and that another live replica can take over, now or once it
+    /// has caught up. A broker that stops waits for these; the others lose their leader whatever
+    /// it does.
+    #[must_use]
+    pub fn leaders_to_hand_over(&self, broker: BrokerId) -> usize {
+        self.partitions()
+            .filter(|(_, state)| state.leader == Some(broker))
+            .filter(|(_, state)| {
+                state
+                    .replicas
+                    .iter()
+                    .any(|id| *id != broker && self.is_active(*id))
+            })
+            .count()
+    }
+
     fn apply_feature(&mut self, feature: &Feature) {
         if feature.level == 0 {
             self.features.remove(&feature.name);

@@ -207,6 +207,16 @@ fn leaders_left_counts_what_no_other_replica_can_take() {
 }
 
 #[test]
+fn a_stopping_broker_waits_only_for_leaders_that_a_live_replica_can_take() {
+    let mut cluster = Cluster::with_brokers(3);
+    cluster.create("alone", &[1], &[]);
+    cluster.create("shared", &[1, 2], &[]);
+    assert_eq!(cluster.image.leaders_to_hand_over(BrokerId(1)), 1);
+    run(&mut cluster, "fence 2");
+    assert_eq!(cluster.image.leaders_to_hand_over(BrokerId(1)), 0);
+}
+
+#[test]
 fn preferred_elections_are_planned_until_leaders_are_balanced() {
     let mut cluster = Cluster::with_brokers(2);
     cluster.create("t", &[1, 2], &[]);
