@@ -29,8 +29,10 @@ pub(super) fn find_hosted(
     image: &Image,
     id: TopicPartition,
 ) -> Result<Arc<Partition>, ErrorCode> {
-    ctx.partitions.get(id).ok_or(match image.partition(id) {
-        Some(_) => ErrorCode::NotLeaderOrFollower,
-        None => ErrorCode::UnknownTopicOrPartition,
-    })
+    ctx.partitions
+        .get(id)
+        .ok_or_else(|| match image.partition(id) {
+            Some(_) => ErrorCode::NotLeaderOrFollower,
+            None => ErrorCode::UnknownTopicOrPartition,
+        })
 }

@@ -119,7 +119,7 @@ async fn run(
         tokio::select! {
             sent = &mut sending => sent.err(),
             // What was served before the end is still answered.
-            served = &mut serving => sending.await.err().or(served.err()),
+            served = &mut serving => sending.await.err().or_else(|| served.err()),
         }
     };
     tokio::pin!(reading, serving);

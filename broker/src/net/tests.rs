@@ -200,7 +200,6 @@ async fn announced_bytes_take_no_memory_from_those_that_are_sent() {
     let broker = TestBroker::start(&[
         ("socket.request.max.bytes", &mib.to_string()),
         ("klamm.memory.requests.max.bytes", &budget),
-        ("max.message.bytes", &mib.to_string()),
     ])
     .await;
     let mut stalled = Vec::new();
@@ -404,6 +403,32 @@ async fn a_fetch_waits_for_records() {
     assert_eq!(high_watermark, 1);
     assert!(!records.is_empty());
     assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_fetch_session_tells_only_what_is_new() {
+    let broker = TestBroker::start(&[]).await;
+    let mut client = Client::connect(&broker).await;
+    let in_session = |session_id, session_epoch, fetch: FetchRequest| FetchRequest {
+        session_id,
+        session_epoch,
+        ..fetch
+    };
+    let first = client.call(12, &in_session(0, 0, fetch(0, 0))).await;
+    let id = first.session_id;
+    assert_ne!(id, 0);
+    assert_eq!(first.responses.len(), 1);
+    let unchanged = FetchRequest {
+        topics: Vec::new(),
+        ..fetch(0, 0)
+    };
+    let second = client.call(12, &in_session(id, 1, unchanged.clone())).await;
+    assert_eq!((second.session_id, second.responses.len()), (id, 0));
+    client.call(9, &produce(1, TOPIC, batch(b"news"))).await;
+    let third = client.call(12, &in_session(id, 2, unchanged.clone())).await;
+    assert_eq!(fetched(third).1, 1);
+    let stale = client.call(12, &in_session(id, 2, unchanged)).await;
+    assert_eq!(stale.error_code, ErrorCode::InvalidFetchSessionEpoch);
 }
 
 #[tokio::test]
