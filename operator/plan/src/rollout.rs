@@ -226,7 +226,8 @@ mod tests {
     fn healthy_clusters_roll_one_by_one_with_the_controller_last() {
         use PodState::Ready;
         let healthy = Admin::Answered(answered(&[0, 1, 2], Some(0)));
-        let cases: [(&[(PodState, bool)], Option<i32>); 3] = [
+        type Case<'a> = (&'a [(PodState, bool)], Option<i32>);
+        let cases: [Case<'_>; 3] = [
             (&[(Ready, true), (Ready, true), (Ready, true)], Some(1)),
             (&[(Ready, true), (Ready, false), (Ready, true)], Some(2)),
             (&[(Ready, true), (Ready, false), (Ready, false)], Some(0)),

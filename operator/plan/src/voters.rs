@@ -33,7 +33,8 @@ mod tests {
     #[test]
     fn voters_are_spread_over_zones() {
         let (a, b, c) = (Some("a"), Some("b"), Some("c"));
-        let cases: &[(&[(i32, Option<&str>)], usize, &[i32])] = &[
+        type Case<'a> = (&'a [(i32, Option<&'a str>)], usize, &'a [i32]);
+        let cases: &[Case<'_>] = &[
             (&[(0, None), (1, None), (2, None)], 3, &[0, 1, 2]),
             (&[(0, None), (1, None), (2, None)], 1, &[0]),
             (
