@@ -58,7 +58,11 @@ pub enum RequestError {
     #[error("{api} version {version} is not supported")]
     UnsupportedVersion { api: ApiKey, version: i16 },
     #[error("malformed {api} request of version {version}: {source}")]
-    Malformed { api: ApiKey, version: i16, source: DecodeError },
+    Malformed {
+        api: ApiKey,
+        version: i16,
+        source: DecodeError,
+    },
 }
 
 /// The frame of a response.
@@ -109,7 +113,11 @@ impl Call {
                 ApiKey::ApiVersions => {
                     let info = RequestInfo { version: 0, ..info };
                     let body = QueryBody::UnknownApiVersions;
-                    Ok(Self::Query(Box::new(Query { correlation_id, info, body })))
+                    Ok(Self::Query(Box::new(Query {
+                        correlation_id,
+                        info,
+                        body,
+                    })))
                 }
                 _ => Err(RequestError::UnsupportedVersion { api, version }),
             };
@@ -117,13 +125,26 @@ impl Call {
         match Request::decode(api, &mut decoder, version) {
             Ok(Request::Produce(request)) => {
                 drop(decoder);
-                Ok(Self::Produce(ProduceCall::new(correlation_id, info, request, frame)))
+                Ok(Self::Produce(ProduceCall::new(
+                    correlation_id,
+                    info,
+                    request,
+                    frame,
+                )))
             }
             Ok(request) => {
                 let body = QueryBody::Known(request);
-                Ok(Self::Query(Box::new(Query { correlation_id, info, body })))
+                Ok(Self::Query(Box::new(Query {
+                    correlation_id,
+                    info,
+                    body,
+                })))
             }
-            Err(source) => Err(RequestError::Malformed { api, version, source }),
+            Err(source) => Err(RequestError::Malformed {
+                api,
+                version,
+                source,
+            }),
         }
     }
 }
@@ -136,8 +157,15 @@ fn is_served(api: ApiKey, version: i16) -> bool {
 impl Query {
     /// Serves the request.
     pub async fn answer(self, ctx: &Context) -> Reply {
-        let Self { correlation_id, info, body } = self;
-        let reply = ReplyTo { correlation_id, version: info.version };
+        let Self {
+            correlation_id,
+            info,
+            body,
+        } = self;
+        let reply = ReplyTo {
+            correlation_id,
+            version: info.version,
+        };
         let request = match body {
             QueryBody::Known(request) => request,
             QueryBody::UnknownApiVersions => {
@@ -161,15 +189,23 @@ impl ReplyTo {
     }
 
     fn with_slices(self, api: ApiKey, response: &impl Message, slices: Vec<LogSlice>) -> Reply {
-        let header = ResponseHeader { correlation_id: self.correlation_id };
-        Reply { frame: encode_response(header, api, self.version, response), slices }
+        let header = ResponseHeader {
+            correlation_id: self.correlation_id,
+        };
+        Reply {
+            frame: encode_response(header, api, self.version, response),
+            slices,
+        }
     }
 }
 
 async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: ReplyTo) -> Reply {
     macro_rules! handle {
         ($api:ident, $module:ident, $request:ident) => {
-            reply.with(ApiKey::$api, &Box::pin($module::handle(ctx, info, $request)).await)
+            reply.with(
+                ApiKey::$api,
+                &Box::pin($module::handle(ctx, info, $request)).await,
+            )
         };
     }
     match request {
