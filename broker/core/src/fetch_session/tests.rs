@@ -51,7 +51,10 @@ fn create(sessions: &mut FetchSessions, now: Time, partitions: &[i32]) -> i32 {
         .unwrap();
     let outcomes = vec![Outcome::Nothing { ends: ends(0) }; partitions.len()];
     let new_id = (now.0 % 1000) as i32 * 10 + partitions.len() as i32;
-    sessions.finish(now, plan, &outcomes, new_id).unwrap().session_id
+    sessions
+        .finish(now, plan, &outcomes, new_id)
+        .unwrap()
+        .session_id
 }
 
 #[test]
