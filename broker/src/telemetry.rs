@@ -2,7 +2,7 @@
 
 use tracing_subscriber::EnvFilter;
 
-const DEFAULT_FILTER: &str = "info,openraft=warn,h2=warn,hyper=warn,tonic=warn";
+const DEFAULT_FILTER: &str = "info,openraft=error,h2=warn,hyper=warn,tonic=warn";
 
 /// Starts logging. Called once, first thing.
 pub fn init(json: bool) {

@@ -207,8 +207,8 @@ impl Controller {
         self.peers.active_controller()
     }
 
-    /// The current voters with the quorum's term, as far as this broker knows them; a broker that
-    /// is no voter knows the initial ones.
+    /// The current voters, as far as this broker knows them; a broker that is no voter knows the
+    /// initial ones.
     #[must_use]
     pub fn voters(&self) -> Vec<BrokerId> {
         match &self.quorum {
