@@ -1,0 +1,140 @@
+//! Apache Kafka's Java client and tools against three brokers.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use klamm_e2e::cases::Cases;
+use klamm_e2e::client::{Admin as _, Java};
+use klamm_e2e::dev_cluster::DevCluster;
+use klamm_e2e::suite;
+
+const PERF_MESSAGES: u64 = 100_000;
+
+fn main() -> ExitCode {
+    let mut cases = Cases::new("java");
+    let outcome = run(&mut cases);
+    cases.finish(outcome)
+}
+
+fn run(cases: &mut Cases) -> Result<()> {
+    let cluster = DevCluster::start(3, &suite::OVERRIDES)?;
+    let java = Java::new(&cluster.bootstrap())?;
+    suite::messages(cases, &java);
+    suite::admin(cases, &java);
+    cases.run(
+        "java: partitions are added, configuration is altered",
+        || alter(&java),
+    );
+    cases.run(
+        "java: a group's offsets are listed, reset and deleted",
+        || group(&java),
+    );
+    cases.run("java: producer-perf-test and consumer-perf-test", || {
+        perf(&java)
+    });
+    if cases.any_failed() {
+        cluster.print_logs();
+    }
+    Ok(())
+}
+
+fn alter(java: &Java) -> Result<()> {
+    let topic = "java-alter";
+    java.create_topic(topic, 1, 3)?;
+    java.tool("TopicCommand")
+        .args(["--alter", "--topic", topic, "--partitions", "4"])
+        .run()?;
+    let partitions = java.describe_topic(topic)?.len();
+    ensure!(partitions == 4, "{partitions} partitions instead of 4");
+    let fewer = java
+        .tool("TopicCommand")
+        .args(["--alter", "--topic", topic, "--partitions", "2"])
+        .run();
+    ensure!(fewer.is_err(), "partitions were taken away");
+    Ok(())
+}
+
+/// Stands on what the group consumed before.
+fn group(java: &Java) -> Result<()> {
+    let (topic, group) = ("java-messages", "java-group");
+    let command = |args: &[&str]| {
+        java.tool("consumer.group.ConsumerGroupCommand")
+            .args(args)
+            .run()
+    };
+    let listed = command(&["--list"])?.stdout;
+    ensure!(
+        listed.lines().any(|line| line == group),
+        "not listed:\n{listed}"
+    );
+    // GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG
+    let rows = java.describe_group(group, &["--offsets"])?;
+    ensure!(
+        rows.len() == 6
+            && rows
+                .iter()
+                .all(|row| row.get(5).is_some_and(|lag| lag == "0")),
+        "{rows:?}"
+    );
+    command(&[
+        "--reset-offsets",
+        "--to-earliest",
+        "--execute",
+        "--group",
+        group,
+        "--topic",
+        topic,
+    ])?;
+    let left = java.committed(topic, group)?;
+    ensure!(left == 0, "{left} instead of 0 after the reset");
+    command(&["--delete", "--group", group])?;
+    let listed = command(&["--list"])?.stdout;
+    ensure!(
+        listed.lines().all(|line| line != group),
+        "still listed:\n{listed}"
+    );
+    Ok(())
+}
+
+fn perf(java: &Java) -> Result<()> {
+    let topic = "java-perf";
+    java.create_topic(topic, 6, 3)?;
+    let messages = PERF_MESSAGES.to_string();
+    let produced = java
+        .class("ProducerPerformance")
+        .args(["--topic", topic, "--num-records", &messages])
+        .args([
+            "--record-size",
+            "100",
+            "--throughput",
+            "-1",
+            "--producer-props",
+            "acks=all",
+        ])
+        .args([format!("bootstrap.servers={}", java.bootstrap())])
+        .run()?
+        .stdout;
+    let summary = produced.lines().last().context("nothing printed")?;
+    println!("    {summary}");
+    ensure!(
+        summary.starts_with(&format!("{messages} records sent")),
+        "{produced}"
+    );
+    let consumed = java
+        .tool("ConsumerPerformance")
+        .args(["--topic", topic, "--messages", &messages])
+        .run()?
+        .stdout;
+    // start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, ...
+    let summary = consumed.lines().last().context("nothing printed")?;
+    println!("    {summary}");
+    let count = summary
+        .split(", ")
+        .nth(4)
+        .and_then(|count| count.parse().ok());
+    ensure!(
+        count.is_some_and(|count: u64| count >= PERF_MESSAGES),
+        "{consumed}"
+    );
+    Ok(())
+}
