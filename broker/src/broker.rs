@@ -8,6 +8,7 @@ use broker_core::controller::RegisterBroker;
 use broker_core::metadata::{self, Image};
 use klamm_proto::v1::admin_server::AdminServer;
 use klamm_proto::v1::replica_server::ReplicaServer;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,12 +43,26 @@ const METADATA_DIR: &str = "__cluster_metadata-0";
 /// # Errors
 /// What keeps it from starting, or the failure that made it stop.
 pub fn run(config: BrokerConfig) -> anyhow::Result<()> {
+    raise_open_files_limit();
     let control = runtime("control", Some(CONTROL_THREADS))?;
     let data = runtime("data", None)?;
     let outcome = data.block_on(serve(Arc::new(config), control.handle().clone()));
     data.shutdown_timeout(RUNTIME_STOP);
     control.shutdown_timeout(RUNTIME_STOP);
     outcome
+}
+
+/// Logs and connections need many file descriptors; the soft limit is often far below what the system
+/// allows.
+fn raise_open_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, current = ?limit.current, "the limit of open files stays low");
+    }
 }
 
 fn runtime(name: &'static str, threads: Option<usize>) -> anyhow::Result<Runtime> {
