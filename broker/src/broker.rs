@@ -1,5 +1,6 @@
 //! Wiring: the order in which a broker's parts start, and in reverse stop. No logic.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ use crate::rpc::{self, Token};
 const CONTROL_THREADS: usize = 2;
 /// How long runtimes may take to end their last tasks.
 const RUNTIME_STOP: Duration = Duration::from_secs(2);
+/// Accepted for the sake of old configurations.
+const IGNORED_KEY: &str = "replica.lag.max.messages";
 const METADATA_DIR: &str = "__cluster_metadata-0";
 
 /// Runs one broker until SIGTERM or SIGINT.
@@ -80,132 +83,215 @@ fn runtime(name: &'static str, threads: Option<usize>) -> anyhow::Result<Runtime
 async fn serve(config: Arc<BrokerConfig>, control: Handle) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    for key in ["replica.lag.max.messages"] {
-        if config.properties().contains_key(key) {
-            tracing::warn!(key, "deprecated configuration key is ignored");
+    let mut asked_to_stop = pin!(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
-    tracing::info!(
-        id = %config.id, version = env!("CARGO_PKG_VERSION"), data = %config.data_dir.display(),
-        "starting"
-    );
-    let token = Token::from_file(&config.rpc_token_file)?;
-    let stopped = CancellationToken::new();
-    let health = Health::default();
-    let metrics = Arc::new(Metrics::default());
-    metrics.add(HealthMetrics(health.clone()));
-    let http = bind(&config.http_listener, "klamm.http.listener").await?;
-    control.spawn(http::serve(
-        http,
-        health.clone(),
-        Arc::clone(&metrics),
-        stopped.clone().cancelled_owned(),
-    ));
-
-    let storage = {
-        let (config, health) = (Arc::clone(&config), health.clone());
-        tokio::task::spawn_blocking(move || Storage::open(&config, health.recovery())).await??
+    });
+    let starting = Starting {
+        token: Token::from_file(&config.rpc_token_file)?,
+        stopped: CancellationToken::new(),
+        health: Health::default(),
+        metrics: Arc::new(Metrics::default()),
+        config,
+        control,
     };
-    let closed_cleanly = storage.was_closed_cleanly();
-    let partitions = Arc::new(PartitionManager::new(Arc::clone(&config), storage));
-    metrics.add(PartitionMetrics(Arc::clone(&partitions)));
-
-    health.enter(Phase::Joining);
-    let options = controller_options(&config, token.clone());
-    let controller = control.spawn(Controller::start(options)).await??;
-    metrics.add(ClusterMetrics(Arc::clone(&controller)));
-    let rpc_listener = bind(&config.rpc_listener, "klamm.rpc.listener").await?;
-    let replica = ReplicaService::new(Arc::clone(&partitions), Handle::current());
-    control.spawn(serve_rpc(
-        rpc_listener,
-        Arc::clone(&controller),
-        replica,
-        token.clone(),
-        stopped.clone(),
-    ));
-
-    let offsets_partitions = u32::try_from(config.number("offsets.topic.num.partitions"))?;
-    let groups = Arc::new(GroupCoordinator::new(config.groups(), offsets_partitions));
-    let fetchers = Fetchers::new(
-        config.id,
-        token,
-        fetcher_settings(&config),
-        controller.watch(),
-    );
-    tokio::spawn(follow_metadata(
-        Arc::clone(&controller),
-        Arc::clone(&partitions),
-        fetchers,
-        Arc::clone(&groups),
-    ));
-    tokio::spawn(Arc::clone(&partitions).keep_isr(Arc::clone(&controller)));
-    tokio::spawn(Arc::clone(&partitions).keep_house());
-
-    let net_metrics = Arc::new(NetMetrics::default());
-    metrics.add(ClientMetrics(Arc::clone(&net_metrics)));
-    let context = Arc::new(Context::new(
-        Arc::clone(&config),
-        Arc::clone(&controller),
-        Arc::clone(&partitions),
-        groups,
-    ));
-    let clients = Arc::new(Server::new(context, net_metrics));
-    for endpoint in &config.listeners {
-        let listener = bind(&endpoint.address, "listeners").await?;
-        tracing::info!(listener = %endpoint, "listening");
-        let name = Arc::from(endpoint.name.as_str());
-        tokio::spawn(Arc::clone(&clients).serve(listener, name, stopped.clone()));
-    }
-
-    let record = RunRecord::new(&config.data_dir);
-    controller.join(registration(&config, record.lossless_epoch(closed_cleanly)));
-    tokio::spawn(record.keep(controller.broker_epochs()));
-    let mut images = controller.watch();
-    let failure = tokio::select! {
-        () = serve_until_stopped(&controller, &health, &mut images) => None,
-        reason = controller.failed() => Some(reason),
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+    let broker = tokio::select! {
+        started = starting.start() => started?,
+        () = &mut asked_to_stop => {
+            tracing::info!("stopped before it served");
+            return Ok(());
+        }
     };
-    if let Some(reason) = failure {
-        bail!("the metadata quorum failed on this broker: {reason}");
+    tokio::select! {
+        () = broker.report_health() => {}
+        reason = broker.controller.failed() => {
+            bail!("the metadata quorum failed on this broker: {reason}");
+        }
+        () = asked_to_stop => {}
     }
-    health.enter(Phase::Stopping);
-    let limit = config.millis("controlled.shutdown.timeout.ms");
-    if !controller.request_shutdown(limit).await {
-        tracing::warn!(
-            ?limit,
-            "leaders were not moved away in time; stopping all the same"
-        );
-    }
-    stopped.cancel();
-    let manager = Arc::clone(&partitions);
-    tokio::task::spawn_blocking(move || manager.close()).await?;
-    let stopping = Arc::clone(&controller);
-    control
-        .spawn(async move { stopping.shutdown().await })
-        .await?;
-    tracing::info!("stopped");
-    Ok(())
+    broker.stop().await
 }
 
-/// Keeps the health report true for as long as there is metadata.
-async fn serve_until_stopped(
-    controller: &Controller,
-    health: &Health,
-    images: &mut tokio::sync::watch::Receiver<Arc<Image>>,
-) {
-    loop {
-        images.mark_unchanged();
-        let phase = if controller.is_fenced() {
-            Phase::Joining
-        } else {
-            Phase::Serving
-        };
-        health.enter(phase);
-        if images.changed().await.is_err() {
-            return;
+/// What the parts of a broker are made from.
+struct Starting {
+    config: Arc<BrokerConfig>,
+    control: Handle,
+    token: Token,
+    stopped: CancellationToken,
+    health: Health,
+    metrics: Arc<Metrics>,
+}
+
+/// A broker whose parts run.
+struct Running {
+    config: Arc<BrokerConfig>,
+    control: Handle,
+    stopped: CancellationToken,
+    health: Health,
+    partitions: Arc<PartitionManager>,
+    controller: Arc<Controller>,
+}
+
+impl Starting {
+    async fn start(self) -> anyhow::Result<Running> {
+        let config = &self.config;
+        tracing::info!(
+            id = %config.id, version = env!("CARGO_PKG_VERSION"),
+            data = %config.data_dir.display(), "starting"
+        );
+        if config.properties().contains_key(IGNORED_KEY) {
+            tracing::warn!(key = IGNORED_KEY, "deprecated configuration key is ignored");
         }
+        self.serve_http().await?;
+        let storage = {
+            let (config, health) = (Arc::clone(config), self.health.clone());
+            tokio::task::spawn_blocking(move || Storage::open(&config, health.recovery())).await??
+        };
+        let closed_cleanly = storage.was_closed_cleanly();
+        let partitions = Arc::new(PartitionManager::new(Arc::clone(config), storage));
+        self.metrics.add(PartitionMetrics(Arc::clone(&partitions)));
+
+        self.health.enter(Phase::Joining);
+        let options = controller_options(config, self.token.clone());
+        let controller = self.control.spawn(Controller::start(options)).await??;
+        self.metrics.add(ClusterMetrics(Arc::clone(&controller)));
+        self.serve_brokers(&controller, &partitions).await?;
+        let groups = self.follow_metadata(&controller, &partitions)?;
+        self.serve_clients(&controller, &partitions, groups).await?;
+
+        let record = RunRecord::new(&config.data_dir);
+        controller.join(registration(config, record.lossless_epoch(closed_cleanly)));
+        tokio::spawn(record.keep(controller.broker_epochs()));
+        let Self {
+            config,
+            control,
+            stopped,
+            health,
+            ..
+        } = self;
+        Ok(Running {
+            config,
+            control,
+            stopped,
+            health,
+            partitions,
+            controller,
+        })
+    }
+
+    async fn serve_http(&self) -> anyhow::Result<()> {
+        self.metrics.add(HealthMetrics(self.health.clone()));
+        let listener = bind(&self.config.http_listener, "klamm.http.listener").await?;
+        self.control.spawn(http::serve(
+            listener,
+            self.health.clone(),
+            Arc::clone(&self.metrics),
+            self.stopped.clone().cancelled_owned(),
+        ));
+        Ok(())
+    }
+
+    async fn serve_brokers(
+        &self,
+        controller: &Arc<Controller>,
+        partitions: &Arc<PartitionManager>,
+    ) -> anyhow::Result<()> {
+        let listener = bind(&self.config.rpc_listener, "klamm.rpc.listener").await?;
+        self.control.spawn(serve_rpc(
+            listener,
+            Arc::clone(controller),
+            ReplicaService::new(Arc::clone(partitions), Handle::current()),
+            self.token.clone(),
+            self.stopped.clone(),
+        ));
+        Ok(())
+    }
+
+    fn follow_metadata(
+        &self,
+        controller: &Arc<Controller>,
+        partitions: &Arc<PartitionManager>,
+    ) -> anyhow::Result<Arc<GroupCoordinator>> {
+        let config = &self.config;
+        let offsets_partitions = u32::try_from(config.number("offsets.topic.num.partitions"))?;
+        let groups = Arc::new(GroupCoordinator::new(config.groups(), offsets_partitions));
+        let settings = fetcher_settings(config);
+        let fetchers = Fetchers::new(config.id, self.token.clone(), settings, controller.watch());
+        tokio::spawn(follow_metadata(
+            Arc::clone(controller),
+            Arc::clone(partitions),
+            fetchers,
+            Arc::clone(&groups),
+        ));
+        tokio::spawn(Arc::clone(partitions).keep_isr(Arc::clone(controller)));
+        tokio::spawn(Arc::clone(partitions).keep_house());
+        Ok(groups)
+    }
+
+    async fn serve_clients(
+        &self,
+        controller: &Arc<Controller>,
+        partitions: &Arc<PartitionManager>,
+        groups: Arc<GroupCoordinator>,
+    ) -> anyhow::Result<()> {
+        let net_metrics = Arc::new(NetMetrics::default());
+        self.metrics.add(ClientMetrics(Arc::clone(&net_metrics)));
+        let context = Arc::new(Context::new(
+            Arc::clone(&self.config),
+            Arc::clone(controller),
+            Arc::clone(partitions),
+            groups,
+        ));
+        let clients = Arc::new(Server::new(context, net_metrics));
+        for endpoint in &self.config.listeners {
+            let listener = bind(&endpoint.address, "listeners").await?;
+            tracing::info!(listener = %endpoint, "listening");
+            let name = Arc::from(endpoint.name.as_str());
+            tokio::spawn(Arc::clone(&clients).serve(listener, name, self.stopped.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Keeps the health report true for as long as there is metadata.
+    async fn report_health(&self) {
+        let mut images = self.controller.watch();
+        loop {
+            images.mark_unchanged();
+            let fenced = self.controller.is_fenced();
+            self.health.enter(if fenced {
+                Phase::Joining
+            } else {
+                Phase::Serving
+            });
+            if images.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Gives leaders away, then closes what was opened, in reverse.
+    async fn stop(self) -> anyhow::Result<()> {
+        self.health.enter(Phase::Stopping);
+        let limit = self.config.millis("controlled.shutdown.timeout.ms");
+        if !self.controller.request_shutdown(limit).await {
+            tracing::warn!(
+                ?limit,
+                "leaders were not moved away in time; stopping all the same"
+            );
+        }
+        self.stopped.cancel();
+        let partitions = self.partitions;
+        tokio::task::spawn_blocking(move || partitions.close()).await?;
+        let controller = self.controller;
+        self.control
+            .spawn(async move { controller.shutdown().await })
+            .await?;
+        tracing::info!("stopped");
+        Ok(())
     }
 }
 
