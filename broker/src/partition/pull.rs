@@ -227,6 +227,14 @@ impl State {
             })?;
             return Ok(true);
         }
+        // Two pulls may name a partition before the first is answered: the second answer repeats
+        // what the first brought.
+        let is_repeated = batches(&pulled.records).next().is_some_and(|first| {
+            first.is_ok_and(|(header, _)| Offset(header.base_offset) < self.log.end_offset())
+        });
+        if is_repeated {
+            return Ok(false);
+        }
         if !pulled.records.is_empty() {
             self.log
                 .append_as_follower(&pulled.records, clock::timestamp())?;

@@ -66,6 +66,9 @@ impl Replica for ReplicaService {
 struct Position {
     state: FollowerState,
     bytes_max: u32,
+    /// Something was sent from here. What comes next starts elsewhere: the follower says where when
+    /// it has taken that over.
+    answered: bool,
 }
 
 struct Session {
@@ -184,6 +187,9 @@ impl Session {
             let Some(position) = self.positions.get(&id).copied() else {
                 continue;
             };
+            if position.answered {
+                continue;
+            }
             if *budget == 0 {
                 self.waker.mark(id);
                 continue;
@@ -195,6 +201,8 @@ impl Session {
                 if pulled.error() != PullError::None {
                     // The follower names it again once it knows better.
                     self.positions.remove(&id);
+                } else if let Some(position) = self.positions.get_mut(&id) {
+                    position.answered = true;
                 }
                 answer.partitions.push(pulled);
             }
@@ -292,6 +300,7 @@ fn position(partition: &PullPartition) -> Position {
             log_start: Offset(partition.log_start_offset),
         },
         bytes_max: partition.bytes_max,
+        answered: false,
     }
 }
 
