@@ -134,6 +134,12 @@ impl DevCluster {
         loopback(self.port + id + HTTP_PORT_OFFSET)
     }
 
+    /// The id of the process that watches over the brokers.
+    #[must_use]
+    pub fn supervisor_pid(&self) -> u32 {
+        self.supervisor.pid()
+    }
+
     /// What `dev` printed so far.
     #[must_use]
     pub fn stdout(&self) -> String {

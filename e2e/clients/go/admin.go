@@ -14,7 +14,8 @@ import (
 const isrPollInterval = 100 * time.Millisecond
 
 func withAdmin(seed kgo.Opt, use func(*kadm.Client) error) error {
-	client, err := kgo.NewClient(seed)
+	// Metadata as it is, not as it was some seconds ago.
+	client, err := kgo.NewClient(seed, kgo.MetadataMinAge(isrPollInterval))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 module github.com/klamm-dev/klamm/e2e/clients/go
 
-go 1.26.8
+go 1.26.0
 
 require (
 	github.com/twmb/franz-go v1.22.2

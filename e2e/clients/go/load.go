@@ -49,7 +49,9 @@ func load(ctx context.Context, seed kgo.Opt, arguments []string) error {
 	defer client.Close()
 
 	results := newResults()
-	send(ctx, client, partitions, perSecond, results)
+	if err := send(ctx, client, partitions, perSecond, results); err != nil {
+		return err
+	}
 	closing, cancel := context.WithTimeout(context.Background(), 2*deliveryTimeout)
 	defer cancel()
 	if err := client.Flush(closing); err != nil {
@@ -59,7 +61,7 @@ func load(ctx context.Context, seed kgo.Opt, arguments []string) error {
 }
 
 // send makes up for late ticks: the number of messages follows the clock.
-func send(ctx context.Context, client *kgo.Client, partitions, perSecond int, results *results) {
+func send(ctx context.Context, client *kgo.Client, partitions, perSecond int, results *results) error {
 	start := time.Now()
 	tick := time.NewTicker(loadTick)
 	defer tick.Stop()
@@ -76,9 +78,12 @@ func send(ctx context.Context, client *kgo.Client, partitions, perSecond int, re
 				results.add(r, message, err)
 			})
 		}
+		if err := results.flush(); err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
 		}
 	}
