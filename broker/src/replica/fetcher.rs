@@ -207,8 +207,11 @@ impl Fetcher {
         }
     }
 
-    /// `Ok` when nothing is left to follow.
+    /// `Ok` when nothing is left to follow, or when this broker has registered anew: the leader
+    /// knows a partition's follower by the registration of the last pull that named it, which for
+    /// an idle one is the first of the stream, and with an old one it could not enter the ISR.
     async fn pull_until_failure(&mut self) -> Result<(), PullFailure> {
+        let registration = self.broker_epoch()?;
         let mut client = ReplicaClient::new(self.connection()?)
             .max_decoding_message_size(PULL_MESSAGE_BYTES_MAX);
         let (requests, receiver) = mpsc::channel(PULLS_MAX);
@@ -237,7 +240,7 @@ impl Fetcher {
             while let Ok(command) = self.commands.try_recv() {
                 self.handle(command);
             }
-            if self.partitions.is_empty() {
+            if self.partitions.is_empty() || self.broker_epoch()? != registration {
                 return Ok(());
             }
             self.resume_refused();
