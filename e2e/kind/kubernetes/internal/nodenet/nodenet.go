@@ -12,6 +12,7 @@ import (
 	"log"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -91,7 +92,7 @@ func (a agent) nodeChanged(node *v1.Node) {
 	}
 	var err error
 	if node.Name == a.nodeName {
-		err = writeConfig(node.Spec.PodCIDR)
+		err = errors.Join(writeConfig(node.Spec.PodCIDR), refuseUnused(node.Spec.PodCIDR))
 	} else if gateway := internalIP(node); gateway != nil {
 		err = replaceRoute(node.Spec.PodCIDR, gateway)
 	}
@@ -108,6 +109,16 @@ func (a agent) nodeDeleted(node *v1.Node) {
 	if err := netlink.RouteDel(&netlink.Route{Dst: destination}); err != nil {
 		log.Printf("node %s: remove route to %s: %v", node.Name, destination, err)
 	}
+}
+
+// refuseUnused lets connections to a pod that is gone fail at once. Its own route goes with it, and without
+// another one they would follow the default route to whoever answers outside.
+func refuseUnused(podCIDR string) error {
+	_, destination, err := net.ParseCIDR(podCIDR)
+	if err != nil {
+		return err
+	}
+	return netlink.RouteReplace(&netlink.Route{Dst: destination, Type: syscall.RTN_UNREACHABLE})
 }
 
 func replaceRoute(podCIDR string, gateway net.IP) error {
