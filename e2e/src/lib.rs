@@ -9,6 +9,7 @@ pub mod cache;
 pub mod cases;
 pub mod client;
 pub mod dev_cluster;
+pub mod kubernetes;
 pub mod load;
 pub mod messages;
 pub mod process;

@@ -67,6 +67,12 @@ impl Java {
             .args(["--bootstrap-server", &self.bootstrap])
     }
 
+    /// The jars, with `:` between.
+    #[must_use]
+    pub fn classpath(&self) -> &str {
+        &self.classpath
+    }
+
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap

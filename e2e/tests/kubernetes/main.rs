@@ -1,0 +1,62 @@
+//! Klamm on Kubernetes: the operator, and brokers that are pods. One file per behaviour; all of
+//! them share the cluster of `examples/cluster.yaml`, in this order, and each leaves it healthy.
+
+mod bad_specs;
+mod broker_deleted;
+mod clients_inside;
+mod clients_outside;
+mod config_changed;
+mod every_broker_deleted;
+mod objects_deleted;
+mod operator_deleted;
+mod topic_lifecycle;
+mod true_status;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use klamm_e2e::cases::Cases;
+use klamm_e2e::kubernetes::Example;
+use tokio::runtime::Runtime;
+
+type Case = fn(&Runtime, &Example) -> Result<()>;
+
+#[rustfmt::skip]
+const CASES: [(&str, Case); 15] = [
+    ("bad clusters are refused with advice", |on, e| on.block_on(bad_specs::of_clusters(e))),
+    ("bad topics are refused with advice", |on, e| on.block_on(bad_specs::of_topics(e))),
+    ("what only the operator can refuse is a condition", |on, e| on.block_on(bad_specs::found_by_operator(e))),
+    ("the cluster becomes ready, its status is true", |on, e| on.block_on(true_status::of_cluster(e))),
+    ("the topic becomes ready, its status is true", |on, e| on.block_on(true_status::of_topic(e))),
+    ("kcat outside", |on, e| on.block_on(clients_outside::kcat(e))),
+    ("Java client outside", |on, e| on.block_on(clients_outside::java(e))),
+    ("kcat and Java client inside", |on, e| on.block_on(clients_inside::kcat_and_java(e))),
+    ("a topic grows and gets settings", |on, e| on.block_on(topic_lifecycle::grows(e))),
+    ("topics go by their deletion policy", |on, e| on.block_on(topic_lifecycle::deletion_policies(e))),
+    ("the operator is deleted under load", |on, e| on.block_on(operator_deleted::under_load(e))),
+    ("a broker is deleted under load", |on, e| on.block_on(broker_deleted::under_load(e))),
+    ("deleted objects come back", |on, e| on.block_on(objects_deleted::come_back(e))),
+    ("a changed setting restarts one broker after the other", |on, e| on.block_on(config_changed::under_load(e))),
+    ("every broker is killed at once", |on, e| on.block_on(every_broker_deleted::data_stays(e))),
+];
+
+fn main() -> ExitCode {
+    let mut cases = Cases::new("kubernetes");
+    let outcome = run(&mut cases);
+    cases.finish(outcome)
+}
+
+/// The namespace of a run in which something failed stays, to be looked at.
+fn run(cases: &mut Cases) -> Result<()> {
+    let runtime = Runtime::new()?;
+    let example = runtime.block_on(Example::apply())?;
+    for (name, case) in CASES {
+        cases.run(name, || {
+            case(&runtime, &example).inspect_err(|_| example.print_state())
+        });
+    }
+    if cases.any_failed() {
+        return Ok(());
+    }
+    runtime.block_on(example.delete())
+}
