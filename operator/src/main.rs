@@ -44,7 +44,10 @@ async fn main() -> anyhow::Result<()> {
         Command::Run(settings) => {
             let filter =
                 EnvFilter::try_from_env("KLAMM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-            tracing_subscriber::fmt().with_env_filter(filter).init();
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_ansi(false)
+                .init();
             run::run(settings).await
         }
         Command::Crds => {
