@@ -74,7 +74,7 @@ const TABLE: &[Prerequisite] = &[
     row(Demo, Program("kcat"), Apt("kcat")),
     row(Clients, Program("kcat"), Apt("kcat")),
     row(Clients, Go, Manual("Go 1.24 or later, from https://go.dev/dl")),
-    row(Clients, Program("java"), Apt("default-jdk-headless")),
+    row(Clients, Program("jlink"), Apt("default-jdk-headless")),
     row(Clients, Program("mvn"), Apt("maven")),
     row(Clients, Program("python3"), Apt("python3")),
     row(Clients, PythonModule("ensurepip"), Apt("python3-venv")),
