@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use crate::config::BrokerConfig;
+
 /// Distance of the gRPC and the health port from the client port.
 const RPC_PORT_OFFSET: u16 = 10_000;
 const HTTP_PORT_OFFSET: u16 = 20_000;
@@ -62,9 +64,12 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Runs brokers until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// When the data directory can't be prepared or a broker never starts.
+/// When the data directory can't be prepared, the configuration is wrong or a broker never starts.
 pub fn run(args: &DevArgs) -> anyhow::Result<()> {
     let layout = Layout::prepare(args)?;
+    // A key that is wrong for one broker is wrong for all: say so instead of starting them again
+    // and again.
+    BrokerConfig::load(None, &layout.settings(args, 0))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

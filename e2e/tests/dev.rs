@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         "another number of brokers on the same data is refused",
         other_nodes,
     );
+    cases.run("an unknown key is refused at once", unknown_key);
     cases.finish(Ok(()))
 }
 
@@ -130,5 +131,15 @@ fn other_nodes() -> Result<()> {
     let refused = DevCluster::start_with(options(3)).map(drop);
     let message = format!("{:#}", refused.err().context("it started")?);
     ensure!(message.contains("run with --nodes 1"), "{message}");
+    Ok(())
+}
+
+fn unknown_key() -> Result<()> {
+    let refused = DevCluster::start(1, &["no.such.key=1"]).map(drop);
+    let message = format!("{:#}", refused.err().context("it started")?);
+    ensure!(
+        message.contains("unknown configuration key \"no.such.key\""),
+        "{message}"
+    );
     Ok(())
 }
