@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::controller::{AlterPartition, AlterPartitions, BrokerRef, Command, Response};
+use broker_core::controller::{
+    AlterPartition, AlterPartitions, BrokerRef, Command, CommandError, Response,
+};
 use broker_core::metadata::{Image, ReplicaChange, changes};
 use broker_core::partition::IsrProposal;
 use broker_core::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionIndex, TopicPartition};
@@ -217,7 +219,9 @@ impl PartitionManager {
                 Some(failure) => {
                     let kind = failure.error();
                     tracing::debug!(%partition, ?kind, message = failure.message, "ISR change refused");
-                    partition.isr_refused(proposal.partition_epoch);
+                    if is_final(kind) {
+                        partition.isr_refused(proposal.partition_epoch);
+                    }
                 }
             }
         }
@@ -347,6 +351,37 @@ fn command(
     }
 }
 
+/// Whether a refused proposal can't have taken effect. One that comes too late may be the repetition of
+/// one that was committed: the proposed members count until the metadata tells.
+const fn is_final(refusal: CommandError) -> bool {
+    !matches!(
+        refusal,
+        CommandError::InvalidPartitionEpoch
+            | CommandError::FencedLeaderEpoch
+            | CommandError::NotController
+            | CommandError::TimedOut
+    )
+}
+
 fn members(proposal: &IsrProposal) -> Vec<BrokerId> {
     proposal.isr.iter().map(|member| member.broker).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposal_that_may_be_committed_already_is_not_given_up() {
+        for (refusal, expected) in [
+            (CommandError::InvalidPartitionEpoch, false),
+            (CommandError::FencedLeaderEpoch, false),
+            (CommandError::NotController, false),
+            (CommandError::TimedOut, false),
+            (CommandError::IneligibleReplica, true),
+            (CommandError::UnknownPartition, true),
+        ] {
+            assert_eq!(is_final(refusal), expected, "{refusal:?}");
+        }
+    }
 }
