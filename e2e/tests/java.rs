@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use klamm_e2e::cases::Cases;
 use klamm_e2e::client::{Admin as _, Java};
 use klamm_e2e::dev_cluster::DevCluster;
@@ -30,7 +30,7 @@ fn run(cases: &mut Cases) -> Result<()> {
         || group(&java),
     );
     cases.run("java: producer-perf-test and consumer-perf-test", || {
-        perf(&java)
+        java.perf_tests("java-perf", PERF_MESSAGES)
     });
     if cases.any_failed() {
         cluster.print_logs();
@@ -92,49 +92,6 @@ fn group(java: &Java) -> Result<()> {
     ensure!(
         listed.lines().all(|line| line != group),
         "still listed:\n{listed}"
-    );
-    Ok(())
-}
-
-fn perf(java: &Java) -> Result<()> {
-    let topic = "java-perf";
-    java.create_topic(topic, 6, 3)?;
-    let messages = PERF_MESSAGES.to_string();
-    let produced = java
-        .class("ProducerPerformance")
-        .args(["--topic", topic, "--num-records", &messages])
-        .args([
-            "--record-size",
-            "100",
-            "--throughput",
-            "-1",
-            "--producer-props",
-            "acks=all",
-        ])
-        .args([format!("bootstrap.servers={}", java.bootstrap())])
-        .run()?
-        .stdout;
-    let summary = produced.lines().last().context("nothing printed")?;
-    println!("    {summary}");
-    ensure!(
-        summary.starts_with(&format!("{messages} records sent")),
-        "{produced}"
-    );
-    let consumed = java
-        .tool("ConsumerPerformance")
-        .args(["--topic", topic, "--messages", &messages])
-        .run()?
-        .stdout;
-    // start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, ...
-    let summary = consumed.lines().last().context("nothing printed")?;
-    println!("    {summary}");
-    let count = summary
-        .split(", ")
-        .nth(4)
-        .and_then(|count| count.parse().ok());
-    ensure!(
-        count.is_some_and(|count: u64| count >= PERF_MESSAGES),
-        "{consumed}"
     );
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::program::parse_brokers;
-use super::{Admin, KafkaClient, PARTITIONS, PartitionState, REPLICAS};
+use super::{Admin, KafkaClient, PARTITIONS, PartitionState, replicas};
 use crate::cache::{built, client_sources};
 use crate::process::wait_until;
 use crate::suite::TIME_LIMIT;
@@ -92,6 +92,44 @@ impl Java {
         let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect();
         Ok(rows.map(fields).collect())
     }
+
+    /// Kafka's producer and consumer performance tests; prints what they measure.
+    ///
+    /// # Errors
+    /// When not all messages are sent and consumed.
+    pub fn perf_tests(&self, topic: &str, messages: u64) -> Result<()> {
+        self.ensure_topic(topic)?;
+        let count = messages.to_string();
+        let produced = self
+            .class("ProducerPerformance")
+            .args(["--topic", topic, "--num-records", &count])
+            .args(["--record-size", "100", "--throughput", "-1"])
+            .args(["--producer-props", "acks=all"])
+            .args([format!("bootstrap.servers={}", self.bootstrap)])
+            .run()?
+            .stdout;
+        let summary = produced.lines().last().context("nothing printed")?;
+        println!("    {summary}");
+        let all_sent = summary.starts_with(&format!("{count} records sent"));
+        ensure!(all_sent, "{produced}");
+        let consumed = self
+            .tool("ConsumerPerformance")
+            .args(["--topic", topic, "--messages", &count])
+            .run()?
+            .stdout;
+        // start.time, end.time, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, ...
+        let summary = consumed.lines().last().context("nothing printed")?;
+        println!("    {summary}");
+        let field = summary
+            .split(", ")
+            .nth(4)
+            .and_then(|field| field.parse::<u64>().ok());
+        ensure!(
+            field.is_some_and(|consumed| consumed >= messages),
+            "{consumed}"
+        );
+        Ok(())
+    }
 }
 
 impl KafkaClient for Java {
@@ -100,7 +138,7 @@ impl KafkaClient for Java {
     }
 
     fn ensure_topic(&self, topic: &str) -> Result<()> {
-        self.create_topic(topic, PARTITIONS, REPLICAS)
+        self.create_topic(topic, PARTITIONS, replicas(&self.bootstrap))
     }
 
     fn producer(&self, topic: &str, codec: &str) -> Tool {

@@ -23,7 +23,7 @@ pub const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
 /// The partitions of topics that [`KafkaClient::ensure_topic`] creates.
 pub const PARTITIONS: usize = 6;
-const REPLICAS: usize = 3;
+const REPLICAS_MAX: usize = 3;
 
 /// What every client can do.
 pub trait KafkaClient {
@@ -101,4 +101,9 @@ fn wait_for_partitions(members: &mut [Running], assigned: fn(&str) -> usize) -> 
             .map(|member| last_lines(&member.stderr(), 20));
         format!("{:#?}", reports.collect::<Vec<_>>())
     })
+}
+
+/// Replicas of topics that clients create: one on each broker that they are told of.
+fn replicas(bootstrap: &str) -> usize {
+    bootstrap.split(',').count().min(REPLICAS_MAX)
 }

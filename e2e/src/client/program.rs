@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use super::{Admin, KafkaClient, PARTITIONS, PartitionState, REPLICAS, wait_for_partitions};
+use super::{Admin, KafkaClient, PARTITIONS, PartitionState, replicas, wait_for_partitions};
 use crate::tool::{Running, Tool};
 
 /// A client program against one cluster.
@@ -34,7 +34,7 @@ impl KafkaClient for Program {
     }
 
     fn ensure_topic(&self, topic: &str) -> Result<()> {
-        self.create_topic(topic, PARTITIONS, REPLICAS)
+        self.create_topic(topic, PARTITIONS, replicas(&self.bootstrap))
     }
 
     fn producer(&self, topic: &str, codec: &str) -> Tool {
