@@ -153,12 +153,6 @@ impl BrokerConfig {
             offsets_retention: self.millis("offsets.retention.minutes") * 60_000,
         }
     }
-
-    /// Whether this broker is an initial voter of the metadata quorum.
-    #[must_use]
-    pub fn is_voter(&self) -> bool {
-        self.voters.iter().any(|voter| voter.id == self.id)
-    }
 }
 
 fn check_advertised(listeners: &[Endpoint], advertised: &[Endpoint]) -> Result<(), ConfigError> {

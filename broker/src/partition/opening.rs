@@ -72,12 +72,6 @@ impl Storage {
         })
     }
 
-    /// The data directory's own id: tells a disk from another one put in its place.
-    #[must_use]
-    pub fn directory_id(&self) -> &str {
-        &self.dir.meta().directory_id
-    }
-
     /// Whether the broker closed all its logs before it stopped last.
     #[must_use]
     pub fn was_closed_cleanly(&self) -> bool {

@@ -31,9 +31,7 @@ pub use producers::{
 };
 pub use waiting::WaitQueue;
 
-use crate::{
-    BrokerEpoch, BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time, Timestamp,
-};
+use crate::{BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time, Timestamp};
 use follower::Follower;
 use isr::LogEnds;
 use leader::Leader;
@@ -255,12 +253,6 @@ impl Replica {
         if let Role::Leader(leader) = &mut self.role {
             leader.isr_refused(now, partition_epoch);
         }
-    }
-
-    /// Registration epoch that `replica` pulled with last.
-    #[must_use]
-    pub fn follower_broker_epoch(&self, replica: BrokerId) -> Option<BrokerEpoch> {
-        self.leader().ok()?.broker_epoch(replica)
     }
 
     /// Sequence state of idempotent producers.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{ProducerEpoch, ProducerId, Timestamp};
+use crate::{BrokerEpoch, ProducerEpoch, ProducerId, Timestamp};
 
 const ME: BrokerId = BrokerId(0);
 const LAG: Duration = Duration::from_secs(10);
