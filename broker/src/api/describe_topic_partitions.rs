@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use broker_core::BrokerId;
-use broker_core::metadata::{Image, PartitionImage, TopicImage};
+use broker_core::metadata::{Image, PartitionImage, ReplicaHealth, TopicImage};
 use broker_wire::message::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
@@ -116,7 +116,10 @@ fn partition(
         Some(leader) if leader.endpoint(listener).is_none() => (ErrorCode::ListenerNotFound, -1),
         Some(leader) => (ErrorCode::None, leader.id.0),
     };
-    let offline = state.replicas.iter().filter(|id| broker(id).is_none());
+    let offline = state
+        .replicas
+        .iter()
+        .filter(|id| broker(id).is_none() || state.health(**id) == ReplicaHealth::Offline);
     DescribeTopicPartitionsResponsePartition {
         error_code,
         partition_index,

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use broker_core::controller::{Command, CreateTopics, NewTopic, Response, is_topic_name};
-use broker_core::metadata::{BrokerImage, Image, PartitionImage, TopicImage, is_internal_topic};
+use broker_core::metadata::{
+    BrokerImage, Image, PartitionImage, ReplicaHealth, TopicImage, is_internal_topic,
+};
 use broker_core::{BrokerId, PartitionIndex};
 use broker_wire::message::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -209,7 +211,10 @@ impl View<'_> {
                 .filter(|id| self.version > 0 || self.is_live(**id));
             ids.map(|id| id.0).collect()
         };
-        let offline = state.replicas.iter().filter(|id| !self.is_live(**id));
+        let offline = state
+            .replicas
+            .iter()
+            .filter(|id| !self.is_live(**id) || state.health(**id) == ReplicaHealth::Offline);
         let offline: Vec<i32> = offline.map(|id| id.0).collect();
         let leader = self.leader(state);
         let error_code = match leader {

@@ -9,7 +9,7 @@ use super::draft::Draft;
 use super::election::Settlement;
 use super::error::{CommandError, Failure};
 use super::response::{AlterPartitionsResponse, PartitionAltered, Response};
-use crate::metadata::{Partition, PartitionImage};
+use crate::metadata::{Partition, PartitionImage, ReplicaHealth};
 use crate::{BrokerId, PartitionIndex, TopicId, TopicPartition};
 
 pub(super) fn alter(draft: &mut Draft, command: &AlterPartitions) -> Result<Response, Failure> {
@@ -59,6 +59,7 @@ fn alter_one(
         .map(|member| BrokerId(member.broker_id))
         .collect();
     check_isr(current, leader, &isr)?;
+    check_online(current, &isr)?;
     for member in &change.new_isr {
         check_member(draft, leader, *member)?;
     }
@@ -127,6 +128,18 @@ fn check_isr(current: &PartitionImage, leader: BrokerId, isr: &[BrokerId]) -> Re
             current.replicas
         ),
     ))
+}
+
+fn check_online(current: &PartitionImage, isr: &[BrokerId]) -> Result<(), Failure> {
+    let offline = isr
+        .iter()
+        .find(|id| current.health(**id) == ReplicaHealth::Offline);
+    offline.map_or(Ok(()), |id| {
+        Err(Failure::new(
+            CommandError::IneligibleReplica,
+            format!("the log of broker {id} is offline"),
+        ))
+    })
 }
 
 /// A draining leader stays in the ISR until somebody can take over.

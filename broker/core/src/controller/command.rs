@@ -47,6 +47,9 @@ pub enum Command {
     AllocateProducerIds(BrokerRef),
     #[prost(message, tag = "14")]
     ElectLeaders(ElectLeaders),
+    /// The disks below some of a broker's replicas have failed, become slow, or are well again.
+    #[prost(message, tag = "30")]
+    AlterReplicaHealth(AlterReplicaHealth),
 }
 
 /// See [`Command::InitializeCluster`].
@@ -291,4 +294,24 @@ pub struct PartitionRef {
     pub topic_id: Uuid,
     #[prost(int32, tag = "2")]
     pub partition: i32,
+}
+
+/// See [`Command::AlterReplicaHealth`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AlterReplicaHealth {
+    /// The broker that has the replicas.
+    #[prost(message, required, tag = "1")]
+    pub broker: BrokerRef,
+    /// Those that are not among the broker's replicas any more are passed over.
+    #[prost(message, repeated, tag = "2")]
+    pub replicas: Vec<ReplicaHealthChange>,
+}
+
+/// The health of one replica from now on.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct ReplicaHealthChange {
+    #[prost(message, required, tag = "1")]
+    pub partition: PartitionRef,
+    #[prost(enumeration = "metadata::ReplicaHealth", tag = "2")]
+    pub health: i32,
 }

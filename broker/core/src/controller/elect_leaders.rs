@@ -8,8 +8,8 @@ use super::draft::Draft;
 use super::election::{Rules, Settlement, lead, settle};
 use super::error::{CommandError, Failure};
 use super::response::{ElectLeadersResponse, LeaderElected, Response};
-use crate::metadata::{Image, PartitionImage, Record};
-use crate::{PartitionIndex, TopicPartition};
+use crate::metadata::{Image, PartitionImage, Record, ReplicaHealth};
+use crate::{BrokerId, PartitionIndex, TopicPartition};
 
 /// Partitions that one command without a list gets a leader for.
 pub const ELECTIONS_PER_COMMAND_MAX: usize = 1_000;
@@ -49,14 +49,23 @@ fn preferred_elections(image: &Image) -> Vec<PartitionRef> {
         partition.leader != partition.preferred_leader()
             && partition
                 .preferred_leader()
-                .is_some_and(|id| partition.isr.contains(&id) && image.is_active(id))
+                .is_some_and(|id| may_lead(image, partition, id))
     };
     first_partitions(image, wanted)
 }
 
+fn may_lead(image: &Image, partition: &PartitionImage, id: BrokerId) -> bool {
+    partition.isr.contains(&id)
+        && image.is_active(id)
+        && partition.health(id) == ReplicaHealth::Healthy
+}
+
 fn unclean_elections(image: &Image) -> Vec<PartitionRef> {
     first_partitions(image, |partition| {
-        partition.leader.is_none() && partition.replicas.iter().any(|id| image.is_active(*id))
+        let mut replicas = partition.replicas.iter();
+        partition.leader.is_none()
+            && replicas
+                .any(|id| image.is_active(*id) && partition.health(*id) != ReplicaHealth::Offline)
     })
 }
 
@@ -101,11 +110,11 @@ fn elect_one(
 fn elect_preferred(image: &Image, current: &PartitionImage) -> Result<PartitionImage, Failure> {
     let preferred = current
         .preferred_leader()
-        .filter(|id| current.isr.contains(id) && image.is_active(*id))
+        .filter(|id| may_lead(image, current, *id))
         .ok_or_else(|| {
             Failure::new(
                 CommandError::PreferredLeaderNotAvailable,
-                "the preferred leader is not in sync or not alive",
+                "the preferred leader is not in sync, not alive or on a slow disk",
             )
         })?;
     lead(current, preferred).ok_or_else(election_not_needed)

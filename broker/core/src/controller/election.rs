@@ -9,6 +9,9 @@
 //! 3. with ISR and ELR empty, the last leader: all others that had everything stopped uncleanly;
 //! 4. any replica, where `unclean.leader.election.enable` allows it.
 //!
+//! Within each group, replicas on slow disks come last, and a leader on one gives way to any other
+//! member of the ISR. A replica whose log is offline is in no group.
+//!
 //! Invariants (see [`crate::metadata::lint`]): no fenced broker is in an ISR, the leader is in the
 //! ISR, ISR and ELR do not overlap, and an ISR of `min.insync.replicas` leaves no ELR.
 
@@ -16,7 +19,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::metadata::{BrokerImage, PartitionImage};
+use crate::metadata::{BrokerImage, PartitionImage, ReplicaHealth};
 use crate::{BrokerId, LeaderEpoch, PartitionEpoch};
 
 /// What decides beside the partition's own state.
@@ -66,6 +69,7 @@ pub(super) fn settle(
     let lost = settlement.lost;
     let mut next = old.clone();
     next.isr = eligible_isr(settlement, rules);
+    next.isr.retain(|member| !old.offline.contains(member));
     next.elr.retain(|member| Some(*member) != lost);
 
     let elected = elect(&next, rules);
@@ -89,6 +93,32 @@ pub(super) fn settle(
     advance_epochs(old, next)
 }
 
+/// The next state once `broker`, when it has a replica, serves it in this `health`. What an offline
+/// log acknowledged counts as lost: nobody knows what it has when it comes back.
+pub(super) fn alter_health(
+    old: &PartitionImage,
+    broker: BrokerId,
+    health: ReplicaHealth,
+    rules: &Rules<'_>,
+) -> Option<PartitionImage> {
+    if !old.has_replica(broker) || old.health(broker) == health {
+        return None;
+    }
+    let mut marked = old.clone();
+    marked.offline.retain(|id| *id != broker);
+    marked.slow.retain(|id| *id != broker);
+    match health {
+        ReplicaHealth::Healthy => {}
+        ReplicaHealth::Slow => marked.slow.push(broker),
+        ReplicaHealth::Offline => marked.offline.push(broker),
+    }
+    let settlement = Settlement {
+        isr: old.isr.clone(),
+        lost: (health == ReplicaHealth::Offline).then_some(broker),
+    };
+    settle(&marked, settlement, rules).or_else(|| advance_epochs(old, marked))
+}
+
 /// The next state with `leader`, a member of the ISR.
 pub(super) fn lead(old: &PartitionImage, leader: BrokerId) -> Option<PartitionImage> {
     advance_epochs(
@@ -104,6 +134,8 @@ fn advance_epochs(old: &PartitionImage, mut next: PartitionImage) -> Option<Part
     if next == *old {
         return None;
     }
+    next.offline.retain(|id| next.replicas.contains(id));
+    next.slow.retain(|id| next.replicas.contains(id));
     next.partition_epoch = PartitionEpoch(old.partition_epoch.0 + 1);
     if next.leader != old.leader {
         next.leader_epoch = LeaderEpoch(old.leader_epoch.0 + 1);
@@ -122,15 +154,20 @@ fn eligible_isr(settlement: Settlement, rules: &Rules<'_>) -> Vec<BrokerId> {
 }
 
 fn elect(partition: &PartitionImage, rules: &Rules<'_>) -> Option<Elected> {
+    let health = |id: &BrokerId| partition.health(*id);
+    let first = |group: &[BrokerId]| {
+        let replicas = partition.replicas.iter().copied();
+        replicas
+            .filter(|id| group.contains(id) && rules.is_active(*id))
+            .filter(|id| health(id) != ReplicaHealth::Offline)
+            .min_by_key(health)
+    };
     if let Some(leader) = partition.leader
         && partition.isr.contains(&leader)
     {
-        return Some(Elected::InSync(leader));
+        let healthier = first(&partition.isr).filter(|id| health(id) < health(&leader));
+        return Some(Elected::InSync(healthier.unwrap_or(leader)));
     }
-    let first = |group: &[BrokerId]| {
-        let mut replicas = partition.replicas.iter().copied();
-        replicas.find(|replica| group.contains(replica) && rules.is_active(*replica))
-    };
     let last_leader = || {
         let unknown = partition.isr.is_empty() && partition.elr.is_empty();
         if unknown {

@@ -22,6 +22,7 @@ mod election;
 mod error;
 mod partitions;
 mod producer_ids;
+mod replica_health;
 mod response;
 #[cfg(test)]
 mod tests;
@@ -33,10 +34,10 @@ use alloc::vec::Vec;
 pub use brokers::{BROKERS_MAX, ENDPOINTS_PER_BROKER_MAX};
 pub use codec::DecodeMessageError;
 pub use command::{
-    AlterConfigs, AlterMode, AlterPartition, AlterPartitions, Assignment, BrokerRef, Command,
-    ConfigOp, ConfigOpType, ConfigResource, CordonBroker, CreatePartitions, CreateTopics,
-    DeleteTopics, ElectLeaders, ElectionType, InitializeCluster, NewPartitions, NewTopic,
-    PartitionRef, RegisterBroker, TopicRef, UnregisterBroker,
+    AlterConfigs, AlterMode, AlterPartition, AlterPartitions, AlterReplicaHealth, Assignment,
+    BrokerRef, Command, ConfigOp, ConfigOpType, ConfigResource, CordonBroker, CreatePartitions,
+    CreateTopics, DeleteTopics, ElectLeaders, ElectionType, InitializeCluster, NewPartitions,
+    NewTopic, PartitionRef, RegisterBroker, ReplicaHealthChange, TopicRef, UnregisterBroker,
 };
 pub use configs::CONFIG_VALUE_BYTES_MAX;
 pub use context::{ConfigTable, Context, Defaults, Place, PlacementBroker, PlacementRequest};
@@ -44,6 +45,7 @@ pub use elect_leaders::{ELECTIONS_PER_COMMAND_MAX, plan_preferred_elections};
 pub use error::{CommandError, Failure};
 pub use partitions::{PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX};
 pub use producer_ids::PRODUCER_ID_BLOCK_SIZE;
+pub use replica_health::REPLICAS_PER_COMMAND_MAX;
 pub use response::{
     Accepted, AlterConfigsResponse, AlterPartitionsResponse, BrokerDrained, BrokerRegistered,
     ConfigAltered, CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsResponse,
@@ -83,6 +85,7 @@ pub fn decide(image: &Image, context: &mut Context<'_>, command: &Command) -> De
         Command::AlterPartitions(command) => alter_partition::alter(draft, command),
         Command::AllocateProducerIds(broker) => producer_ids::allocate(draft, *broker),
         Command::ElectLeaders(command) => Ok(elect_leaders::elect(draft, command)),
+        Command::AlterReplicaHealth(command) => replica_health::alter(draft, command),
     };
     Decision {
         records: draft.take_records(),

@@ -291,6 +291,8 @@ pub(super) fn push(draft: &mut Draft, topic: TopicId, first: usize, replicas: Ve
             partition_epoch: PartitionEpoch(0),
             adding: Vec::new(),
             removing: Vec::new(),
+            offline: Vec::new(),
+            slow: Vec::new(),
         };
         let partition = PartitionIndex(i32::try_from(index).expect("PARTITIONS_MAX is an i32"));
         draft.push(Record::Partition(

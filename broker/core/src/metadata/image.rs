@@ -8,7 +8,7 @@ use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::partition::PartitionImage;
+use super::partition::{PartitionImage, ReplicaHealth};
 use super::record::{
     BrokerChange, Config, DeleteTopic, Endpoint, Feature, Partition, Record, RegisterBroker,
     ResourceType, Topic, UnregisterBroker,
@@ -196,6 +196,7 @@ impl Image {
                 state
                     .replicas
                     .iter()
+                    .filter(|id| state.health(**id) != ReplicaHealth::Offline)
                     .any(|id| *id != broker && self.is_active(*id))
             })
             .count()

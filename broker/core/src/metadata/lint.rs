@@ -26,6 +26,12 @@ pub enum Violation {
     IsrOverlapsElr(TopicPartition),
     #[error("partition {0} has the fenced broker {1} in its ISR")]
     FencedInIsr(TopicPartition, BrokerId),
+    #[error("partition {0} has the offline replica {1} in its ISR or ELR")]
+    OfflineInSync(TopicPartition, BrokerId),
+    #[error(
+        "partition {0} has a broker without replica, or one twice, among the offline and slow ones"
+    )]
+    Health(TopicPartition),
     #[error("partition {0} is led from outside its ISR")]
     LeaderOutsideIsr(TopicPartition),
     #[error("partition {0} has an ISR and no leader")]
@@ -65,6 +71,7 @@ fn lint_topic(violations: &mut Vec<Violation>, image: &Image, topic: &TopicImage
     }
     for (id, partition) in topic.iter() {
         lint_replicas(violations, image, id, partition);
+        lint_health(violations, id, partition);
         lint_leader(violations, id, partition);
     }
 }
@@ -111,6 +118,18 @@ fn lint_replicas(
             .is_some_and(|broker| broker.fenced)
         {
             violations.push(Violation::FencedInIsr(id, *member));
+        }
+    }
+}
+
+fn lint_health(violations: &mut Vec<Violation>, id: TopicPartition, partition: &PartitionImage) {
+    let unhealthy: Vec<BrokerId> = [&partition.offline[..], &partition.slow].concat();
+    if repeats(&unhealthy) || unhealthy.iter().any(|id| !partition.has_replica(*id)) {
+        violations.push(Violation::Health(id));
+    }
+    for member in partition.isr.iter().chain(&partition.elr) {
+        if partition.offline.contains(member) {
+            violations.push(Violation::OfflineInSync(id, *member));
         }
     }
 }

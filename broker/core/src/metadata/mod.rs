@@ -21,7 +21,7 @@ pub use counts::{BrokerCounts, Counts};
 pub use delta::{ReplicaChange, changes};
 pub use image::{ApplyError, BrokerImage, Image, TopicImage, is_internal_topic};
 pub use lint::{Violation, lint};
-pub use partition::PartitionImage;
+pub use partition::{PartitionImage, ReplicaHealth};
 pub use record::{
     BrokerChange, BrokerEpochs, Cluster, Config, DecodeRecordError, DeleteTopic, Endpoint, Feature,
     Partition, ProducerIds, Record, RegisterBroker, ResourceType, Topic, UnregisterBroker, Uuid,

@@ -5,6 +5,17 @@ use alloc::vec::Vec;
 use super::record::Partition;
 use crate::{BrokerId, LeaderEpoch, PartitionEpoch, TopicPartition};
 
+/// How well a broker can serve a replica: what its log directory is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum ReplicaHealth {
+    Healthy = 0,
+    /// Its disk is slow: it is elected only when no other replica can be.
+    Slow = 1,
+    /// Its log cannot be used: it is neither in sync nor elected.
+    Offline = 2,
+}
+
 /// State of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionImage {
@@ -22,6 +33,10 @@ pub struct PartitionImage {
     pub adding: Vec<BrokerId>,
     /// Replicas a reassignment will remove.
     pub removing: Vec<BrokerId>,
+    /// Replicas whose log cannot be used: neither in sync nor elected.
+    pub offline: Vec<BrokerId>,
+    /// Replicas on a slow disk: elected only when no other can be.
+    pub slow: Vec<BrokerId>,
 }
 
 impl PartitionImage {
@@ -29,6 +44,18 @@ impl PartitionImage {
     #[must_use]
     pub fn has_replica(&self, broker: BrokerId) -> bool {
         self.replicas.contains(&broker)
+    }
+
+    /// How well `broker` can serve its replica.
+    #[must_use]
+    pub fn health(&self, broker: BrokerId) -> ReplicaHealth {
+        if self.offline.contains(&broker) {
+            ReplicaHealth::Offline
+        } else if self.slow.contains(&broker) {
+            ReplicaHealth::Slow
+        } else {
+            ReplicaHealth::Healthy
+        }
     }
 
     /// The replica that leads when all are well.
@@ -58,6 +85,8 @@ impl PartitionImage {
             partition_epoch: self.partition_epoch.0,
             adding: raw(&self.adding),
             removing: raw(&self.removing),
+            offline: raw(&self.offline),
+            slow: raw(&self.slow),
         }
     }
 }
@@ -74,6 +103,8 @@ impl From<&Partition> for PartitionImage {
             partition_epoch: PartitionEpoch(record.partition_epoch),
             adding: ids(&record.adding),
             removing: ids(&record.removing),
+            offline: ids(&record.offline),
+            slow: ids(&record.slow),
         }
     }
 }

@@ -177,6 +177,12 @@ pub struct Partition {
     /// Replicas a reassignment will remove.
     #[prost(int32, repeated, tag = "11")]
     pub removing: Vec<i32>,
+    /// Replicas whose log cannot be used (KIP-112).
+    #[prost(int32, repeated, tag = "30")]
+    pub offline: Vec<i32>,
+    /// Replicas on a slow disk.
+    #[prost(int32, repeated, tag = "31")]
+    pub slow: Vec<i32>,
 }
 
 /// See [`Record::Config`].

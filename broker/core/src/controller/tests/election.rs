@@ -3,7 +3,7 @@
 //! A state is `leader [isr] elr [elr] last [last known leaders] leader epoch.partition epoch`.
 
 use super::*;
-use crate::metadata::PartitionImage;
+use crate::metadata::{PartitionImage, ReplicaHealth};
 
 /// `crash 1`: fenced, then back without clean stop. `stop 1`: the same with one.
 const SCENARIOS: &[(&str, &str)] = &[
@@ -103,6 +103,49 @@ const SCENARIOS: &[(&str, &str)] = &[
          stop 2                | 1 [1] elr [2] last [] 0.1
          isr 1,2               | 1 [1,2] elr [] last [] 0.2",
     ),
+    (
+        "a leader whose disk failed is replaced, and is eligible no more",
+        "topic 1,2,3 min=2     | 1 [1,2,3] elr [] last [] 0.0
+         offline 1             | 2 [2,3] elr [] last [] 1.1
+         fence 2               | 3 [3] elr [2] last [] 2.2
+         fence 3               | - [] elr [2,3] last [3] 3.3
+         elect unclean         | - [] elr [2,3] last [3] 3.3
+         healthy 1             | - [] elr [2,3] last [3] 3.4
+         unfence 3             | 3 [3] elr [2] last [] 4.5
+         isr 3,1               | 3 [3,1] elr [] last [] 4.6",
+    ),
+    (
+        "an eligible replica loses its eligibility with its disk",
+        "topic 1,2 min=2       | 1 [1,2] elr [] last [] 0.0
+         fence 2               | 1 [1] elr [2] last [] 0.1
+         offline 2             | 1 [1] elr [] last [] 0.2
+         unfence 2             | 1 [1] elr [] last [] 0.2",
+    ),
+    (
+        "the only replica leads again once its disk is back",
+        "topic 1 min=1         | 1 [1] elr [] last [] 0.0
+         offline 1             | - [] elr [] last [1] 1.1
+         crash 1               | - [] elr [] last [1] 1.1
+         healthy 1             | 1 [1] elr [] last [] 2.2",
+    ),
+    (
+        "a leader on a slow disk gives way, stays in sync and is not preferred until it is well",
+        "topic 1,2,3 min=2     | 1 [1,2,3] elr [] last [] 0.0
+         slow 1                | 2 [1,2,3] elr [] last [] 1.1
+         elect preferred       | 2 [1,2,3] elr [] last [] 1.1
+         fence 2               | 3 [1,3] elr [] last [] 2.2
+         fence 3               | 1 [1] elr [3] last [] 3.3
+         unfence 3             | 1 [1] elr [3] last [] 3.3
+         isr 1,3               | 3 [1,3] elr [] last [] 4.4
+         healthy 1             | 3 [1,3] elr [] last [] 4.5
+         elect preferred       | 1 [1,3] elr [] last [] 5.6",
+    ),
+    (
+        "where every member's disk is slow the leader stays",
+        "topic 1,2 min=1       | 1 [1,2] elr [] last [] 0.0
+         slow 2                | 1 [1,2] elr [] last [] 0.1
+         slow 1                | 1 [1,2] elr [] last [] 0.2",
+    ),
 ];
 
 #[test]
@@ -145,6 +188,9 @@ fn run(cluster: &mut Cluster, action: &str) {
             cluster.submit(Command::UnfenceBroker(cluster.broker(broker())))
         }
         "isr" => cluster.alter_isr("t", &ids(rest)).unwrap(),
+        "offline" => cluster.set_health(broker(), ReplicaHealth::Offline),
+        "slow" => cluster.set_health(broker(), ReplicaHealth::Slow),
+        "healthy" => cluster.set_health(broker(), ReplicaHealth::Healthy),
         "min" => cluster.set_config("t", "min.insync.replicas", ConfigOpType::Set, rest),
         "unclean" => cluster.set_config(
             "t",

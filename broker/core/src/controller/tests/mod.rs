@@ -69,6 +69,26 @@ impl Cluster {
         cluster
     }
 
+    /// The broker says the same of all its replicas.
+    fn set_health(&mut self, broker: i32, health: metadata::ReplicaHealth) -> Response {
+        let hosted = self.image.partitions();
+        let replicas = hosted
+            .filter(|(_, state)| state.has_replica(BrokerId(broker)))
+            .map(|(id, _)| ReplicaHealthChange {
+                partition: PartitionRef {
+                    topic_id: id.topic.into(),
+                    partition: id.partition.0,
+                },
+                health: health.into(),
+            });
+        let replicas = replicas.collect();
+        let broker = self.broker(broker);
+        self.submit(Command::AlterReplicaHealth(AlterReplicaHealth {
+            broker,
+            replicas,
+        }))
+    }
+
     /// With live brokers 1 to `brokers`.
     fn with_brokers(brokers: i32) -> Self {
         let mut cluster = Self::new();

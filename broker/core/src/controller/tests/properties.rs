@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::TopicPartition;
-use crate::metadata::{PartitionImage, ReplicaChange, changes};
+use crate::metadata::{PartitionImage, ReplicaChange, ReplicaHealth, changes};
 
 const BROKERS: i32 = 5;
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -26,6 +26,7 @@ enum Action {
     AddPartitions(usize, i32),
     Isr(usize, Vec<i32>),
     MinInsync(usize, u32),
+    Health(i32, ReplicaHealth),
     Balance,
     ProducerIds(i32),
 }
@@ -47,9 +48,15 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (topic.clone(), prop::collection::vec(broker.clone(), 0..4))
             .prop_map(|(topic, isr)| Action::Isr(topic, isr)),
         1 => (topic, 1..4u32).prop_map(|(topic, min)| Action::MinInsync(topic, min)),
+        3 => (broker.clone(), health()).prop_map(|(id, health)| Action::Health(id, health)),
         1 => Just(Action::Balance),
         1 => broker.prop_map(Action::ProducerIds),
     ]
+}
+
+fn health() -> impl Strategy<Value = ReplicaHealth> {
+    use ReplicaHealth::{Healthy, Offline, Slow};
+    prop_oneof![Just(Healthy), Just(Slow), Just(Offline)]
 }
 
 /// What an action means for the replicas' logs.
@@ -129,6 +136,13 @@ fn run(cluster: &mut Cluster, action: &Action) -> Logs {
                 ConfigOpType::Set,
                 &value,
             );
+        }
+        Action::Health(id, health) => {
+            cluster.set_health(*id, *health);
+            return Logs {
+                lost: (*health == ReplicaHealth::Offline).then_some(BrokerId(*id)),
+                caught_up: None,
+            };
         }
         Action::Balance => {
             if let Some(command) = plan_preferred_elections(&cluster.image) {
