@@ -110,6 +110,7 @@ impl KafkaError for Failure {
             CommandError::NotController => ErrorCode::NotController,
             CommandError::BrokerInUse | CommandError::LimitExceeded => ErrorCode::PolicyViolation,
             CommandError::TimedOut => ErrorCode::RequestTimedOut,
+            CommandError::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
         }
     }
 }

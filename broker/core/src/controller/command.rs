@@ -50,6 +50,9 @@ pub enum Command {
     /// The disks below some of a broker's replicas have failed, become slow, or are well again.
     #[prost(message, tag = "30")]
     AlterReplicaHealth(AlterReplicaHealth),
+    /// Moves replicas of partitions, or gives it up (KIP-455).
+    #[prost(message, tag = "20")]
+    AlterReassignments(AlterReassignments),
 }
 
 /// See [`Command::InitializeCluster`].
@@ -285,6 +288,34 @@ pub enum ElectionType {
     Preferred = 0,
     /// Any live replica of a partition without leader, at the price of acknowledged records.
     Unclean = 1,
+}
+
+/// See [`Command::AlterReassignments`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AlterReassignments {
+    #[prost(message, repeated, tag = "1")]
+    pub partitions: Vec<Reassignment>,
+    /// Refuse targets with more or fewer replicas than the partition has or will have (KIP-860).
+    #[prost(bool, tag = "2")]
+    pub keep_replication_factor: bool,
+}
+
+/// Where the replicas of one partition shall go.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Reassignment {
+    #[prost(message, required, tag = "1")]
+    pub partition: PartitionRef,
+    /// `None` gives up the reassignment in progress.
+    #[prost(message, optional, tag = "2")]
+    pub target: Option<TargetReplicas>,
+}
+
+/// See [`Reassignment::target`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TargetReplicas {
+    /// The preferred leader first.
+    #[prost(int32, repeated, tag = "1")]
+    pub replicas: Vec<i32>,
 }
 
 /// A partition by its identity.

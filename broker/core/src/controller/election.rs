@@ -19,6 +19,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::reassignment;
 use crate::metadata::{BrokerImage, PartitionImage, ReplicaHealth};
 use crate::{BrokerId, LeaderEpoch, PartitionEpoch};
 
@@ -55,35 +56,52 @@ impl Rules<'_> {
             .is_some_and(BrokerImage::is_active)
     }
 
+    /// In-sync replicas without which the high watermark of `partition` stands still.
+    pub(super) fn min_insync(&self, partition: &PartitionImage) -> usize {
+        self.min_insync_replicas.min(partition.replication_factor())
+    }
+
     fn is_fenced(&self, broker: BrokerId) -> bool {
         self.brokers.get(&broker).is_none_or(|broker| broker.fenced)
     }
 }
 
-/// The partition's next state, `None` when it stays as it is.
+/// The partition's next state, `None` when it stays as it is. A reassignment whose target is in
+/// sync is complete with it.
 pub(super) fn settle(
     old: &PartitionImage,
     settlement: Settlement,
     rules: &Rules<'_>,
 ) -> Option<PartitionImage> {
+    settle_from(old, old.clone(), settlement, rules)
+}
+
+/// As [`settle`], with the replicas of `next` in place of the old ones.
+pub(super) fn settle_from(
+    old: &PartitionImage,
+    mut next: PartitionImage,
+    settlement: Settlement,
+    rules: &Rules<'_>,
+) -> Option<PartitionImage> {
     let lost = settlement.lost;
-    let mut next = old.clone();
     next.isr = eligible_isr(settlement, rules);
     next.isr.retain(|member| !old.offline.contains(member));
     next.elr.retain(|member| Some(*member) != lost);
+    reassignment::complete(&mut next);
 
     let elected = elect(&next, rules);
     next.leader = match elected {
         Some(Elected::InSync(leader)) => Some(leader),
         Some(Elected::Eligible(leader) | Elected::Unclean(leader)) => {
             next.isr = vec![leader];
+            reassignment::complete(&mut next);
             Some(leader)
         }
         None => None,
     };
     next.elr = match elected {
         Some(Elected::Unclean(_)) => Vec::new(),
-        _ => eligible_leader_replicas(old, &next.isr, lost, rules),
+        _ => eligible_leader_replicas(old, &next, lost, rules),
     };
     if next.leader.is_some() {
         next.last_known_elr = Vec::new();
@@ -137,7 +155,10 @@ fn advance_epochs(old: &PartitionImage, mut next: PartitionImage) -> Option<Part
     next.offline.retain(|id| next.replicas.contains(id));
     next.slow.retain(|id| next.replicas.contains(id));
     next.partition_epoch = PartitionEpoch(old.partition_epoch.0 + 1);
-    if next.leader != old.leader {
+    // A replica that is removed and added again starts with an empty log: the new epoch makes the
+    // leader forget how far it was, even if it never saw the state between.
+    let removes_replica = old.replicas.iter().any(|id| !next.has_replica(*id));
+    if next.leader != old.leader || removes_replica {
         next.leader_epoch = LeaderEpoch(old.leader_epoch.0 + 1);
     }
     Some(next)
@@ -192,15 +213,17 @@ fn elect(partition: &PartitionImage, rules: &Rules<'_>) -> Option<Elected> {
 /// Who had all that was acknowledged and left an ISR that is below `min.insync.replicas`.
 fn eligible_leader_replicas(
     old: &PartitionImage,
-    isr: &[BrokerId],
+    next: &PartitionImage,
     lost: Option<BrokerId>,
     rules: &Rules<'_>,
 ) -> Vec<BrokerId> {
-    if isr.len() >= rules.min_insync_replicas.min(old.replicas.len()) {
+    if next.isr.len() >= rules.min_insync(next) {
         return Vec::new();
     }
     let had_all = |replica: &BrokerId| old.isr.contains(replica) || old.elr.contains(replica);
-    let mut replicas = old.replicas.clone();
-    replicas.retain(|replica| had_all(replica) && !isr.contains(replica) && Some(*replica) != lost);
+    let mut replicas = next.replicas.clone();
+    replicas.retain(|replica| {
+        had_all(replica) && !next.isr.contains(replica) && Some(*replica) != lost
+    });
     replicas
 }

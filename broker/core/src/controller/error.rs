@@ -54,6 +54,8 @@ pub enum CommandError {
     LimitExceeded = 25,
     /// Committing took too long; the command may or may not take effect. The shell answers so.
     TimedOut = 26,
+    /// There is no reassignment to give up.
+    NoReassignmentInProgress = 27,
 }
 
 /// A refusal with its reason, for people.

@@ -8,9 +8,10 @@
 //! * Every record of a decision applies to the image it was decided on.
 //! * An image without [`crate::metadata::lint`] violations has none after a decision is applied.
 //! * Every change of a partition raises its partition epoch; every change of its leader, to none
-//!   included, raises its leader epoch.
+//!   included, and every removal of a replica raises its leader epoch.
 
 mod alter_partition;
+mod alter_reassignments;
 mod brokers;
 mod codec;
 mod command;
@@ -22,6 +23,7 @@ mod election;
 mod error;
 mod partitions;
 mod producer_ids;
+mod reassignment;
 mod replica_health;
 mod response;
 #[cfg(test)]
@@ -31,13 +33,15 @@ mod topics;
 
 use alloc::vec::Vec;
 
+pub use alter_reassignments::REASSIGNMENTS_PER_COMMAND_MAX;
 pub use brokers::{BROKERS_MAX, ENDPOINTS_PER_BROKER_MAX};
 pub use codec::DecodeMessageError;
 pub use command::{
-    AlterConfigs, AlterMode, AlterPartition, AlterPartitions, AlterReplicaHealth, Assignment,
-    BrokerRef, Command, ConfigOp, ConfigOpType, ConfigResource, CordonBroker, CreatePartitions,
-    CreateTopics, DeleteTopics, ElectLeaders, ElectionType, InitializeCluster, NewPartitions,
-    NewTopic, PartitionRef, RegisterBroker, ReplicaHealthChange, TopicRef, UnregisterBroker,
+    AlterConfigs, AlterMode, AlterPartition, AlterPartitions, AlterReassignments,
+    AlterReplicaHealth, Assignment, BrokerRef, Command, ConfigOp, ConfigOpType, ConfigResource,
+    CordonBroker, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders, ElectionType,
+    InitializeCluster, NewPartitions, NewTopic, PartitionRef, Reassignment, RegisterBroker,
+    ReplicaHealthChange, TargetReplicas, TopicRef, UnregisterBroker,
 };
 pub use configs::CONFIG_VALUE_BYTES_MAX;
 pub use context::{ConfigTable, Context, Defaults, Place, PlacementBroker, PlacementRequest};
@@ -47,10 +51,10 @@ pub use partitions::{PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX};
 pub use producer_ids::PRODUCER_ID_BLOCK_SIZE;
 pub use replica_health::REPLICAS_PER_COMMAND_MAX;
 pub use response::{
-    Accepted, AlterConfigsResponse, AlterPartitionsResponse, BrokerDrained, BrokerRegistered,
-    ConfigAltered, CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsResponse,
-    ElectLeadersResponse, LeaderElected, PartitionAltered, PartitionsCreated, ProducerIdBlock,
-    Response, TopicCreated, TopicDeleted,
+    Accepted, AlterConfigsResponse, AlterPartitionsResponse, AlterReassignmentsResponse,
+    BrokerDrained, BrokerRegistered, ConfigAltered, CreatePartitionsResponse, CreateTopicsResponse,
+    DeleteTopicsResponse, ElectLeadersResponse, LeaderElected, PartitionAltered, PartitionsCreated,
+    ProducerIdBlock, ReassignmentAltered, Response, TopicCreated, TopicDeleted,
 };
 pub use topic_name::{TOPIC_NAME_BYTES_MAX, is_topic_name};
 
@@ -86,6 +90,7 @@ pub fn decide(image: &Image, context: &mut Context<'_>, command: &Command) -> De
         Command::AllocateProducerIds(broker) => producer_ids::allocate(draft, *broker),
         Command::ElectLeaders(command) => Ok(elect_leaders::elect(draft, command)),
         Command::AlterReplicaHealth(command) => replica_health::alter(draft, command),
+        Command::AlterReassignments(command) => alter_reassignments::alter(draft, command),
     };
     Decision {
         records: draft.take_records(),

@@ -66,7 +66,7 @@ fn create_one(
     let existing: Vec<Vec<BrokerId>> = topic
         .partitions
         .iter()
-        .map(|partition| partition.replicas.clone())
+        .map(|partition| partition.target().collect())
         .collect();
     let replication_factor = existing.first().map_or(1, Vec::len);
     let shape = Shape {
@@ -293,6 +293,7 @@ pub(super) fn push(draft: &mut Draft, topic: TopicId, first: usize, replicas: Ve
             removing: Vec::new(),
             offline: Vec::new(),
             slow: Vec::new(),
+            original: Vec::new(),
         };
         let partition = PartitionIndex(i32::try_from(index).expect("PARTITIONS_MAX is an i32"));
         draft.push(Record::Partition(

@@ -34,6 +34,8 @@ pub enum Response {
     AllocateProducerIds(ProducerIdBlock),
     #[prost(message, tag = "11")]
     ElectLeaders(ElectLeadersResponse),
+    #[prost(message, tag = "20")]
+    AlterReassignments(AlterReassignmentsResponse),
 }
 
 /// See [`Response::Accepted`].
@@ -175,6 +177,24 @@ pub struct ElectLeadersResponse {
 /// Outcome of the election of one partition's leader.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LeaderElected {
+    #[prost(message, required, tag = "1")]
+    pub topic_id: Uuid,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    #[prost(message, optional, tag = "3")]
+    pub failure: Option<Failure>,
+}
+
+/// See [`super::Command::AlterReassignments`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AlterReassignmentsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub partitions: Vec<ReassignmentAltered>,
+}
+
+/// A partition whose reassignment is under way, complete or given up, or why not.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ReassignmentAltered {
     #[prost(message, required, tag = "1")]
     pub topic_id: Uuid,
     #[prost(int32, tag = "2")]

@@ -38,6 +38,8 @@ pub enum Violation {
     IsrWithoutLeader(TopicPartition),
     #[error("partition {0} has lost its last candidate without trace")]
     NoCandidate(TopicPartition),
+    #[error("partition {0} has lists of a reassignment that do not fit its replicas")]
+    Reassignment(TopicPartition),
     #[error("broker {0} has an epoch above the highest one given out")]
     BrokerEpoch(BrokerId),
 }
@@ -73,7 +75,34 @@ fn lint_topic(violations: &mut Vec<Violation>, image: &Image, topic: &TopicImage
         lint_replicas(violations, image, id, partition);
         lint_health(violations, id, partition);
         lint_leader(violations, id, partition);
+        if !reassignment_fits(partition) {
+            violations.push(Violation::Reassignment(id));
+        }
     }
+}
+
+/// Replicas are the target and then those to be removed; what is added was not there before, and
+/// nothing that was there has gone.
+fn reassignment_fits(partition: &PartitionImage) -> bool {
+    let PartitionImage {
+        replicas,
+        original,
+        adding,
+        removing,
+        ..
+    } = partition;
+    if original.is_empty() {
+        return adding.is_empty() && removing.is_empty();
+    }
+    let in_progress = !adding.is_empty() || !removing.is_empty();
+    in_progress
+        && replicas.ends_with(removing)
+        && replicas.len() > removing.len()
+        && !repeats(original)
+        && original.iter().all(|id| replicas.contains(id))
+        && adding
+            .iter()
+            .all(|id| replicas.contains(id) && !original.contains(id) && !removing.contains(id))
 }
 
 fn lint_replicas(

@@ -19,7 +19,8 @@ pub enum ReplicaHealth {
 /// State of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionImage {
-    /// The first one is the preferred leader.
+    /// The first one is the preferred leader. During a reassignment (KIP-455) the target in its
+    /// order, then those to be removed.
     pub replicas: Vec<BrokerId>,
     pub isr: Vec<BrokerId>,
     /// Eligible leader replicas (KIP-966).
@@ -37,6 +38,8 @@ pub struct PartitionImage {
     pub offline: Vec<BrokerId>,
     /// Replicas on a slow disk: elected only when no other can be.
     pub slow: Vec<BrokerId>,
+    /// Replicas before the reassignment in progress, empty without one.
+    pub original: Vec<BrokerId>,
 }
 
 impl PartitionImage {
@@ -64,10 +67,35 @@ impl PartitionImage {
         self.replicas.first().copied()
     }
 
-    /// Whether a replica is out of sync.
+    /// Whether a replica is out of sync that is not just being added.
     #[must_use]
     pub fn is_under_replicated(&self) -> bool {
-        self.isr.len() < self.replicas.len()
+        self.replicas
+            .iter()
+            .any(|id| !self.isr.contains(id) && !self.adding.contains(id))
+    }
+
+    /// Whether a reassignment is in progress.
+    #[must_use]
+    pub fn is_reassigning(&self) -> bool {
+        !self.original.is_empty()
+    }
+
+    /// The replicas that the partition will have once its reassignment is complete.
+    pub fn target(&self) -> impl Iterator<Item = BrokerId> {
+        let stays = |id: &BrokerId| !self.removing.contains(id);
+        self.replicas.iter().copied().filter(stays)
+    }
+
+    /// Number of replicas that bounds `min.insync.replicas`: a reassignment changes it when it is
+    /// complete, and does not ask for more in-sync replicas before.
+    #[must_use]
+    pub fn replication_factor(&self) -> usize {
+        if self.is_reassigning() {
+            self.original.len()
+        } else {
+            self.replicas.len()
+        }
     }
 
     /// The record that sets this state.
@@ -87,6 +115,7 @@ impl PartitionImage {
             removing: raw(&self.removing),
             offline: raw(&self.offline),
             slow: raw(&self.slow),
+            original: raw(&self.original),
         }
     }
 }
@@ -105,6 +134,7 @@ impl From<&Partition> for PartitionImage {
             removing: ids(&record.removing),
             offline: ids(&record.offline),
             slow: ids(&record.slow),
+            original: ids(&record.original),
         }
     }
 }

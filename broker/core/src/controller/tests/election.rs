@@ -165,8 +165,8 @@ fn scenarios() {
     }
 }
 
-fn run(cluster: &mut Cluster, action: &str) {
-    let (verb, rest) = action.split_once(' ').unwrap();
+pub(super) fn run(cluster: &mut Cluster, action: &str) {
+    let (verb, rest) = action.split_once(' ').unwrap_or((action, ""));
     let broker = || rest.parse::<i32>().unwrap();
     let response = match verb {
         "topic" => {
@@ -191,6 +191,8 @@ fn run(cluster: &mut Cluster, action: &str) {
         "offline" => cluster.set_health(broker(), ReplicaHealth::Offline),
         "slow" => cluster.set_health(broker(), ReplicaHealth::Slow),
         "healthy" => cluster.set_health(broker(), ReplicaHealth::Healthy),
+        "move" => cluster.reassign("t", Some(&ids(rest))),
+        "cancel" => cluster.reassign("t", None),
         "min" => cluster.set_config("t", "min.insync.replicas", ConfigOpType::Set, rest),
         "unclean" => cluster.set_config(
             "t",
@@ -215,18 +217,16 @@ fn run(cluster: &mut Cluster, action: &str) {
     assert_eq!(failure(&response), None, "{action}: {response:?}");
 }
 
+pub(super) fn list(brokers: &[BrokerId]) -> String {
+    let ids: Vec<String> = brokers.iter().map(ToString::to_string).collect();
+    ids.join(",")
+}
+
 fn ids(list: &str) -> Vec<i32> {
     list.split(',').map(|id| id.parse().unwrap()).collect()
 }
 
 fn show(state: &PartitionImage) -> String {
-    let list = |brokers: &[BrokerId]| {
-        brokers
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
-    };
     alloc::format!(
         "{} [{}] elr [{}] last [{}] {}.{}",
         state

@@ -2,6 +2,7 @@
 
 mod election;
 mod properties;
+mod reassignment;
 mod refusals;
 
 use alloc::collections::BTreeMap;
@@ -199,6 +200,22 @@ impl Cluster {
         }))
     }
 
+    /// Moves partition 0 to `target`; `None` gives up.
+    fn reassign(&mut self, topic: &str, target: Option<&[i32]>) -> Response {
+        let topic = self.image.topic_by_name(topic).unwrap();
+        let partition = PartitionRef {
+            topic_id: topic.id.into(),
+            partition: 0,
+        };
+        let target = target.map(|replicas| TargetReplicas {
+            replicas: replicas.to_vec(),
+        });
+        self.submit(Command::AlterReassignments(AlterReassignments {
+            partitions: vec![Reassignment { partition, target }],
+            keep_replication_factor: false,
+        }))
+    }
+
     /// The leader of partition 0 proposes an ISR, as far as there is a leader.
     fn alter_isr(&mut self, topic: &str, isr: &[i32]) -> Option<Response> {
         let (topic_id, state) = {
@@ -239,6 +256,7 @@ fn failure(response: &Response) -> Option<CommandError> {
         Response::AlterConfigs(r) => r.resources.iter().find_map(|one| one.failure.as_ref()),
         Response::AlterPartitions(r) => r.partitions.iter().find_map(|one| one.failure.as_ref()),
         Response::ElectLeaders(r) => r.partitions.iter().find_map(|one| one.failure.as_ref()),
+        Response::AlterReassignments(r) => r.partitions.iter().find_map(|one| one.failure.as_ref()),
         _ => None,
     };
     first.map(Failure::error)

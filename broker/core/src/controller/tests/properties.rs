@@ -29,6 +29,8 @@ enum Action {
     Health(i32, ReplicaHealth),
     Balance,
     ProducerIds(i32),
+    Reassign(usize, Vec<i32>),
+    CancelReassignment(usize),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -47,10 +49,13 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (topic.clone(), 1..6).prop_map(|(topic, count)| Action::AddPartitions(topic, count)),
         6 => (topic.clone(), prop::collection::vec(broker.clone(), 0..4))
             .prop_map(|(topic, isr)| Action::Isr(topic, isr)),
-        1 => (topic, 1..4u32).prop_map(|(topic, min)| Action::MinInsync(topic, min)),
         3 => (broker.clone(), health()).prop_map(|(id, health)| Action::Health(id, health)),
+        1 => (topic.clone(), 1..4u32).prop_map(|(topic, min)| Action::MinInsync(topic, min)),
         1 => Just(Action::Balance),
-        1 => broker.prop_map(Action::ProducerIds),
+        1 => broker.clone().prop_map(Action::ProducerIds),
+        3 => (topic.clone(), prop::collection::vec(broker, 1..4))
+            .prop_map(|(topic, target)| Action::Reassign(topic, target)),
+        1 => topic.prop_map(Action::CancelReassignment),
     ]
 }
 
@@ -152,6 +157,8 @@ fn run(cluster: &mut Cluster, action: &Action) -> Logs {
         Action::ProducerIds(id) => {
             _ = cluster.submit(Command::AllocateProducerIds(cluster.broker(*id)));
         }
+        Action::Reassign(topic, target) => reassign(cluster, NAMES[*topic], target),
+        Action::CancelReassignment(topic) => cancel_reassignment(cluster, NAMES[*topic]),
     }
     Logs::default()
 }
@@ -171,6 +178,65 @@ fn alter_isr(
     failure(&response).is_none().then_some((id, members))
 }
 
+fn partition_0(cluster: &Cluster, topic: &str) -> Option<Arc<PartitionImage>> {
+    Some(Arc::clone(
+        &cluster.image.topic_by_name(topic)?.partitions[0],
+    ))
+}
+
+/// The target is reached at once, or on the way, and the way back is known.
+fn reassign(cluster: &mut Cluster, topic: &str, target: &[i32]) {
+    let Some(before) = partition_0(cluster, topic) else {
+        return;
+    };
+    if failure(&cluster.reassign(topic, Some(target))).is_some() {
+        return;
+    }
+    let target: Vec<BrokerId> = target.iter().copied().map(BrokerId).collect();
+    let after = partition_0(cluster, topic).unwrap();
+    assert_eq!(after.target().collect::<Vec<_>>(), target);
+    if after.is_reassigning() && before.is_reassigning() {
+        assert_eq!(after.original, before.original);
+    } else if after.is_reassigning() {
+        assert_eq!(after.original, before.replicas);
+    } else {
+        assert_eq!(after.replicas, target);
+    }
+}
+
+fn cancel_reassignment(cluster: &mut Cluster, topic: &str) {
+    let Some(before) = partition_0(cluster, topic) else {
+        return;
+    };
+    let response = cluster.reassign(topic, None);
+    let after = partition_0(cluster, topic).unwrap();
+    if failure(&response).is_none() {
+        assert_eq!(after.replicas, before.original);
+        assert!(!after.is_reassigning());
+    } else {
+        assert_eq!(after, before);
+    }
+}
+
+/// What a step may do to the replicas: nothing while it is no reassignment, and no ISR that was
+/// large enough becomes too small by the end of one.
+fn check_replicas(before: &PartitionImage, after: &PartitionImage, min: usize) {
+    if before.is_reassigning() && !after.is_reassigning() {
+        let target: Vec<BrokerId> = before.target().collect();
+        if after.replicas == target && before.original != target {
+            assert!(
+                after.isr.len() >= min.min(target.len()),
+                "{before:?} {after:?}"
+            );
+        }
+    }
+    let removed = before.replicas.iter().any(|id| !after.has_replica(*id));
+    assert!(
+        !removed || after.leader_epoch > before.leader_epoch,
+        "{before:?} {after:?}"
+    );
+}
+
 /// Who has every acknowledged record, in the worst case: a record is acknowledged whenever the ISR
 /// allows it.
 #[derive(Default)]
@@ -180,7 +246,9 @@ impl Acknowledged {
     fn step(&mut self, old: &Image, new: &Image, logs: &Logs) {
         for (id, after) in new.partitions() {
             let topic = &new.topics[&id.topic];
-            let min = new.min_insync_replicas(topic, 1).min(after.replicas.len());
+            let min = new
+                .min_insync_replicas(topic, 1)
+                .min(after.replication_factor());
             let complete = self
                 .0
                 .entry(id)
@@ -191,6 +259,7 @@ impl Acknowledged {
             }
             if let Some(before) = old.partition(id) {
                 check_epochs(before, after);
+                check_replicas(before, after, min);
                 if let Some(leader) = after.leader
                     && complete.is_empty()
                 {
