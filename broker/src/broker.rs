@@ -20,6 +20,7 @@ use tonic::service::interceptor::InterceptedService;
 use crate::admin::grpc::AdminService;
 use crate::admin::http;
 use crate::api::Context;
+use crate::clock;
 use crate::config::{BrokerConfig, HostPort};
 use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_ENTRIES, Timing};
 use crate::coordinator::GroupCoordinator;
@@ -429,6 +430,8 @@ fn registration(config: &BrokerConfig, previous_broker_epoch: i64) -> RegisterBr
                 .collect(),
             rpc_host: config.rpc_advertised.host.clone(),
             rpc_port: u32::from(config.rpc_advertised.port),
+            started_at_ms: clock::timestamp().0,
+            config_hash: config.hash(),
         },
         previous_broker_epoch,
     }

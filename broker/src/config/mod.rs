@@ -6,6 +6,7 @@
 
 mod broker;
 mod endpoint;
+mod hash;
 pub mod keys;
 mod properties;
 mod topic;

@@ -186,9 +186,12 @@ pub(super) fn cordon(draft: &mut Draft, command: CordonBroker) -> Outcome {
     Ok(Response::Accepted(Accepted {}))
 }
 
-pub(super) fn unregister(draft: &mut Draft, command: UnregisterBroker) -> Outcome {
+pub(super) fn unregister(draft: &mut Draft, command: &UnregisterBroker) -> Outcome {
     let broker = known(draft, command.broker_id)?;
     let id = broker.id;
+    if let Some(incarnation) = &command.expected_incarnation {
+        check_incarnation(broker, incarnation)?;
+    }
     let hosts_replicas = draft
         .image()
         .partitions()
@@ -205,7 +208,24 @@ pub(super) fn unregister(draft: &mut Draft, command: UnregisterBroker) -> Outcom
     Ok(Response::Accepted(Accepted {}))
 }
 
-fn known(draft: &Draft, broker_id: i32) -> Result<&metadata::BrokerImage, Failure> {
+/// Refuses what was meant for another process than the one that is registered now.
+pub(super) fn check_incarnation(
+    broker: &metadata::BrokerImage,
+    expected: &str,
+) -> Result<(), Failure> {
+    if broker.incarnation == expected {
+        return Ok(());
+    }
+    Err(Failure::new(
+        CommandError::PreconditionFailed,
+        format!(
+            "broker {} has the incarnation {:?}, not {expected:?}",
+            broker.id, broker.incarnation
+        ),
+    ))
+}
+
+pub(super) fn known(draft: &Draft, broker_id: i32) -> Result<&metadata::BrokerImage, Failure> {
     draft
         .image()
         .brokers

@@ -23,14 +23,14 @@ pub enum DecodeMessageError {
 struct CommandEnvelope {
     #[prost(
         oneof = "Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 30"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 30, 40, 41"
     )]
     command: Option<Command>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct ResponseEnvelope {
-    #[prost(oneof = "Response", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20")]
+    #[prost(oneof = "Response", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 40")]
     response: Option<Response>,
 }
 

@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::metadata::{self, ResourceType, Uuid};
+use crate::metadata::{self, ResourceType, RestartLease, Uuid};
 
 /// A request to change the cluster's state.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
@@ -53,6 +53,12 @@ pub enum Command {
     /// Moves replicas of partitions, or gives it up (KIP-455).
     #[prost(message, tag = "20")]
     AlterReassignments(AlterReassignments),
+    /// A broker is about to be restarted: others lead its partitions, for a limited time.
+    #[prost(message, tag = "40")]
+    PrepareRestart(PrepareRestart),
+    /// The time that was given to a restart has passed.
+    #[prost(message, tag = "41")]
+    ExpireRestartLease(RestartLease),
 }
 
 /// See [`Command::InitializeCluster`].
@@ -98,11 +104,27 @@ pub struct CordonBroker {
     pub cordoned: bool,
 }
 
+/// See [`Command::PrepareRestart`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PrepareRestart {
+    #[prost(int32, tag = "1")]
+    pub broker_id: i32,
+    /// Refuse when another process has registered under the id since.
+    #[prost(string, tag = "2")]
+    pub incarnation: String,
+    /// How long the lease holds; 0 ends it at once.
+    #[prost(uint64, tag = "3")]
+    pub ttl_ms: u64,
+}
+
 /// See [`Command::UnregisterBroker`].
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct UnregisterBroker {
     #[prost(int32, tag = "1")]
     pub broker_id: i32,
+    /// Refuse when another process has registered under the id since.
+    #[prost(string, optional, tag = "40")]
+    pub expected_incarnation: Option<String>,
 }
 
 /// See [`Command::CreateTopics`].

@@ -54,9 +54,10 @@ fn preferred_elections(image: &Image) -> Vec<PartitionRef> {
     first_partitions(image, wanted)
 }
 
-fn may_lead(image: &Image, partition: &PartitionImage, id: BrokerId) -> bool {
+/// Whether nothing speaks against `id` as the partition's leader.
+pub(super) fn may_lead(image: &Image, partition: &PartitionImage, id: BrokerId) -> bool {
     partition.isr.contains(&id)
-        && image.is_active(id)
+        && image.is_wanted_as_leader(id)
         && partition.health(id) == ReplicaHealth::Healthy
 }
 
@@ -114,7 +115,7 @@ fn elect_preferred(image: &Image, current: &PartitionImage) -> Result<PartitionI
         .ok_or_else(|| {
             Failure::new(
                 CommandError::PreferredLeaderNotAvailable,
-                "the preferred leader is not in sync, not alive or on a slow disk",
+                "the preferred leader is not in sync, not alive, on a slow disk or about to be restarted",
             )
         })?;
     lead(current, preferred).ok_or_else(election_not_needed)

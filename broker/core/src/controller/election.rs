@@ -9,8 +9,9 @@
 //! 3. with ISR and ELR empty, the last leader: all others that had everything stopped uncleanly;
 //! 4. any replica, where `unclean.leader.election.enable` allows it.
 //!
-//! Within each group, replicas on slow disks come last, and a leader on one gives way to any other
-//! member of the ISR. A replica whose log is offline is in no group.
+//! Within each group, replicas of brokers that are about to be restarted come last, and those on slow
+//! disks before them; such a leader gives way to any better member of the ISR. A replica whose log is
+//! offline is in no group.
 //!
 //! Invariants (see [`crate::metadata::lint`]): no fenced broker is in an ISR, the leader is in the
 //! ISR, ISR and ELR do not overlap, and an ISR of `min.insync.replicas` leaves no ELR.
@@ -59,6 +60,12 @@ impl Rules<'_> {
     /// In-sync replicas without which the high watermark of `partition` stands still.
     pub(super) fn min_insync(&self, partition: &PartitionImage) -> usize {
         self.min_insync_replicas.min(partition.replication_factor())
+    }
+
+    fn is_wanted_as_leader(&self, broker: BrokerId) -> bool {
+        self.brokers
+            .get(&broker)
+            .is_some_and(BrokerImage::is_wanted_as_leader)
     }
 
     fn is_fenced(&self, broker: BrokerId) -> bool {
@@ -175,19 +182,19 @@ fn eligible_isr(settlement: Settlement, rules: &Rules<'_>) -> Vec<BrokerId> {
 }
 
 fn elect(partition: &PartitionImage, rules: &Rules<'_>) -> Option<Elected> {
-    let health = |id: &BrokerId| partition.health(*id);
+    let reluctance = |id: &BrokerId| (!rules.is_wanted_as_leader(*id), partition.health(*id));
     let first = |group: &[BrokerId]| {
         let replicas = partition.replicas.iter().copied();
         replicas
             .filter(|id| group.contains(id) && rules.is_active(*id))
-            .filter(|id| health(id) != ReplicaHealth::Offline)
-            .min_by_key(health)
+            .filter(|id| partition.health(*id) != ReplicaHealth::Offline)
+            .min_by_key(reluctance)
     };
     if let Some(leader) = partition.leader
         && partition.isr.contains(&leader)
     {
-        let healthier = first(&partition.isr).filter(|id| health(id) < health(&leader));
-        return Some(Elected::InSync(healthier.unwrap_or(leader)));
+        let better = first(&partition.isr).filter(|id| reluctance(id) < reluctance(&leader));
+        return Some(Elected::InSync(better.unwrap_or(leader)));
     }
     let last_leader = || {
         let unknown = partition.isr.is_empty() && partition.elr.is_empty();

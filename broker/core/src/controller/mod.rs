@@ -26,6 +26,8 @@ mod producer_ids;
 mod reassignment;
 mod replica_health;
 mod response;
+mod restart;
+mod restart_check;
 #[cfg(test)]
 mod tests;
 mod topic_name;
@@ -40,8 +42,8 @@ pub use command::{
     AlterConfigs, AlterMode, AlterPartition, AlterPartitions, AlterReassignments,
     AlterReplicaHealth, Assignment, BrokerRef, Command, ConfigOp, ConfigOpType, ConfigResource,
     CordonBroker, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders, ElectionType,
-    InitializeCluster, NewPartitions, NewTopic, PartitionRef, Reassignment, RegisterBroker,
-    ReplicaHealthChange, TargetReplicas, TopicRef, UnregisterBroker,
+    InitializeCluster, NewPartitions, NewTopic, PartitionRef, PrepareRestart, Reassignment,
+    RegisterBroker, ReplicaHealthChange, TargetReplicas, TopicRef, UnregisterBroker,
 };
 pub use configs::CONFIG_VALUE_BYTES_MAX;
 pub use context::{ConfigTable, Context, Defaults, Place, PlacementBroker, PlacementRequest};
@@ -54,7 +56,12 @@ pub use response::{
     Accepted, AlterConfigsResponse, AlterPartitionsResponse, AlterReassignmentsResponse,
     BrokerDrained, BrokerRegistered, ConfigAltered, CreatePartitionsResponse, CreateTopicsResponse,
     DeleteTopicsResponse, ElectLeadersResponse, LeaderElected, PartitionAltered, PartitionsCreated,
-    ProducerIdBlock, ReassignmentAltered, Response, TopicCreated, TopicDeleted,
+    ProducerIdBlock, ReassignmentAltered, Response, RestartPrepared, TopicCreated, TopicDeleted,
+};
+pub use restart::RESTART_LEASE_TTL_MS_MAX;
+pub use restart_check::{
+    AcceptedRisk, FINDINGS_MAX, Finding, Findings, RestartBlocker, RestartCheck, RestartVerdict,
+    check_restart,
 };
 pub use topic_name::{TOPIC_NAME_BYTES_MAX, is_topic_name};
 
@@ -81,7 +88,7 @@ pub fn decide(image: &Image, context: &mut Context<'_>, command: &Command) -> De
         Command::UnfenceBroker(broker) => brokers::unfence(draft, *broker),
         Command::DrainBroker(broker) => brokers::drain(draft, *broker),
         Command::CordonBroker(command) => brokers::cordon(draft, *command),
-        Command::UnregisterBroker(command) => brokers::unregister(draft, *command),
+        Command::UnregisterBroker(command) => brokers::unregister(draft, command),
         Command::CreateTopics(command) => Ok(topics::create(draft, context, command)),
         Command::DeleteTopics(command) => Ok(topics::delete(draft, command)),
         Command::CreatePartitions(command) => Ok(partitions::create(draft, context, command)),
@@ -91,6 +98,8 @@ pub fn decide(image: &Image, context: &mut Context<'_>, command: &Command) -> De
         Command::ElectLeaders(command) => Ok(elect_leaders::elect(draft, command)),
         Command::AlterReplicaHealth(command) => replica_health::alter(draft, command),
         Command::AlterReassignments(command) => alter_reassignments::alter(draft, command),
+        Command::PrepareRestart(command) => restart::prepare(draft, command),
+        Command::ExpireRestartLease(lease) => Ok(restart::expire(draft, *lease)),
     };
     Decision {
         records: draft.take_records(),

@@ -273,6 +273,11 @@ fn check_replicas(image: &Image, partition: usize, replicas: &[BrokerId]) -> Res
     Ok(())
 }
 
+fn first_leader(image: &Image, isr: &[BrokerId]) -> Option<BrokerId> {
+    let wanted = isr.iter().find(|id| image.is_wanted_as_leader(**id));
+    wanted.or_else(|| isr.first()).copied()
+}
+
 /// Adds partitions from `first` on. Replicas on brokers that are not alive start out of sync.
 pub(super) fn push(draft: &mut Draft, topic: TopicId, first: usize, replicas: Vec<Vec<BrokerId>>) {
     for (index, replicas) in (first..).zip(replicas) {
@@ -282,7 +287,7 @@ pub(super) fn push(draft: &mut Draft, topic: TopicId, first: usize, replicas: Ve
             .filter(|id| draft.image().is_active(*id))
             .collect();
         let state = PartitionImage {
-            leader: isr.first().copied(),
+            leader: first_leader(draft.image(), &isr),
             replicas,
             isr,
             elr: Vec::new(),

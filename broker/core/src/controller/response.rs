@@ -36,6 +36,8 @@ pub enum Response {
     ElectLeaders(ElectLeadersResponse),
     #[prost(message, tag = "20")]
     AlterReassignments(AlterReassignmentsResponse),
+    #[prost(message, tag = "40")]
+    PrepareRestart(RestartPrepared),
 }
 
 /// See [`Response::Accepted`].
@@ -55,6 +57,17 @@ pub struct BrokerDrained {
     /// Partitions that the broker goes on leading, because no other replica can.
     #[prost(uint32, tag = "1")]
     pub leaders_left: u32,
+}
+
+/// See [`super::Command::PrepareRestart`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct RestartPrepared {
+    /// Partitions that the broker leads, and that a live replica takes over once it has caught up.
+    #[prost(uint32, tag = "1")]
+    pub leaders_left: u32,
+    /// Partitions that the broker leads, and that have no other live replica.
+    #[prost(uint32, tag = "2")]
+    pub leaders_kept: u32,
 }
 
 /// See [`super::Command::CreateTopics`].

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use super::image::{Image, TopicImage};
+use super::partition::PartitionImage;
 use crate::BrokerId;
 
 /// Topic setting and broker default: replicas that must be in sync for `acks=all`.
@@ -29,7 +30,36 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BrokerCounts {
     pub replicas: u32,
+    /// Replicas that are in the ISR.
+    pub in_sync: u32,
     pub leaders: u32,
+    /// Partitions whose preferred leader it is.
+    pub preferred: u32,
+    /// Partitions whose preferred leader it is, and that it leads.
+    pub preferred_led: u32,
+}
+
+impl Counts {
+    fn count_replicas(&mut self, partition: &PartitionImage) {
+        let mut of = |broker: BrokerId, count: fn(&mut BrokerCounts)| {
+            count(self.brokers.entry(broker).or_default());
+        };
+        for replica in &partition.replicas {
+            of(*replica, |broker| broker.replicas += 1);
+        }
+        for member in &partition.isr {
+            of(*member, |broker| broker.in_sync += 1);
+        }
+        if let Some(leader) = partition.leader {
+            of(leader, |broker| broker.leaders += 1);
+        }
+        if let Some(preferred) = partition.preferred_leader() {
+            of(preferred, |broker| broker.preferred += 1);
+            if partition.leader == Some(preferred) {
+                of(preferred, |broker| broker.preferred_led += 1);
+            }
+        }
+    }
 }
 
 impl Image {
@@ -55,12 +85,7 @@ impl Image {
                 counts.under_min_isr_partitions += usize::from(partition.isr.len() < min_insync);
                 counts.preferred_leader_imbalance +=
                     usize::from(partition.leader != partition.preferred_leader());
-                for replica in &partition.replicas {
-                    counts.brokers.entry(*replica).or_default().replicas += 1;
-                }
-                if let Some(leader) = partition.leader {
-                    counts.brokers.entry(leader).or_default().leaders += 1;
-                }
+                counts.count_replicas(partition);
             }
         }
         counts

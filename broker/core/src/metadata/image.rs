@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::partition::{PartitionImage, ReplicaHealth};
 use super::record::{
     BrokerChange, Config, DeleteTopic, Endpoint, Feature, Partition, Record, RegisterBroker,
-    ResourceType, Topic, UnregisterBroker,
+    ResourceType, RestartLease, Topic, UnregisterBroker,
 };
 use crate::{BrokerEpoch, BrokerId, PartitionIndex, ProducerId, TopicId, TopicPartition};
 
@@ -60,6 +60,12 @@ pub struct BrokerImage {
     pub draining: bool,
     /// Gets no new replicas.
     pub cordoned: bool,
+    /// Is about to be restarted: stays in sync, but leads only what nobody else can.
+    pub restart_lease: Option<RestartLease>,
+    /// When the process started, in milliseconds since 1970; 0 when it is not known.
+    pub started_at_ms: i64,
+    /// Tells one configuration from another; empty when it is not known.
+    pub config_hash: String,
 }
 
 impl BrokerImage {
@@ -67,6 +73,12 @@ impl BrokerImage {
     #[must_use]
     pub fn is_active(&self) -> bool {
         !self.fenced && !self.draining
+    }
+
+    /// Whether the broker shall lead where another one could.
+    #[must_use]
+    pub fn is_wanted_as_leader(&self) -> bool {
+        self.is_active() && self.restart_lease.is_none()
     }
 
     /// The address for clients of `listener`.
@@ -156,6 +168,7 @@ impl Image {
             Record::Config(config) => self.apply_config(config)?,
             Record::ProducerIds(ids) => self.next_producer_id = ProducerId(ids.next_producer_id),
             Record::BrokerEpochs(epochs) => self.raise_broker_epoch(epochs.last_broker_epoch),
+            Record::RestartLease(lease) => self.apply_restart_lease(*lease)?,
         }
         Ok(())
     }
@@ -183,6 +196,14 @@ impl Image {
         self.brokers
             .get(&broker)
             .is_some_and(BrokerImage::is_active)
+    }
+
+    /// Whether `broker` is registered and shall lead where another one could.
+    #[must_use]
+    pub fn is_wanted_as_leader(&self, broker: BrokerId) -> bool {
+        self.brokers
+            .get(&broker)
+            .is_some_and(BrokerImage::is_wanted_as_leader)
     }
 
     /// Partitions that `broker` leads and that another live replica can take over, now or once it
@@ -228,6 +249,9 @@ impl Image {
                 fenced: true,
                 draining: false,
                 cordoned,
+                restart_lease: None,
+                started_at_ms: registration.started_at_ms,
+                config_hash: registration.config_hash.clone(),
             },
         );
     }
@@ -237,16 +261,25 @@ impl Image {
     }
 
     fn apply_broker_change(&mut self, change: &BrokerChange) -> Result<(), ApplyError> {
-        let id = BrokerId(change.broker_id);
-        let broker = self
-            .brokers
-            .get_mut(&id)
-            .filter(|broker| broker.epoch.0 == change.broker_epoch)
-            .ok_or(ApplyError::UnknownBroker(id))?;
+        let broker = self.registered(change.broker_id, change.broker_epoch)?;
         broker.fenced = change.fenced.unwrap_or(broker.fenced);
         broker.draining = change.draining.unwrap_or(broker.draining);
         broker.cordoned = change.cordoned.unwrap_or(broker.cordoned);
         Ok(())
+    }
+
+    fn apply_restart_lease(&mut self, lease: RestartLease) -> Result<(), ApplyError> {
+        let broker = self.registered(lease.broker_id, lease.broker_epoch)?;
+        broker.restart_lease = (lease.ttl_ms > 0).then_some(lease);
+        Ok(())
+    }
+
+    fn registered(&mut self, broker_id: i32, epoch: i64) -> Result<&mut BrokerImage, ApplyError> {
+        let id = BrokerId(broker_id);
+        self.brokers
+            .get_mut(&id)
+            .filter(|broker| broker.epoch.0 == epoch)
+            .ok_or(ApplyError::UnknownBroker(id))
     }
 
     fn apply_unregister(&mut self, record: &UnregisterBroker) -> Result<(), ApplyError> {

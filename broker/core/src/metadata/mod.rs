@@ -24,5 +24,6 @@ pub use lint::{Violation, lint};
 pub use partition::{PartitionImage, ReplicaHealth};
 pub use record::{
     BrokerChange, BrokerEpochs, Cluster, Config, DecodeRecordError, DeleteTopic, Endpoint, Feature,
-    Partition, ProducerIds, Record, RegisterBroker, ResourceType, Topic, UnregisterBroker, Uuid,
+    Partition, ProducerIds, Record, RegisterBroker, ResourceType, RestartLease, Topic,
+    UnregisterBroker, Uuid,
 };

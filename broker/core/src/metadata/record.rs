@@ -47,6 +47,9 @@ pub enum Record {
     /// the registrations.
     #[prost(message, tag = "11")]
     BrokerEpochs(BrokerEpochs),
+    /// A broker prepares for a restart, or no longer does.
+    #[prost(message, tag = "40")]
+    RestartLease(RestartLease),
 }
 
 /// See [`Record::Cluster`].
@@ -90,6 +93,12 @@ pub struct RegisterBroker {
     pub rpc_host: String,
     #[prost(uint32, tag = "8")]
     pub rpc_port: u32,
+    /// When the broker process started, in milliseconds since 1970; 0 when it did not say.
+    #[prost(int64, tag = "40")]
+    pub started_at_ms: i64,
+    /// Tells one configuration file and its overrides from another; empty when it did not say.
+    #[prost(string, tag = "41")]
+    pub config_hash: String,
 }
 
 /// An advertised address of a broker.
@@ -229,6 +238,22 @@ pub struct BrokerEpochs {
     pub last_broker_epoch: i64,
 }
 
+/// See [`Record::RestartLease`]. A new registration of the broker ends the lease.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct RestartLease {
+    #[prost(int32, tag = "1")]
+    pub broker_id: i32,
+    /// The registration that is to be restarted.
+    #[prost(int64, tag = "2")]
+    pub broker_epoch: i64,
+    /// How long the lease holds from when a controller learns of it; 0 ends it.
+    #[prost(uint64, tag = "3")]
+    pub ttl_ms: u64,
+    /// Counts the leases of a registration, so that a renewal is seen.
+    #[prost(uint64, tag = "4")]
+    pub generation: u64,
+}
+
 /// A [`TopicId`] in protobuf.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Uuid {
@@ -269,7 +294,7 @@ pub enum DecodeRecordError {
 /// The message around the oneof: a oneof on its own is no message.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
-    #[prost(oneof = "Record", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Record", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40")]
     record: Option<Record>,
 }
 

@@ -59,6 +59,8 @@ fn push_broker(records: &mut Vec<Record>, broker: &BrokerImage) {
         endpoints: broker.endpoints.clone(),
         rpc_host: broker.rpc_host.clone(),
         rpc_port: broker.rpc_port,
+        started_at_ms: broker.started_at_ms,
+        config_hash: broker.config_hash.clone(),
     }));
     records.push(Record::BrokerChange(BrokerChange {
         broker_id: broker.id.0,
@@ -67,6 +69,7 @@ fn push_broker(records: &mut Vec<Record>, broker: &BrokerImage) {
         draining: Some(broker.draining),
         cordoned: Some(broker.cordoned),
     }));
+    records.extend(broker.restart_lease.map(Record::RestartLease));
 }
 
 fn push_topic(records: &mut Vec<Record>, topic: &TopicImage) {

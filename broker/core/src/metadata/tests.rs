@@ -137,14 +137,20 @@ fn counts_name_what_is_wrong() {
         counts.brokers[&BrokerId(1)],
         BrokerCounts {
             replicas: 3,
-            leaders: 1
+            in_sync: 1,
+            leaders: 1,
+            preferred: 3,
+            preferred_led: 1,
         }
     );
     assert_eq!(
         counts.brokers[&BrokerId(2)],
         BrokerCounts {
             replicas: 3,
-            leaders: 1
+            in_sync: 2,
+            leaders: 1,
+            preferred: 0,
+            preferred_led: 0,
         }
     );
 }

@@ -4,6 +4,7 @@ mod election;
 mod properties;
 mod reassignment;
 mod refusals;
+mod restart;
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -47,6 +48,7 @@ fn place(request: &PlacementRequest<'_>) -> Result<Vec<Vec<BrokerId>>, String> {
 }
 
 /// A cluster that commits at once.
+#[derive(Clone)]
 struct Cluster {
     image: Image,
     /// Brings each decision's records to a second image, over their encoding.
@@ -161,6 +163,8 @@ impl Cluster {
                 endpoints: vec![endpoint],
                 rpc_host: "localhost".to_string(),
                 rpc_port: 9093,
+                started_at_ms: 0,
+                config_hash: String::new(),
             },
             previous_broker_epoch,
         }))

@@ -31,6 +31,8 @@ enum Action {
     ProducerIds(i32),
     Reassign(usize, Vec<i32>),
     CancelReassignment(usize),
+    PrepareRestart(i32, u64),
+    ExpireRestartLease(i32),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -53,9 +55,11 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (topic.clone(), 1..4u32).prop_map(|(topic, min)| Action::MinInsync(topic, min)),
         1 => Just(Action::Balance),
         1 => broker.clone().prop_map(Action::ProducerIds),
-        3 => (topic.clone(), prop::collection::vec(broker, 1..4))
+        3 => (topic.clone(), prop::collection::vec(broker.clone(), 1..4))
             .prop_map(|(topic, target)| Action::Reassign(topic, target)),
         1 => topic.prop_map(Action::CancelReassignment),
+        2 => (broker.clone(), 0..3u64).prop_map(|(id, ttl)| Action::PrepareRestart(id, ttl)),
+        1 => broker.prop_map(Action::ExpireRestartLease),
     ]
 }
 
@@ -154,6 +158,8 @@ fn run(cluster: &mut Cluster, action: &Action) -> Logs {
                 cluster.submit(command);
             }
         }
+        Action::PrepareRestart(id, ttl_ms) => _ = cluster.prepare_restart(*id, *ttl_ms),
+        Action::ExpireRestartLease(id) => cluster.expire_restart_lease(*id),
         Action::ProducerIds(id) => {
             _ = cluster.submit(Command::AllocateProducerIds(cluster.broker(*id)));
         }

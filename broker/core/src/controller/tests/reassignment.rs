@@ -289,7 +289,10 @@ fn a_broker_in_a_reassignment_is_not_unregistered_and_topics_go_with_theirs() {
     run(&mut cluster, "topic 1,2 min=1");
     run(&mut cluster, "move 1,3");
     run(&mut cluster, "fence 3");
-    let unregister = Command::UnregisterBroker(UnregisterBroker { broker_id: 3 });
+    let unregister = Command::UnregisterBroker(UnregisterBroker {
+        broker_id: 3,
+        expected_incarnation: None,
+    });
     assert_eq!(
         failure(&cluster.submit(unregister.clone())),
         Some(CommandError::BrokerInUse)

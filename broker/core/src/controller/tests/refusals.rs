@@ -198,7 +198,10 @@ fn a_repeated_registration_gets_the_same_epoch() {
 fn epochs_grow_beyond_a_broker_that_has_left() {
     let mut cluster = Cluster::new();
     cluster.register(1, -1);
-    cluster.submit(Command::UnregisterBroker(UnregisterBroker { broker_id: 1 }));
+    cluster.submit(Command::UnregisterBroker(UnregisterBroker {
+        broker_id: 1,
+        expected_incarnation: None,
+    }));
     cluster.register(1, 1);
     assert_eq!(cluster.image.brokers[&BrokerId(1)].epoch, BrokerEpoch(2));
 }
@@ -207,7 +210,12 @@ fn epochs_grow_beyond_a_broker_that_has_left() {
 fn brokers_in_use_are_not_forgotten() {
     let mut cluster = Cluster::with_brokers(2);
     cluster.create("t", &[1], &[]);
-    let unregister = |broker_id| Command::UnregisterBroker(UnregisterBroker { broker_id });
+    let unregister = |broker_id| {
+        Command::UnregisterBroker(UnregisterBroker {
+            broker_id,
+            expected_incarnation: None,
+        })
+    };
     assert_eq!(
         refused(&mut cluster, unregister(2)),
         Some(CommandError::BrokerInUse)
