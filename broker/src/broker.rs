@@ -29,7 +29,7 @@ use crate::metrics::{ClientMetrics, ClusterMetrics, HealthMetrics, Metrics, Part
 use crate::net::{NetMetrics, Server};
 use crate::partition::{PartitionManager, RoleEvent, Storage};
 use crate::policy::policy;
-use crate::previous_run::RunRecord;
+use crate::previous_run::{LastRun, RunRecord};
 use crate::replica::{FetcherSettings, Fetchers, PULL_MESSAGE_BYTES_MAX, ReplicaService};
 use crate::rpc::{self, Token};
 
@@ -163,7 +163,7 @@ impl Starting {
         self.serve_clients(&controller, &partitions, groups).await?;
 
         let record = RunRecord::new(&config.data_dir);
-        controller.join(registration(config, record.lossless_epoch(closed_cleanly)));
+        controller.join(registration(config, record.last_run(closed_cleanly)));
         tokio::spawn(record.keep(controller.broker_epochs()));
         let Self {
             config,
@@ -410,7 +410,7 @@ fn fetcher_settings(config: &BrokerConfig) -> FetcherSettings {
     }
 }
 
-fn registration(config: &BrokerConfig, previous_broker_epoch: i64) -> RegisterBroker {
+fn registration(config: &BrokerConfig, last_run: LastRun) -> RegisterBroker {
     RegisterBroker {
         cluster_id: config.cluster_id.clone(),
         registration: metadata::RegisterBroker {
@@ -433,6 +433,7 @@ fn registration(config: &BrokerConfig, previous_broker_epoch: i64) -> RegisterBr
             started_at_ms: clock::timestamp().0,
             config_hash: config.hash(),
         },
-        previous_broker_epoch,
+        previous_broker_epoch: last_run.lossless_epoch,
+        disks_broker_epoch: last_run.epoch,
     }
 }

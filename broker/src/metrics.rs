@@ -118,6 +118,12 @@ impl Collector for PartitionMetrics {
             "log_bytes",
             "Size of all logs here",
             i64::try_from(counts.bytes).unwrap_or(i64::MAX),
+        )?;
+        counter(
+            e,
+            "records_given_up",
+            "Committed records that replicas here lost to unclean leader elections",
+            counts.records_given_up,
         )
     }
 }
@@ -176,6 +182,12 @@ impl Collector for ClusterMetrics {
             "cluster_controller_id",
             "Id of the active controller, -1 for none",
             controller,
+        )?;
+        counter(
+            e,
+            "cluster_unclean_leader_elections",
+            "Leaders that this broker elected as the controller and that may lack acknowledged records",
+            self.0.unclean_elections(),
         )
     }
 }

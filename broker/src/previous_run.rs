@@ -13,6 +13,15 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Registration epoch that matches none: the last run may have lost acknowledged records.
 const NONE: i64 = -1;
 
+/// What disks say about the run that used them last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastRun {
+    /// Its registration epoch, -1 on empty disks.
+    pub epoch: i64,
+    /// The same if all that it acknowledged is still there, else -1.
+    pub lossless_epoch: i64,
+}
+
 /// The record of one run in its data directory: registration epoch and id of the kernel's boot.
 pub struct RunRecord {
     path: PathBuf,
@@ -29,9 +38,9 @@ impl RunRecord {
         }
     }
 
-    /// Epoch of the last run if all that it acknowledged is still there, else -1.
+    /// The last run as far as these disks know of it.
     #[must_use]
-    pub fn lossless_epoch(&self, closed_cleanly: bool) -> i64 {
+    pub fn last_run(&self, closed_cleanly: bool) -> LastRun {
         let text = fs::read_to_string(&self.path).unwrap_or_default();
         let mut lines = text.lines();
         let epoch = lines
@@ -41,10 +50,13 @@ impl RunRecord {
         let same_boot = lines
             .next()
             .is_some_and(|boot_id| !boot_id.is_empty() && boot_id == self.boot_id);
-        if closed_cleanly || same_boot {
-            epoch
-        } else {
-            NONE
+        LastRun {
+            epoch,
+            lossless_epoch: if closed_cleanly || same_boot {
+                epoch
+            } else {
+                NONE
+            },
         }
     }
 
@@ -78,14 +90,25 @@ mod tests {
     fn a_run_lost_nothing_when_it_closed_cleanly_or_the_kernel_is_still_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let record = RunRecord::new(dir.path());
-        assert_eq!(record.lossless_epoch(true), -1, "there was no earlier run");
+        let last_run = |record: &RunRecord, closed_cleanly| {
+            let LastRun {
+                epoch,
+                lossless_epoch,
+            } = record.last_run(closed_cleanly);
+            (epoch, lossless_epoch)
+        };
+        assert_eq!(
+            last_run(&record, true),
+            (-1, -1),
+            "there was no earlier run"
+        );
         record.write(BrokerEpoch(7)).unwrap();
-        assert_eq!(record.lossless_epoch(false), 7);
+        assert_eq!(last_run(&record, false), (7, 7));
         let rebooted = RunRecord {
             boot_id: "another".to_owned(),
             ..RunRecord::new(dir.path())
         };
-        assert_eq!(rebooted.lossless_epoch(false), -1);
-        assert_eq!(rebooted.lossless_epoch(true), 7);
+        assert_eq!(last_run(&rebooted, false), (7, -1));
+        assert_eq!(last_run(&rebooted, true), (7, 7));
     }
 }

@@ -67,6 +67,13 @@ impl Offset {
     pub const fn plus(self, count: i64) -> Self {
         Self(self.0 + count)
     }
+
+    /// Number of offsets from here up to `end`, 0 when that lies before.
+    #[must_use]
+    pub const fn records_until(self, end: Self) -> u64 {
+        let count = end.0.saturating_sub(self.0);
+        if count > 0 { count.unsigned_abs() } else { 0 }
+    }
 }
 
 impl LeaderEpoch {

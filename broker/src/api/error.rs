@@ -24,6 +24,9 @@ impl KafkaError for AppendError {
             Self::Refused(partition::AppendError::NotEnoughReplicas { .. }) => {
                 ErrorCode::NotEnoughReplicas
             }
+            Self::Refused(partition::AppendError::TooManyAcks { .. }) => {
+                ErrorCode::InvalidRequiredAcks
+            }
             Self::Refused(partition::AppendError::Sequence(error)) => error.error_code(),
             Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::Log(error) => error.error_code(),

@@ -155,11 +155,12 @@ impl ProduceCall {
         } = self;
         let mut records = FrameRecords::new(frame);
         let deadline = Instant::now() + timeout;
+        let counted = ctx.config.flag("klamm.acks.counted.enable");
         let by_id = info.version >= TOPIC_ID_VERSION_MIN;
         let topics = topics.into_iter().map(|topic| {
             let found = find_topic(ctx, &topic.name, by_id.then_some(topic.id));
             let partitions = topic.partitions.into_iter().map(|(index, batch)| {
-                let accepted = parse_acks(acks).and_then(|acks| {
+                let accepted = parse_acks(acks, counted).and_then(|acks| {
                     let batch = batch?;
                     let bytes = records.take(batch.range);
                     let partition = find_partition(ctx, found?, index)?;
@@ -192,11 +193,16 @@ impl ProduceCall {
     }
 }
 
-fn parse_acks(acks: i16) -> Result<Acks, Refusal> {
+fn parse_acks(acks: i16, counted: bool) -> Result<Acks, Refusal> {
     match acks {
         0 => Ok(Acks::None),
         1 => Ok(Acks::Leader),
         -1 => Ok(Acks::All),
+        2.. if counted => Ok(Acks::Counted(usize::from(acks.unsigned_abs()))),
+        2.. => Err(Refusal::new(
+            ErrorCode::InvalidRequiredAcks,
+            "acks must be 0, 1 or -1 (all) unless klamm.acks.counted.enable is set",
+        )),
         _ => Err(Refusal::new(
             ErrorCode::InvalidRequiredAcks,
             "acks must be 0, 1 or -1 (all)",

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub use broker::{BrokerConfig, LivenessSettings, Voter};
 pub use endpoint::{Endpoint, HostPort};
-pub use topic::{Source, TopicConfig};
+pub use topic::{IsrTiming, Source, TopicConfig};
 
 /// Explicitly set properties, last one wins.
 pub type Properties = BTreeMap<String, String>;

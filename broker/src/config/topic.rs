@@ -16,6 +16,15 @@ pub struct TopicConfig {
     pub log_append_time: bool,
 }
 
+/// When replicas leave and enter ISRs: the same for all topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IsrTiming {
+    /// `replica.lag.time.max.ms`
+    pub lag_time_max: Duration,
+    /// `klamm.isr.dwell.ms`
+    pub dwell: Duration,
+}
+
 /// Where a topic's value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -84,10 +93,13 @@ impl BrokerConfig {
         }
     }
 
-    /// `replica.lag.time.max.ms`.
+    /// When replicas leave and enter ISRs.
     #[must_use]
-    pub fn replica_lag_time_max(&self) -> Duration {
-        Duration::from_millis(self.number("replica.lag.time.max.ms") as u64)
+    pub fn isr_timing(&self) -> IsrTiming {
+        IsrTiming {
+            lag_time_max: self.millis("replica.lag.time.max.ms"),
+            dwell: self.millis("klamm.isr.dwell.ms"),
+        }
     }
 }
 

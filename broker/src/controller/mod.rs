@@ -26,6 +26,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker_core::controller::{Command, Defaults, RegisterBroker, Response};
@@ -71,6 +72,7 @@ pub struct Controller {
     submitter: Submitter,
     quorum: Option<Arc<Quorum>>,
     membership: Arc<Membership>,
+    unclean_elections: Arc<AtomicU64>,
     runtime: Handle,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -101,6 +103,7 @@ impl Controller {
         let defaults = options.policy.defaults;
         let mut tasks = JoinSet::new();
         let mut mailbox = None;
+        let unclean_elections = Arc::default();
         if let Some(quorum) = &quorum {
             let (sender, receiver) = mpsc::channel(MAILBOX_COMMANDS_MAX);
             mailbox = Some(sender);
@@ -113,6 +116,7 @@ impl Controller {
                 policy: options.policy,
                 leader_rebalance_interval: options.timing.leader_rebalance_interval,
                 mailbox: receiver,
+                unclean_elections: Arc::clone(&unclean_elections),
             };
             tasks.spawn(task.run());
         } else {
@@ -130,6 +134,7 @@ impl Controller {
             sessions,
             quorum,
             membership: Arc::default(),
+            unclean_elections,
             runtime: Handle::current(),
             tasks: Mutex::new(tasks),
         }))
@@ -223,6 +228,13 @@ impl Controller {
         self.quorum
             .as_ref()
             .map_or(0, |quorum| quorum.leadership().borrow().term)
+    }
+
+    /// Leaders elected while this broker was the active controller that may lack acknowledged
+    /// records.
+    #[must_use]
+    pub fn unclean_elections(&self) -> u64 {
+        self.unclean_elections.load(Ordering::Relaxed)
     }
 
     /// Epoch of this broker's registration; `None` before the first one.

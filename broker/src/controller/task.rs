@@ -8,12 +8,13 @@
 //! * A command is answered once its records are applied here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker_core::controller::{Command, Context, Decision, Failure, InitializeCluster, Response};
 use broker_core::controller::{CommandError, decide, plan_preferred_elections};
 use broker_core::metadata::{Image, Record};
-use broker_core::{BrokerId, TopicId};
+use broker_core::{BrokerId, TopicId, TopicPartition};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
@@ -45,6 +46,8 @@ pub(crate) struct ControllerTask {
     pub(crate) policy: DecisionPolicy,
     pub(crate) leader_rebalance_interval: Option<Duration>,
     pub(crate) mailbox: mpsc::Receiver<Submission>,
+    /// Leaders elected here that may lack acknowledged records.
+    pub(crate) unclean_elections: Arc<AtomicU64>,
 }
 
 /// Commands decided on one image, and the image they lead to.
@@ -52,6 +55,7 @@ struct Batch {
     image: Image,
     records: Vec<Bytes>,
     bytes: usize,
+    unclean_elections: Vec<(TopicPartition, BrokerId)>,
     answers: Vec<(oneshot::Sender<Answer>, Response)>,
 }
 
@@ -171,6 +175,7 @@ impl ControllerTask {
     }
 
     async fn commit(&mut self, term: u64, batch: Batch) -> Result<(), Deposed> {
+        batch.report_unclean_elections(&self.unclean_elections);
         let outcome = if batch.records.is_empty() {
             Ok(())
         } else {
@@ -205,6 +210,7 @@ impl Batch {
             image: Image::clone(&position.image),
             records: Vec::new(),
             bytes: 0,
+            unclean_elections: Vec::new(),
             answers: Vec::new(),
         }
     }
@@ -217,7 +223,11 @@ impl Batch {
             place: &*policy.place,
             config_table: &*policy.config_table,
         };
-        let Decision { records, response } = decide(&self.image, &mut context, command);
+        let Decision {
+            records,
+            response,
+            unclean_elections,
+        } = decide(&self.image, &mut context, command);
         let encoded: Vec<Bytes> = records
             .iter()
             .map(|record| record.to_bytes().into())
@@ -230,7 +240,20 @@ impl Batch {
         self.apply(&records);
         self.records.extend(encoded);
         self.bytes += bytes;
+        self.unclean_elections.extend(unclean_elections);
         response
+    }
+
+    /// Tells of leaders that may lack acknowledged records.
+    fn report_unclean_elections(&self, count: &AtomicU64) {
+        for (partition, leader) in &self.unclean_elections {
+            let topic = self.image.topics.get(&partition.topic);
+            tracing::warn!(
+                topic = topic.map_or("", |topic| &topic.name), index = %partition.partition, %leader,
+                "unclean leader election: acknowledged records may be given up"
+            );
+        }
+        count.fetch_add(self.unclean_elections.len() as u64, Ordering::Relaxed);
     }
 
     fn apply(&mut self, records: &[Record]) {

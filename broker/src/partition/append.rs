@@ -165,7 +165,17 @@ impl State {
                 self.durable.push(end_offset, sender);
                 Some(receiver)
             }
-            Acks::None | Acks::Leader | Acks::All => None,
+            Acks::Counted(count)
+                if self.replica.replicated_on(count, self.own_end()) < Some(end_offset) =>
+            {
+                let (sender, receiver) = oneshot::channel();
+                self.counted
+                    .entry(count)
+                    .or_default()
+                    .push(end_offset, sender);
+                Some(receiver)
+            }
+            Acks::None | Acks::Leader | Acks::All | Acks::Counted(_) => None,
         };
         Appended {
             base_offset,
@@ -184,5 +194,6 @@ impl State {
         if self.replica.handle_durable(own_end) {
             self.high_watermark_moved();
         }
+        self.release_counted();
     }
 }

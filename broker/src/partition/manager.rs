@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker_core::controller::{
@@ -51,6 +52,7 @@ pub struct PartitionManager {
     partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
     isr_due: Mutex<BTreeSet<TopicPartition>>,
     isr_notify: Notify,
+    records_given_up: Arc<AtomicU64>,
 }
 
 impl PartitionManager {
@@ -60,6 +62,7 @@ impl PartitionManager {
         Self {
             me: config.id,
             config,
+            records_given_up: Arc::clone(&storage.records_given_up),
             storage: Mutex::new(storage),
             partitions: RwLock::default(),
             isr_due: Mutex::default(),
@@ -125,11 +128,11 @@ impl PartitionManager {
             return;
         };
         let config = self.config.topic_config(&topic.config, topic.internal);
-        let lag_time_max = self.config.replica_lag_time_max();
+        let isr_timing = self.config.isr_timing();
         let opened =
             self.storage
                 .lock()
-                .open_partition(id, &topic.name, config, lag_time_max, self.me);
+                .open_partition(id, &topic.name, config, isr_timing, self.me);
         match opened {
             Ok(partition) => {
                 self.partitions.write().insert(id, Arc::new(partition));
@@ -292,7 +295,10 @@ impl PartitionManager {
     /// Partitions led and hosted here, by topic, for metrics.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+        let mut counts = Counts {
+            records_given_up: self.records_given_up.load(Ordering::Relaxed),
+            ..Counts::default()
+        };
         for partition in self.partitions.read().values() {
             counts.replicas += 1;
             counts.leaders += usize::from(partition.is_leader());
@@ -309,6 +315,8 @@ pub struct Counts {
     pub leaders: usize,
     /// Size of their logs.
     pub bytes: u64,
+    /// Committed records that they lost to unclean elections.
+    pub records_given_up: u64,
 }
 
 fn ticker(period: Duration) -> tokio::time::Interval {

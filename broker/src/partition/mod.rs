@@ -18,8 +18,9 @@ mod pull;
 mod read;
 mod wakers;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use broker_core::metadata::PartitionImage;
 use broker_core::partition::{Assignment, IsrProposal, Replica, RoleChange, Settings, WaitQueue};
@@ -37,7 +38,7 @@ pub use read::{Fetched, FoundOffset, OffsetQuery};
 pub use wakers::{FetchWaker, PullWaker};
 
 use crate::clock;
-use crate::config::TopicConfig;
+use crate::config::{IsrTiming, TopicConfig};
 use wakers::Wakers;
 
 /// One hosted partition. Cheap to share; all state is behind its lock.
@@ -47,15 +48,20 @@ pub struct Partition {
     state: Mutex<State>,
     /// A group commit is under way.
     flushing: AtomicBool,
+    /// Committed records that replicas of this broker lost to unclean elections.
+    records_given_up: Arc<AtomicU64>,
 }
 
 struct State {
     replica: Replica,
     log: Log,
     config: TopicConfig,
-    lag_time_max: broker_core::Duration,
+    isr_timing: IsrTiming,
     /// Producers waiting for the high watermark.
     replicated: WaitQueue<oneshot::Sender<()>>,
+    /// Producers waiting for so many in-sync replicas, for at most as many numbers as there are
+    /// replicas.
+    counted: BTreeMap<usize, WaitQueue<oneshot::Sender<()>>>,
     /// Producers waiting for the leader's own fsync.
     durable: WaitQueue<oneshot::Sender<()>>,
     wakers: Wakers,
@@ -63,10 +69,11 @@ struct State {
 }
 
 impl State {
-    const fn settings(config: &TopicConfig, lag_time_max: broker_core::Duration) -> Settings {
+    const fn settings(config: &TopicConfig, isr_timing: IsrTiming) -> Settings {
         Settings {
             min_insync_replicas: config.min_insync_replicas,
-            lag_time_max,
+            lag_time_max: isr_timing.lag_time_max,
+            isr_dwell: isr_timing.dwell,
         }
     }
 
@@ -92,6 +99,23 @@ impl State {
         }
         self.wakers.high_watermark_moved();
     }
+
+    /// Follower positions or the ISR have changed.
+    fn release_counted(&mut self) {
+        if self.counted.is_empty() {
+            return;
+        }
+        let own_end = self.own_end();
+        for (count, waiting) in &mut self.counted {
+            if let Some(end) = self.replica.replicated_on(*count, own_end) {
+                for waiting in waiting.release(end) {
+                    // A requester that gave up no longer listens.
+                    let _ = waiting.send(());
+                }
+            }
+        }
+        self.counted.retain(|_, waiting| !waiting.is_empty());
+    }
 }
 
 impl Partition {
@@ -116,6 +140,7 @@ impl Partition {
             partition_epoch: image.partition_epoch,
             replicas: image.replicas.clone(),
             isr: image.isr.clone(),
+            elr: image.elr.clone(),
         };
         debug_assert!(image.has_replica(me));
         let before = state.replica.high_watermark();
@@ -125,10 +150,12 @@ impl Partition {
         if state.replica.high_watermark() != before {
             state.high_watermark_moved();
         }
+        state.release_counted();
         match change {
             RoleChange::Unchanged => None,
-            RoleChange::BecameLeader => {
+            RoleChange::BecameLeader { missing } => {
                 state.role_changed();
+                self.note_given_up(missing, log_end);
                 state.log.assign_epoch(image.leader_epoch);
                 Some(Assigned::Leader(image.leader_epoch))
             }
@@ -139,10 +166,21 @@ impl Partition {
         }
     }
 
+    /// After an unclean election, this log ends at `log_end` without `records` that were committed.
+    fn note_given_up(&self, records: u64, log_end: Offset) {
+        if records > 0 {
+            tracing::warn!(
+                partition = %self, records, %log_end,
+                "committed records are given up after an unclean leader election"
+            );
+            self.records_given_up.fetch_add(records, Ordering::Relaxed);
+        }
+    }
+
     /// Takes over changed topic settings.
     fn set_config(&self, config: TopicConfig) {
         let mut state = self.state.lock();
-        let settings = State::settings(&config, state.lag_time_max);
+        let settings = State::settings(&config, state.isr_timing);
         state.replica.set_settings(settings);
         state.log.set_config(config.log.clone());
         state.config = config;
@@ -177,6 +215,9 @@ impl Partition {
         let mut state = self.state.lock();
         state.replicated.retain(|waiting| !waiting.is_closed());
         state.durable.retain(|waiting| !waiting.is_closed());
+        for waiting in state.counted.values_mut() {
+            waiting.retain(|waiting| !waiting.is_closed());
+        }
         let log_end = state.log.end_offset();
         state.replica.handle_tick(clock::now(), log_end)
     }
@@ -194,6 +235,7 @@ impl State {
     fn role_changed(&mut self) {
         self.replicated.take_all().for_each(drop);
         self.durable.take_all().for_each(drop);
+        self.counted.clear();
         self.wakers.role_changed();
     }
 }

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::available_parallelism;
 
 use broker_core::metadata::Image;
 use broker_core::partition::{Producers, Replica, WaitQueue};
-use broker_core::{BrokerId, Duration, Offset, PartitionIndex, TopicPartition};
+use broker_core::{BrokerId, Offset, PartitionIndex, TopicPartition};
 use broker_log::fs::{Fs, RealFs};
 use broker_log::{
     Log, LogDir, LogDirError, OffsetEntry, OpenError, OpenJob, OpenOptions, RecoveryProgress,
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::wakers::Wakers;
 use super::{Partition, State, producers};
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::{BrokerConfig, IsrTiming, TopicConfig};
 
 /// A log was not opened.
 #[derive(Debug, Error)]
@@ -41,6 +41,7 @@ pub struct Storage {
     dir: LogDir,
     unclaimed: BTreeMap<TopicPartition, (Arc<str>, Log)>,
     high_watermarks: BTreeMap<(String, i32), Offset>,
+    pub(super) records_given_up: Arc<AtomicU64>,
 }
 
 impl Storage {
@@ -69,6 +70,7 @@ impl Storage {
             dir,
             unclaimed,
             high_watermarks,
+            records_given_up: Arc::default(),
         })
     }
 
@@ -84,7 +86,7 @@ impl Storage {
         id: TopicPartition,
         topic: &Arc<str>,
         config: TopicConfig,
-        lag_time_max: Duration,
+        isr_timing: IsrTiming,
         me: BrokerId,
     ) -> Result<Partition, StorageOpenError> {
         let mut log = match self.unclaimed.remove(&id) {
@@ -103,7 +105,7 @@ impl Storage {
             .unwrap_or_default()
             .min(log.end_offset())
             .max(log.start_offset());
-        let settings = State::settings(&config, lag_time_max);
+        let settings = State::settings(&config, isr_timing);
         Ok(Partition {
             id,
             topic: Arc::clone(topic),
@@ -111,13 +113,15 @@ impl Storage {
                 replica: Replica::new(me, settings, high_watermark, producers),
                 log,
                 config,
-                lag_time_max,
+                isr_timing,
                 replicated: WaitQueue::default(),
+                counted: BTreeMap::new(),
                 durable: WaitQueue::default(),
                 wakers: Wakers::new(id),
                 closed: false,
             }),
             flushing: AtomicBool::new(false),
+            records_given_up: Arc::clone(&self.records_given_up),
         })
     }
 

@@ -48,8 +48,8 @@ pub enum PulledContent {
 
 /// What a follower does after an answer.
 pub enum FollowerStep {
-    /// Pull on from here.
-    Continue(FollowerState),
+    /// Pull on.
+    Continue,
     /// Nothing changed.
     Idle,
     /// Not now: metadata will tell, or a later pull succeeds.
@@ -133,8 +133,8 @@ impl Partition {
             return FollowerStep::Retry;
         }
         let outcome = match pulled.error() {
-            PullError::None => state.take_over(pulled),
-            PullError::OffsetOutOfRange => state.start_over(Offset(pulled.log_start_offset)),
+            PullError::None => state.take_over(self, pulled),
+            PullError::OffsetOutOfRange => state.start_over(self, Offset(pulled.log_start_offset)),
             PullError::FencedLeaderEpoch
             | PullError::UnknownLeaderEpoch
             | PullError::NotLeader
@@ -142,7 +142,7 @@ impl Partition {
             | PullError::Storage => return FollowerStep::Retry,
         };
         match outcome {
-            Ok(true) => FollowerStep::Continue(state.follower_state()),
+            Ok(true) => FollowerStep::Continue,
             Ok(false) => FollowerStep::Idle,
             Err(error) => {
                 tracing::error!(partition = %self, %error, "replication can't write its log");
@@ -202,6 +202,7 @@ impl State {
         if progress.advanced {
             self.high_watermark_moved();
         }
+        self.release_counted();
         Ok(progress.may_enter_isr)
     }
 
@@ -219,12 +220,17 @@ impl State {
         }
     }
 
-    fn take_over(&mut self, pulled: &PulledPartition) -> Result<bool, FollowError> {
+    fn take_over(
+        &mut self,
+        partition: &Partition,
+        pulled: &PulledPartition,
+    ) -> Result<bool, FollowError> {
         if let Some(diverging) = &pulled.diverging {
-            self.truncate(Divergence {
+            let divergence = Divergence {
                 epoch: LeaderEpoch(diverging.epoch),
                 end_offset: Offset(diverging.end_offset),
-            })?;
+            };
+            self.truncate(partition, divergence)?;
             return Ok(true);
         }
         // Two pulls may name a partition before the first is answered: the second answer repeats
@@ -264,7 +270,11 @@ impl State {
         Ok(!pulled.records.is_empty())
     }
 
-    fn truncate(&mut self, divergence: Divergence) -> Result<(), FollowError> {
+    fn truncate(
+        &mut self,
+        partition: &Partition,
+        divergence: Divergence,
+    ) -> Result<(), FollowError> {
         let end = self.log.end_offset();
         let local = self.log.end_offset_for_epoch(divergence.epoch);
         let local_end = local
@@ -272,19 +282,19 @@ impl State {
             .max(self.log.start_offset());
         let to = truncation_offset(divergence, local_end, end).max(self.log.start_offset());
         tracing::info!(
-            from = %end, %to, high_watermark = %self.replica.high_watermark(),
+            %partition, from = %end, %to, high_watermark = %self.replica.high_watermark(),
             "cutting a log that parts from the leader's"
         );
         self.log.truncate_to(to)?;
-        self.replica.handle_truncation(to);
+        partition.note_given_up(self.replica.handle_truncation(to), to);
         self.replica.set_producers(producers::rebuild(&self.log)?);
         Ok(())
     }
 
-    fn start_over(&mut self, at: Offset) -> Result<bool, FollowError> {
-        tracing::info!(%at, "the leader no longer has what follows this log; starting over");
+    fn start_over(&mut self, partition: &Partition, at: Offset) -> Result<bool, FollowError> {
+        tracing::info!(%partition, %at, "the leader no longer has what follows this log; starting over");
         self.log.truncate_fully_and_start_at(at)?;
-        self.replica.handle_truncation(at);
+        partition.note_given_up(self.replica.handle_truncation(at), at);
         self.replica.set_producers(partition::Producers::default());
         Ok(true)
     }

@@ -317,7 +317,7 @@ impl Fetcher {
             };
             let refused = pulled.error() != PullError::None;
             match partition.handle_pulled(&pulled) {
-                FollowerStep::Continue(_) => {
+                FollowerStep::Continue => {
                     self.changed.insert(id);
                     flush.push(Arc::clone(partition));
                 }

@@ -7,6 +7,7 @@ use super::command::{
     BrokerRef, CordonBroker, InitializeCluster, RegisterBroker, UnregisterBroker,
 };
 use super::draft::Draft;
+use super::election::{Disks, Lossy};
 use super::error::{CommandError, Failure};
 use super::response::{Accepted, BrokerDrained, BrokerRegistered, Response};
 use crate::metadata::{self, BrokerChange, Cluster, Feature, Record};
@@ -60,15 +61,21 @@ pub(super) fn register(draft: &mut Draft, command: &RegisterBroker) -> Outcome {
             ));
         }
     }
-    let stopped_cleanly =
-        known.is_some_and(|known| known.epoch == BrokerEpoch(command.previous_broker_epoch));
+    let is_known = |epoch| known.is_some_and(|known| known.epoch == BrokerEpoch(epoch));
+    let stopped_cleanly = is_known(command.previous_broker_epoch);
+    let disks = if is_known(command.disks_broker_epoch) {
+        Disks::Kept
+    } else {
+        Disks::Replaced
+    };
     let epoch = BrokerEpoch(draft.image().last_broker_epoch.0 + 1);
     draft.push(Record::RegisterBroker(metadata::RegisterBroker {
         broker_epoch: epoch.0,
         ..command.registration.clone()
     }));
     if !stopped_cleanly {
-        draft.settle_partitions(|partition| partition.elr.contains(&id), Some(id));
+        let lost = Some(Lossy { broker: id, disks });
+        draft.settle_partitions(|partition| partition.elr.contains(&id), lost);
     }
     Ok(registered(epoch))
 }

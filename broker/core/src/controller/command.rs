@@ -84,6 +84,10 @@ pub struct RegisterBroker {
     /// acknowledged can be lost; -1 for an unclean stop or empty disks (KIP-966).
     #[prost(int64, tag = "3")]
     pub previous_broker_epoch: i64,
+    /// Epoch of the last registration that the broker's disks know of, however it ended; -1 for
+    /// empty disks.
+    #[prost(int64, tag = "35")]
+    pub disks_broker_epoch: i64,
 }
 
 /// A broker in one of its registrations.

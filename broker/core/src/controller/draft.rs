@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::command::BrokerRef;
 use super::context::Defaults;
-use super::election::{Rules, Settlement, settle};
+use super::election::{Lossy, Rules, Settlement, is_unclean, settle};
 use super::error::{CommandError, Failure};
 use crate::metadata::{BrokerImage, Image, PartitionImage, Record, TopicImage};
 use crate::{BrokerEpoch, BrokerId, TopicPartition};
@@ -15,6 +15,7 @@ pub(super) const UNCLEAN_LEADER_ELECTION: &str = "unclean.leader.election.enable
 pub(super) struct Draft {
     image: Image,
     records: Vec<Record>,
+    unclean_elections: Vec<(TopicPartition, BrokerId)>,
     pub(super) defaults: Defaults,
 }
 
@@ -23,6 +24,7 @@ impl Draft {
         Self {
             image: image.clone(),
             records: Vec::new(),
+            unclean_elections: Vec::new(),
             defaults,
         }
     }
@@ -42,6 +44,7 @@ impl Draft {
     /// Forgets all records, for a decision that is an answer only. The image stays changed.
     pub(super) fn discard_records(&mut self) {
         self.records.clear();
+        self.unclean_elections.clear();
     }
 
     pub(super) fn take_records(&mut self) -> Vec<Record> {
@@ -70,7 +73,7 @@ impl Draft {
     pub(super) fn settle_partitions(
         &mut self,
         wanted: impl Fn(&PartitionImage) -> bool,
-        lost: Option<BrokerId>,
+        lost: Option<Lossy>,
     ) {
         let ids: Vec<TopicPartition> = self
             .image
@@ -98,9 +101,22 @@ impl Draft {
         let Some(partition) = topic.partition(id.partition) else {
             return;
         };
+        let isr = settlement.isr.clone();
         if let Some(next) = settle(partition, settlement, &self.rules(topic)) {
+            let unclean = is_unclean(partition, &isr, &next);
             self.push(Record::Partition(next.to_record(id)));
+            self.note_election(id, next.leader.filter(|_| unclean));
         }
+    }
+
+    /// Remembers a leader that was elected uncleanly.
+    pub(super) fn note_election(&mut self, id: TopicPartition, unclean: Option<BrokerId>) {
+        self.unclean_elections
+            .extend(unclean.map(|leader| (id, leader)));
+    }
+
+    pub(super) fn take_unclean_elections(&mut self) -> Vec<(TopicPartition, BrokerId)> {
+        core::mem::take(&mut self.unclean_elections)
     }
 
     /// The rules by which a partition of the topic gets its leader.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::command::{Command, ElectLeaders, ElectionType, PartitionRef};
 use super::draft::Draft;
-use super::election::{Rules, Settlement, lead, settle};
+use super::election::{Rules, Settlement, is_unclean, lead, settle};
 use super::error::{CommandError, Failure};
 use super::response::{ElectLeadersResponse, LeaderElected, Response};
 use crate::metadata::{Image, PartitionImage, Record, ReplicaHealth};
@@ -104,7 +104,9 @@ fn elect_one(
         ElectionType::Preferred => elect_preferred(draft.image(), current)?,
         ElectionType::Unclean => elect_unclean(current, &draft.rules(topic))?,
     };
+    let unclean = is_unclean(current, &current.isr, &next);
     draft.push(Record::Partition(next.to_record(id)));
+    draft.note_election(id, next.leader.filter(|_| unclean));
     Ok(())
 }
 

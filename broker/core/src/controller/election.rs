@@ -6,8 +6,12 @@
 //! 2. eligible leader replicas (ELR): members left the ISR when it was below
 //!    `min.insync.replicas`, while the high watermark stood still, so they have all that was
 //!    acknowledged;
-//! 3. with ISR and ELR empty, the last leader: all others that had everything stopped uncleanly;
-//! 4. any replica, where `unclean.leader.election.enable` allows it.
+//! 3. where `unclean.leader.election.enable` allows it: the last leader, then those that lost their
+//!    eligibility by an unclean stop, then any replica. They may lack acknowledged records.
+//!
+//! A broker that stops uncleanly leaves the ELR, because it may have lost what it had acknowledged.
+//! It stays where it has the only replica and its disks are those of the stop: no other replica has
+//! more, so waiting gains nothing.
 //!
 //! Within each group, replicas of brokers that are about to be restarted come last, and those on slow
 //! disks before them; such a leader gives way to any better member of the ISR. A replica whose log is
@@ -35,8 +39,24 @@ pub(super) struct Rules<'a> {
 pub(super) struct Settlement {
     /// The ISR as far as the leader knows.
     pub(super) isr: Vec<BrokerId>,
-    /// A broker that stopped uncleanly and may have lost what it had acknowledged.
-    pub(super) lost: Option<BrokerId>,
+    /// A broker that may have lost what it had acknowledged.
+    pub(super) lost: Option<Lossy>,
+}
+
+/// A broker that stopped uncleanly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lossy {
+    pub(super) broker: BrokerId,
+    pub(super) disks: Disks,
+}
+
+/// What a broker has come back with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disks {
+    /// Those of its last run: the end of a log may be missing.
+    Kept,
+    /// Empty or older ones: everything may be missing.
+    Replaced,
 }
 
 /// A leader with how it was found.
@@ -90,8 +110,9 @@ pub(super) fn settle_from(
     settlement: Settlement,
     rules: &Rules<'_>,
 ) -> Option<PartitionImage> {
-    let lost = settlement.lost;
-    next.isr = eligible_isr(settlement, rules);
+    let lost = settlement.lost.filter(|lossy| old.counts_out(*lossy));
+    let lost = lost.map(|lossy| lossy.broker);
+    next.isr = eligible_isr(settlement.isr, lost, rules);
     next.isr.retain(|member| !old.offline.contains(member));
     next.elr.retain(|member| Some(*member) != lost);
     reassignment::complete(&mut next);
@@ -112,8 +133,14 @@ pub(super) fn settle_from(
     };
     if next.leader.is_some() {
         next.last_known_elr = Vec::new();
-    } else if let Some(leader) = old.leader {
-        next.last_known_elr = vec![leader];
+    } else {
+        let leader = old.leader.into_iter();
+        let lost = lost.into_iter().filter(|lost| old.elr.contains(lost));
+        for candidate in leader.chain(lost) {
+            if !next.last_known_elr.contains(&candidate) {
+                next.last_known_elr.push(candidate);
+            }
+        }
     }
     advance_epochs(old, next)
 }
@@ -139,9 +166,20 @@ pub(super) fn alter_health(
     }
     let settlement = Settlement {
         isr: old.isr.clone(),
-        lost: (health == ReplicaHealth::Offline).then_some(broker),
+        lost: (health == ReplicaHealth::Offline).then_some(Lossy {
+            broker,
+            disks: Disks::Kept,
+        }),
     };
     settle(&marked, settlement, rules).or_else(|| advance_epochs(old, marked))
+}
+
+/// Whether the leader of `next`, which [`settle`] made of `old` and an ISR, may lack acknowledged
+/// records.
+pub(super) fn is_unclean(old: &PartitionImage, isr: &[BrokerId], next: &PartitionImage) -> bool {
+    next.leader.is_some_and(|leader| {
+        next.leader != old.leader && !isr.contains(&leader) && !old.elr.contains(&leader)
+    })
 }
 
 /// The next state with `leader`, a member of the ISR.
@@ -153,6 +191,12 @@ pub(super) fn lead(old: &PartitionImage, leader: BrokerId) -> Option<PartitionIm
             ..old.clone()
         },
     )
+}
+
+impl PartitionImage {
+    fn counts_out(&self, lossy: Lossy) -> bool {
+        lossy.disks == Disks::Replaced || self.replicas != [lossy.broker]
+    }
 }
 
 fn advance_epochs(old: &PartitionImage, mut next: PartitionImage) -> Option<PartitionImage> {
@@ -172,8 +216,11 @@ fn advance_epochs(old: &PartitionImage, mut next: PartitionImage) -> Option<Part
 }
 
 /// The ISR without fenced brokers, and without draining ones unless nobody else is left.
-fn eligible_isr(settlement: Settlement, rules: &Rules<'_>) -> Vec<BrokerId> {
-    let Settlement { mut isr, lost } = settlement;
+fn eligible_isr(
+    mut isr: Vec<BrokerId>,
+    lost: Option<BrokerId>,
+    rules: &Rules<'_>,
+) -> Vec<BrokerId> {
     isr.retain(|member| Some(*member) != lost && !rules.is_fenced(*member));
     if isr.iter().any(|member| rules.is_active(*member)) {
         isr.retain(|member| rules.is_active(*member));
@@ -183,11 +230,12 @@ fn eligible_isr(settlement: Settlement, rules: &Rules<'_>) -> Vec<BrokerId> {
 
 fn elect(partition: &PartitionImage, rules: &Rules<'_>) -> Option<Elected> {
     let reluctance = |id: &BrokerId| (!rules.is_wanted_as_leader(*id), partition.health(*id));
+    let can_lead =
+        |id: &BrokerId| rules.is_active(*id) && partition.health(*id) != ReplicaHealth::Offline;
     let first = |group: &[BrokerId]| {
         let replicas = partition.replicas.iter().copied();
         replicas
-            .filter(|id| group.contains(id) && rules.is_active(*id))
-            .filter(|id| partition.health(*id) != ReplicaHealth::Offline)
+            .filter(|id| group.contains(id) && can_lead(id))
             .min_by_key(reluctance)
     };
     if let Some(leader) = partition.leader
@@ -196,25 +244,21 @@ fn elect(partition: &PartitionImage, rules: &Rules<'_>) -> Option<Elected> {
         let better = first(&partition.isr).filter(|id| reluctance(id) < reluctance(&leader));
         return Some(Elected::InSync(better.unwrap_or(leader)));
     }
-    let last_leader = || {
-        let unknown = partition.isr.is_empty() && partition.elr.is_empty();
-        if unknown {
-            first(&partition.last_known_elr)
-        } else {
-            None
-        }
-    };
-    let any = || {
-        if rules.unclean_leader_election {
-            first(&partition.replicas)
-        } else {
-            None
-        }
+    let unclean = || {
+        let any = || first(&partition.replicas);
+        let last_known = || {
+            let mut last_known = partition.last_known_elr.iter().copied();
+            last_known.find(|id| partition.has_replica(*id) && can_lead(id))
+        };
+        rules
+            .unclean_leader_election
+            .then(|| last_known().or_else(any))
+            .flatten()
     };
     first(&partition.isr)
         .map(Elected::InSync)
         .or_else(|| first(&partition.elr).map(Elected::Eligible))
-        .or_else(|| last_leader().or_else(any).map(Elected::Unclean))
+        .or_else(|| unclean().map(Elected::Unclean))
 }
 
 /// Who had all that was acknowledged and left an ISR that is below `min.insync.replicas`.

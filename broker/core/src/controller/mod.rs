@@ -66,6 +66,7 @@ pub use restart_check::{
 pub use topic_name::{TOPIC_NAME_BYTES_MAX, is_topic_name};
 
 use crate::metadata::{Image, Record};
+use crate::{BrokerId, TopicPartition};
 use draft::Draft;
 
 /// What a command comes to.
@@ -75,6 +76,9 @@ pub struct Decision {
     pub records: Vec<Record>,
     /// To be sent once the records are applied.
     pub response: Response,
+    /// Leaders that the records elect and that may lack acknowledged records: for the log and the
+    /// metrics.
+    pub unclean_elections: Vec<(TopicPartition, BrokerId)>,
 }
 
 /// Decides `command` on `image`.
@@ -103,6 +107,7 @@ pub fn decide(image: &Image, context: &mut Context<'_>, command: &Command) -> De
     };
     Decision {
         records: draft.take_records(),
+        unclean_elections: draft.take_unclean_elections(),
         response: response.unwrap_or_else(Response::Failed),
     }
 }

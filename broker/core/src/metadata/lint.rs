@@ -26,7 +26,7 @@ pub enum Violation {
     IsrOverlapsElr(TopicPartition),
     #[error("partition {0} has the fenced broker {1} in its ISR")]
     FencedInIsr(TopicPartition, BrokerId),
-    #[error("partition {0} has the offline replica {1} in its ISR or ELR")]
+    #[error("partition {0} has the offline replica {1} in its ISR or beside others in its ELR")]
     OfflineInSync(TopicPartition, BrokerId),
     #[error(
         "partition {0} has a broker without replica, or one twice, among the offline and slow ones"
@@ -156,7 +156,10 @@ fn lint_health(violations: &mut Vec<Violation>, id: TopicPartition, partition: &
     if repeats(&unhealthy) || unhealthy.iter().any(|id| !partition.has_replica(*id)) {
         violations.push(Violation::Health(id));
     }
-    for member in partition.isr.iter().chain(&partition.elr) {
+    // What was the only replica stays eligible: no other one has more.
+    let eligible = partition.elr.iter();
+    let eligible = eligible.filter(|_| partition.elr.len() > 1);
+    for member in partition.isr.iter().chain(eligible) {
         if partition.offline.contains(member) {
             violations.push(Violation::OfflineInSync(id, *member));
         }

@@ -43,6 +43,7 @@ impl Replica {
         leader_high_watermark: Offset,
         log_end: Offset,
     ) -> bool {
+        self.leader_high_watermark = self.leader_high_watermark.max(leader_high_watermark);
         let known = leader_high_watermark.min(log_end);
         let advanced = known > self.high_watermark;
         if advanced {
@@ -61,9 +62,13 @@ impl Replica {
         self.producers.record(batch, base_offset, timestamp);
     }
 
-    /// The follower's log was cut to `log_end`, its sequence state to what lies below.
-    pub fn handle_truncation(&mut self, log_end: Offset) {
+    /// The follower's log was cut to `log_end`, its sequence state to what lies below. Returns how
+    /// many of the records that are gone were committed: more than 0 after an unclean election only.
+    pub fn handle_truncation(&mut self, log_end: Offset) -> u64 {
+        let given_up = log_end.records_until(self.high_watermark);
         self.high_watermark = self.high_watermark.min(log_end);
+        self.leader_high_watermark = self.leader_high_watermark.min(log_end);
+        given_up
     }
 }
 

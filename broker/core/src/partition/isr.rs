@@ -3,13 +3,18 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use super::leader::Leader;
+use super::Settings;
+use super::leader::{FollowerProgress, Leader};
 use crate::{BrokerEpoch, BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time};
 
 /// How long a proposal waits for its result before it is sent again.
 const REPEAT_AFTER: Duration = Duration::from_secs(2);
 /// How long the leader holds back after a refusal.
 const BACK_OFF: Duration = Duration::from_millis(500);
+/// A member that lags out after so long in the ISR is not taken as flapping.
+const STEADY_AFTER: Duration = Duration::from_secs(300);
+/// The dwell time grows by at most this power of two.
+const DWELL_DOUBLINGS_MAX: u32 = 6;
 
 /// A member of a proposed ISR with the registration epoch it pulled with; the controller refuses a
 /// member that has restarted since (KIP-966). The leader itself carries none.
@@ -44,7 +49,7 @@ impl Leader {
     pub(super) fn propose_isr(
         &mut self,
         now: Time,
-        lag_time_max: Duration,
+        settings: &Settings,
         ends: LogEnds,
     ) -> Option<IsrProposal> {
         if now < self.propose_after {
@@ -58,7 +63,7 @@ impl Leader {
             let isr = pending.isr.clone();
             return Some(self.proposal(&isr));
         }
-        let isr = self.wanted_isr(now, lag_time_max, ends);
+        let isr = self.wanted_isr(now, settings, ends);
         if isr == self.isr {
             return None;
         }
@@ -67,27 +72,37 @@ impl Leader {
         Some(proposal)
     }
 
-    /// Members stay while they were caught up within the lag window; others enter once they are
-    /// caught up with the log's end, not merely with the high watermark, so that a replica that
-    /// can't keep up does not flap.
-    fn wanted_isr(&self, now: Time, lag_time_max: Duration, ends: LogEnds) -> BTreeSet<BrokerId> {
+    /// Members stay while they were caught up within the lag window; others enter by
+    /// [`Leader::may_enter`].
+    fn wanted_isr(&self, now: Time, settings: &Settings, ends: LogEnds) -> BTreeSet<BrokerId> {
         let mut wanted = BTreeSet::from([self.me]);
         for (id, follower) in &self.followers {
             let recent = follower.log_end >= ends.log_end
-                || now.since(follower.caught_up_at) <= lag_time_max;
-            let in_sync = if self.isr.contains(id) {
-                recent
-            } else {
-                recent
-                    && follower.caught_up
-                    && follower.log_end >= ends.high_watermark
-                    && follower.log_end >= self.epoch_start
-            };
+                || now.since(follower.caught_up_at) <= settings.lag_time_max;
+            let in_sync = recent
+                && (self.isr.contains(id)
+                    || self.may_enter(now, follower, settings.isr_dwell, ends.high_watermark));
             if in_sync {
                 wanted.insert(*id);
             }
         }
         wanted
+    }
+
+    /// A follower enters once it is caught up with the log's end, not merely with the high
+    /// watermark. One that has lagged out of the ISR must stay caught up for a while first: a
+    /// replica that can't keep up does not flap.
+    pub(super) fn may_enter(
+        &self,
+        now: Time,
+        follower: &FollowerProgress,
+        isr_dwell: Duration,
+        high_watermark: Offset,
+    ) -> bool {
+        let dwelt = follower
+            .caught_up_since
+            .is_some_and(|since| now.since(since) >= follower.dwell(isr_dwell));
+        dwelt && follower.log_end >= high_watermark && follower.log_end >= self.epoch_start
     }
 
     fn proposal(&self, isr: &BTreeSet<BrokerId>) -> IsrProposal {
@@ -109,5 +124,27 @@ impl Leader {
             self.pending = None;
             self.propose_after = now.plus(BACK_OFF);
         }
+    }
+}
+
+impl FollowerProgress {
+    fn dwell(&self, isr_dwell: Duration) -> Duration {
+        match self.lapses.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => isr_dwell * (1 << doublings.min(DWELL_DOUBLINGS_MAX)),
+        }
+    }
+
+    pub(super) fn entered_isr(&mut self, now: Time) {
+        self.in_sync_since = now;
+    }
+
+    /// The follower has left the ISR because it lagged.
+    pub(super) fn lagged_out(&mut self, now: Time) {
+        if now.since(self.in_sync_since) >= STEADY_AFTER {
+            self.lapses = 0;
+        }
+        self.lapses = self.lapses.saturating_add(1);
+        self.caught_up_since = None;
     }
 }

@@ -1,6 +1,7 @@
 //! The leader's side: admission of appends, follower positions, the high watermark.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use thiserror::Error;
 
@@ -20,6 +21,9 @@ pub enum Acks {
     Leader,
     /// After all in-sync replicas have it (`acks=-1`, "all").
     All,
+    /// After this many in-sync replicas have it, the leader included (`acks=2` and above). Weaker
+    /// than [`Acks::All`]: a replica that does not have it may be elected.
+    Counted(usize),
 }
 
 /// Why a batch is not appended.
@@ -31,6 +35,8 @@ pub enum AppendError {
         "{in_sync} replicas are in sync, min.insync.replicas is {required}; retry once a follower is back"
     )]
     NotEnoughReplicas { in_sync: usize, required: usize },
+    #[error("acks={acks} asks for more replicas than the {replicas} that the partition has")]
+    TooManyAcks { acks: usize, replicas: usize },
     #[error(transparent)]
     Sequence(#[from] SequenceError),
 }
@@ -46,7 +52,7 @@ pub struct LeaderEnds {
 }
 
 /// Outcome of a follower's pull.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PullProgress {
     /// The high watermark moved: release waiting producers, wake consumers and followers.
     pub advanced: bool,
@@ -59,7 +65,11 @@ pub(super) struct FollowerProgress {
     pub(super) log_end: Offset,
     /// Last time at which the follower had everything the leader had one pull earlier.
     pub(super) caught_up_at: Time,
-    pub(super) caught_up: bool,
+    /// Start of the time during which every pull was caught up.
+    pub(super) caught_up_since: Option<Time>,
+    /// How often it lagged out of the ISR lately.
+    pub(super) lapses: u32,
+    pub(super) in_sync_since: Time,
     pulled_at: Time,
     leader_log_end_at_pull: Offset,
     broker_epoch: Option<BrokerEpoch>,
@@ -72,6 +82,9 @@ pub(super) struct Leader {
     pub(super) partition_epoch: PartitionEpoch,
     pub(super) epoch_start: Offset,
     pub(super) isr: BTreeSet<BrokerId>,
+    /// The controller counts on replicas outside of the ISR to have all that is acknowledged,
+    /// whatever `min.insync.replicas` is set to on this broker.
+    has_elr: bool,
     pub(super) pending: Option<PendingIsr>,
     /// No proposal before this time, after the controller refused one.
     pub(super) propose_after: Time,
@@ -86,6 +99,7 @@ impl Leader {
             partition_epoch: assignment.partition_epoch,
             epoch_start: log_end,
             isr: assignment.isr.iter().copied().collect(),
+            has_elr: !assignment.elr.is_empty(),
             pending: None,
             propose_after: now,
             followers: BTreeMap::new(),
@@ -104,7 +118,9 @@ impl Leader {
                 self.followers.entry(*replica).or_insert(FollowerProgress {
                     log_end: Offset(-1),
                     caught_up_at: now,
-                    caught_up: false,
+                    caught_up_since: None,
+                    lapses: 0,
+                    in_sync_since: now,
                     pulled_at: now,
                     leader_log_end_at_pull: Offset(i64::MAX),
                     broker_epoch: None,
@@ -118,8 +134,18 @@ impl Leader {
             return;
         }
         self.partition_epoch = assignment.partition_epoch;
-        self.isr = assignment.isr.iter().copied().collect();
-        self.pending = None;
+        let isr = assignment.isr.iter().copied().collect();
+        let before = core::mem::replace(&mut self.isr, isr);
+        self.has_elr = !assignment.elr.is_empty();
+        let proposed = self.pending.take();
+        for (id, follower) in &mut self.followers {
+            let lags = proposed.as_ref().is_some_and(|p| !p.isr.contains(id));
+            match (before.contains(id), self.isr.contains(id)) {
+                (true, false) if lags => follower.lagged_out(now),
+                (false, true) => follower.entered_isr(now),
+                _ => {}
+            }
+        }
         self.track(now, assignment);
     }
 
@@ -144,8 +170,20 @@ impl Leader {
         self.isr.iter().chain(added).copied()
     }
 
+    /// Members that the ISR must have for acks=all.
     fn required_in_sync(&self, min_insync_replicas: usize) -> usize {
-        min_insync_replicas.min(self.followers.len() + 1)
+        let by_controller = if self.has_elr { self.isr.len() + 1 } else { 1 };
+        min_insync_replicas
+            .min(self.followers.len() + 1)
+            .max(by_controller)
+    }
+
+    fn counted(&self, acks: usize) -> Result<usize, AppendError> {
+        let replicas = self.followers.len() + 1;
+        if acks > replicas {
+            return Err(AppendError::TooManyAcks { acks, replicas });
+        }
+        Ok(acks)
     }
 
     /// Offset up to which the maximal ISR has the log, `None` while the ISR is too small.
@@ -178,14 +216,16 @@ impl Replica {
         batch: Option<&SequencedBatch>,
     ) -> Result<SequenceVerdict, AppendError> {
         let leader = self.leader()?;
-        if acks == Acks::All {
-            let required = leader.required_in_sync(self.settings.min_insync_replicas);
-            if leader.isr.len() < required {
-                return Err(AppendError::NotEnoughReplicas {
-                    in_sync: leader.isr.len(),
-                    required,
-                });
-            }
+        let required = match acks {
+            Acks::None | Acks::Leader => 0,
+            Acks::All => leader.required_in_sync(self.settings.min_insync_replicas),
+            Acks::Counted(acks) => leader.counted(acks)?,
+        };
+        if leader.isr.len() < required {
+            return Err(AppendError::NotEnoughReplicas {
+                in_sync: leader.isr.len(),
+                required,
+            });
         }
         Ok(match batch {
             Some(batch) => self.producers.check(batch)?,
@@ -211,6 +251,24 @@ impl Replica {
         self.advance_high_watermark(log_end)
     }
 
+    /// Offset up to which `count` in-sync replicas have the log, the leader with `own_end` among
+    /// them; `None` when fewer are in sync, or this replica does not lead.
+    #[must_use]
+    pub fn replicated_on(&self, count: usize, own_end: Offset) -> Option<Offset> {
+        let leader = self.leader().ok()?;
+        let in_sync = leader.isr.iter();
+        let mut ends: Vec<Offset> = in_sync
+            .filter_map(|id| leader.followers.get(id))
+            .map(|follower| follower.log_end)
+            .collect();
+        ends.sort_unstable();
+        let Some(followers) = count.checked_sub(1).filter(|followers| *followers > 0) else {
+            return Some(own_end);
+        };
+        let slowest = ends.len().checked_sub(followers)?;
+        Some(own_end.min(ends[slowest]))
+    }
+
     /// The leader's own log is durable up to `own_end`, where the high watermark waits for that.
     /// Returns whether it moved.
     pub fn handle_durable(&mut self, own_end: Offset) -> bool {
@@ -221,7 +279,7 @@ impl Replica {
     ///
     /// # Errors
     /// [`EpochError`] when this replica does not lead in `epoch`. A replica that is not assigned is
-    /// served, and counts for nothing.
+    /// served, and counts for nothing; so does a pull of a registration before the newest known.
     pub fn handle_pull(
         &mut self,
         now: Time,
@@ -235,16 +293,14 @@ impl Replica {
         let Role::Leader(leader) = &mut self.role else {
             return Err(NotLeader.into());
         };
-        let in_isr = leader.isr.contains(&follower.0);
-        let epoch_start = leader.epoch_start;
         let mut may_enter_isr = false;
         if let Some(progress) = leader.followers.get_mut(&follower.0) {
-            progress.update(now, fetch_offset, ends.written);
-            progress.broker_epoch = Some(follower.1);
-            may_enter_isr = !in_isr
-                && progress.caught_up
-                && fetch_offset >= high_watermark
-                && fetch_offset >= epoch_start;
+            if !progress.update(now, follower.1, fetch_offset, ends.written) {
+                return Ok(PullProgress::default());
+            }
+            let progress = *progress;
+            may_enter_isr = !leader.isr.contains(&follower.0)
+                && leader.may_enter(now, &progress, self.settings.isr_dwell, high_watermark);
         }
         Ok(PullProgress {
             advanced: self.advance_high_watermark(ends.own),
@@ -254,18 +310,37 @@ impl Replica {
 }
 
 impl FollowerProgress {
-    fn update(&mut self, now: Time, fetch_offset: Offset, leader_log_end: Offset) {
+    /// Takes note of a pull; false when it belongs to a registration that is over: that process may
+    /// have had what its successor has lost.
+    fn update(
+        &mut self,
+        now: Time,
+        broker_epoch: BrokerEpoch,
+        fetch_offset: Offset,
+        leader_log_end: Offset,
+    ) -> bool {
+        let known = self.broker_epoch.unwrap_or(broker_epoch);
+        if known > broker_epoch {
+            return false;
+        }
+        if known < broker_epoch {
+            self.lapses = 0;
+            self.caught_up_since = None;
+            self.leader_log_end_at_pull = Offset(i64::MAX);
+        }
+        self.broker_epoch = Some(broker_epoch);
         if fetch_offset >= leader_log_end {
             self.caught_up_at = now;
-            self.caught_up = true;
+            self.caught_up_since.get_or_insert(now);
         } else if fetch_offset >= self.leader_log_end_at_pull {
             self.caught_up_at = self.caught_up_at.max(self.pulled_at);
-            self.caught_up = true;
+            self.caught_up_since.get_or_insert(now);
         } else {
-            self.caught_up = false;
+            self.caught_up_since = None;
         }
         self.log_end = fetch_offset;
         self.pulled_at = now;
         self.leader_log_end_at_pull = leader_log_end;
+        true
     }
 }

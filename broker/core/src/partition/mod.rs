@@ -11,7 +11,8 @@
 //!
 //! Invariants: the high watermark never falls while a replica keeps its role; it never passes the
 //! log end of any member of the maximal ISR (committed ISR plus proposed additions, KIP-497); it
-//! stands still while the ISR is below the effective `min.insync.replicas` (KIP-966).
+//! stands still while the ISR is below the effective `min.insync.replicas`, or the partition has
+//! eligible leader replicas outside of it (KIP-966).
 
 mod follower;
 mod isr;
@@ -45,6 +46,9 @@ pub struct Assignment {
     /// Preferred leader first.
     pub replicas: Vec<BrokerId>,
     pub isr: Vec<BrokerId>,
+    /// Eligible leader replicas. While there are any, the ISR is below `min.insync.replicas` for the
+    /// controller, and they must not miss what is acknowledged.
+    pub elr: Vec<BrokerId>,
 }
 
 /// Settings that decisions depend on; they may change while the replica is open.
@@ -54,6 +58,9 @@ pub struct Settings {
     pub min_insync_replicas: usize,
     /// `replica.lag.time.max.ms`.
     pub lag_time_max: Duration,
+    /// `klamm.isr.dwell.ms`: how long a follower that lagged out of the ISR has to be caught up
+    /// before it enters again. Doubles each time it lags out again.
+    pub isr_dwell: Duration,
 }
 
 /// What a new assignment made of this replica.
@@ -63,7 +70,11 @@ pub enum RoleChange {
     Unchanged,
     /// Leads from now on: the shell records the epoch's start in the log and answers nobody of the
     /// earlier epoch.
-    BecameLeader,
+    BecameLeader {
+        /// Committed records that an earlier leader told of and that this log does not have: more
+        /// than 0 after an unclean election only.
+        missing: u64,
+    },
     /// Follows from now on, or follows another leader or epoch: the shell pulls from it.
     BecameFollower,
 }
@@ -105,6 +116,8 @@ pub struct Replica {
     settings: Settings,
     role: Role,
     high_watermark: Offset,
+    /// The highest that a leader told of; the own log may end below it.
+    leader_high_watermark: Offset,
     producers: Producers,
 }
 
@@ -122,6 +135,7 @@ impl Replica {
             settings,
             role: Role::Idle,
             high_watermark,
+            leader_high_watermark: high_watermark,
             producers,
         }
     }
@@ -166,8 +180,10 @@ impl Replica {
             return RoleChange::Unchanged;
         }
         self.role = Role::Leader(Leader::new(self.me, now, assignment, log_end));
+        let missing = log_end.records_until(self.leader_high_watermark);
+        self.leader_high_watermark = self.leader_high_watermark.min(log_end);
         self.advance_high_watermark(log_end);
-        RoleChange::BecameLeader
+        RoleChange::BecameLeader { missing }
     }
 
     /// Changed topic or broker settings.
@@ -241,7 +257,7 @@ impl Replica {
             high_watermark: self.high_watermark,
         };
         match &mut self.role {
-            Role::Leader(leader) => leader.propose_isr(now, self.settings.lag_time_max, ends),
+            Role::Leader(leader) => leader.propose_isr(now, &self.settings, ends),
             Role::Idle | Role::Follower(_) => None,
         }
     }

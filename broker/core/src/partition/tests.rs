@@ -10,6 +10,7 @@ use crate::{BrokerEpoch, ProducerEpoch, ProducerId, Timestamp};
 
 const ME: BrokerId = BrokerId(0);
 const LAG: Duration = Duration::from_secs(10);
+const DWELL: Duration = Duration::from_secs(1);
 /// Log end of the tests that don't vary it.
 const END: Offset = Offset(10);
 const EPOCH: LeaderEpoch = LeaderEpoch(3);
@@ -21,6 +22,7 @@ fn assignment(isr: &[i32], partition_epoch: i32) -> Assignment {
         partition_epoch: PartitionEpoch(partition_epoch),
         replicas: vec![ME, BrokerId(1), BrokerId(2)],
         isr: isr.iter().copied().map(BrokerId).collect(),
+        elr: Vec::new(),
     }
 }
 
@@ -28,10 +30,11 @@ fn leader(isr: &[i32], min_insync_replicas: usize) -> Replica {
     let settings = Settings {
         min_insync_replicas,
         lag_time_max: LAG,
+        isr_dwell: DWELL,
     };
     let mut replica = Replica::new(ME, settings, Offset(0), Producers::default());
     let change = replica.handle_assignment(Time(0), &assignment(isr, 1), Offset(0));
-    assert_eq!(change, RoleChange::BecameLeader);
+    assert_eq!(change, RoleChange::BecameLeader { missing: 0 });
     replica
 }
 
@@ -106,6 +109,18 @@ fn high_watermark_stands_still_below_min_insync_replicas() {
 }
 
 #[test]
+fn a_leader_whose_min_insync_replicas_is_lower_than_the_controllers_waits_while_there_is_an_elr() {
+    let mut replica = leader(&[0, 1, 2], 1);
+    let mut shrunk = assignment(&[0], 2);
+    shrunk.elr = vec![BrokerId(1), BrokerId(2)];
+    replica.handle_assignment(Time(1), &shrunk, Offset(0));
+    assert!(!replica.handle_append(Time(1), None, Offset(0), Offset(5)));
+    assert!(replica.admit(Acks::All, None).is_err());
+    replica.handle_assignment(Time(2), &assignment(&[0], 3), Offset(5));
+    assert_eq!(replica.high_watermark(), Offset(5));
+}
+
+#[test]
 fn a_lagging_member_is_proposed_out_after_the_lag_time_and_holds_the_mark_until_committed() {
     let mut replica = leader(&[0, 1, 2], 1);
     replica.handle_append(Time(0), None, Offset(0), Offset(10));
@@ -141,6 +156,144 @@ fn a_replica_enters_the_isr_at_the_log_end_and_counts_while_proposed() {
         "the proposed member counts"
     );
     assert!(pull(&mut replica, 3, 1, 12, 12).advanced);
+}
+
+/// Broker 1 lags out of the ISR at `at_ms`; the controller commits it.
+fn lag_out(replica: &mut Replica, at_ms: u64, end: i64, partition_epoch: i32) {
+    replica.handle_append(Time(at_ms - 20_000), None, Offset(end - 1), Offset(end));
+    let proposal = replica.handle_tick(Time(at_ms), Offset(end)).unwrap();
+    assert_eq!(members(&proposal), [0]);
+    replica.handle_assignment(Time(at_ms), &assignment(&[0], partition_epoch), Offset(end));
+}
+
+#[test]
+fn a_replica_that_lagged_out_dwells_at_the_log_end_before_it_enters_again() {
+    let mut replica = leader(&[0, 1], 1);
+    let mut at_ms = 0;
+    for (round, dwell_ms) in [1_000, 2_000, 4_000].into_iter().enumerate() {
+        let end = i64::try_from(round).unwrap() + 1;
+        let partition_epoch = 2 * i32::try_from(round).unwrap() + 2;
+        at_ms += 30_000;
+        lag_out(&mut replica, at_ms, end, partition_epoch);
+        assert!(!pull(&mut replica, at_ms, 1, end, end).may_enter_isr);
+        let before = Time(at_ms + dwell_ms - 1);
+        assert_eq!(replica.handle_tick(before, Offset(end)), None, "{round}");
+        at_ms += dwell_ms;
+        let proposal = replica.handle_tick(Time(at_ms), Offset(end)).unwrap();
+        assert_eq!(members(&proposal), [0, 1], "{round}");
+        let entered = assignment(&[0, 1], partition_epoch + 1);
+        replica.handle_assignment(Time(at_ms), &entered, Offset(end));
+    }
+    at_ms += 300_000;
+    lag_out(&mut replica, at_ms, 4, 8);
+    pull(&mut replica, at_ms, 1, 4, 4);
+    let proposal = replica.handle_tick(Time(at_ms + 1_000), Offset(4));
+    assert!(proposal.is_some(), "it had been steady");
+}
+
+#[test]
+fn the_dwell_begins_anew_when_the_replica_falls_behind() {
+    let mut replica = leader(&[0, 1], 1);
+    lag_out(&mut replica, 30_000, 10, 2);
+    pull(&mut replica, 30_000, 1, 10, 10);
+    replica.handle_append(Time(30_500), None, Offset(10), Offset(30));
+    pull(&mut replica, 30_500, 1, 12, 30);
+    pull(&mut replica, 30_600, 1, 20, 30);
+    pull(&mut replica, 30_700, 1, 30, 30);
+    assert_eq!(replica.handle_tick(Time(31_600), Offset(30)), None);
+    assert!(replica.handle_tick(Time(31_700), Offset(30)).is_some());
+}
+
+#[test]
+fn a_restarted_replica_does_not_pay_for_the_lag_of_its_predecessor() {
+    let mut replica = leader(&[0, 1], 1);
+    pull(&mut replica, 1, 1, 0, 0);
+    lag_out(&mut replica, 30_000, 10, 2);
+    let restarted = (BrokerId(1), BrokerEpoch(8));
+    let progress = replica.handle_pull(Time(30_001), restarted, EPOCH, Offset(10), ends(10));
+    assert!(progress.unwrap().may_enter_isr);
+}
+
+#[test]
+fn a_fenced_member_has_not_lagged() {
+    let mut replica = leader(&[0, 1], 1);
+    pull(&mut replica, 1, 1, 0, 0);
+    replica.handle_assignment(Time(2), &assignment(&[0], 2), Offset(0));
+    assert!(pull(&mut replica, 3, 1, 0, 0).may_enter_isr);
+}
+
+#[test]
+fn a_pull_of_an_earlier_registration_acknowledges_nothing() {
+    let mut replica = leader(&[0, 1], 1);
+    replica.handle_append(Time(0), None, Offset(0), Offset(10));
+    let at = |epoch| (BrokerId(1), BrokerEpoch(epoch));
+    let restarted = replica.handle_pull(Time(1), at(8), EPOCH, Offset(4), ends(10));
+    assert!(restarted.unwrap().advanced);
+    let late = replica.handle_pull(Time(2), at(7), EPOCH, Offset(10), ends(10));
+    assert_eq!(late, Ok(PullProgress::default()));
+    assert_eq!(replica.high_watermark(), Offset(4));
+}
+
+#[test]
+fn counted_acks_follow_the_fastest_members_of_the_isr() {
+    let mut replica = leader(&[0, 1], 1);
+    replica.handle_append(Time(0), None, Offset(0), Offset(10));
+    pull(&mut replica, 1, 1, 4, 10);
+    pull(&mut replica, 1, 2, 9, 10);
+    assert_eq!(replica.replicated_on(1, END), Some(END));
+    assert_eq!(
+        replica.replicated_on(2, END),
+        Some(Offset(4)),
+        "2 is not in sync"
+    );
+    assert_eq!(replica.replicated_on(3, END), None);
+    replica.handle_assignment(Time(2), &assignment(&[0, 1, 2], 2), END);
+    assert_eq!(replica.replicated_on(2, END), Some(Offset(9)));
+    assert_eq!(replica.replicated_on(2, Offset(7)), Some(Offset(7)));
+    assert_eq!(replica.replicated_on(3, END), Some(Offset(4)));
+}
+
+#[test]
+fn counted_acks_need_as_many_replicas_in_sync() {
+    let replica = leader(&[0, 1], 1);
+    let admit = |acks| replica.admit(Acks::Counted(acks), None);
+    assert_eq!(admit(2), Ok(SequenceVerdict::Append));
+    assert_eq!(
+        admit(3),
+        Err(AppendError::NotEnoughReplicas {
+            in_sync: 2,
+            required: 3
+        })
+    );
+    assert_eq!(
+        admit(4),
+        Err(AppendError::TooManyAcks {
+            acks: 4,
+            replicas: 3
+        })
+    );
+}
+
+#[test]
+fn what_an_unclean_election_gives_up_is_counted() {
+    let mut replica = leader(&[0], 1);
+    replica.handle_append(Time(0), None, Offset(0), Offset(10));
+    let mut next = assignment(&[1], 2);
+    next.leader = Some(BrokerId(1));
+    next.leader_epoch = LeaderEpoch(4);
+    replica.handle_assignment(Time(1), &next, Offset(10));
+    assert_eq!(replica.handle_truncation(Offset(7)), 3, "by who truncates");
+    assert_eq!(replica.handle_truncation(Offset(7)), 0);
+
+    replica.handle_follower_append(Offset(20), Offset(12));
+    next.leader = Some(ME);
+    next.leader_epoch = LeaderEpoch(5);
+    let change = replica.handle_assignment(Time(2), &next, Offset(12));
+    assert_eq!(
+        change,
+        RoleChange::BecameLeader { missing: 8 },
+        "by who leads without"
+    );
 }
 
 #[test]

@@ -272,6 +272,7 @@ impl Node {
             cluster_id: CLUSTER_ID.to_owned(),
             registration,
             previous_broker_epoch: -1,
+            disks_broker_epoch: -1,
         });
     }
 

@@ -130,6 +130,7 @@ async fn make_topic(controller: &Controller) {
         cluster_id: "test".to_owned(),
         registration,
         previous_broker_epoch: -1,
+        disks_broker_epoch: -1,
     });
     let Response::RegisterBroker(registered) = controller.submit(register).await.unwrap() else {
         panic!("not registered");

@@ -5,7 +5,8 @@
 use super::*;
 use crate::metadata::{PartitionImage, ReplicaHealth};
 
-/// `crash 1`: fenced, then back without clean stop. `stop 1`: the same with one.
+/// `crash 1`: fenced, then back without clean stop. `stop 1`: the same with one. `wipe 1`: the same
+/// with empty disks. `register 1`: back without clean stop, fenced still.
 const SCENARIOS: &[(&str, &str)] = &[
     (
         "a dead leader is replaced from the ISR, and comes back as a follower",
@@ -41,12 +42,13 @@ const SCENARIOS: &[(&str, &str)] = &[
          stop 1                | 1 [1] elr [] last [] 2.3",
     ),
     (
-        "an unclean stop costs eligibility; the last leader leads when all stopped so",
+        "an unclean stop costs eligibility, and when all stopped so only an unclean election helps",
         "topic 1,2 min=2       | 1 [1,2] elr [] last [] 0.0
          fence 2               | 1 [1] elr [2] last [] 0.1
          fence 1               | - [] elr [1,2] last [1] 1.2
          crash 1               | - [] elr [2] last [1] 1.3
-         crash 2               | 1 [1] elr [] last [] 2.4",
+         crash 2               | - [] elr [] last [1,2] 1.4
+         elect unclean         | 1 [1] elr [] last [] 2.5",
     ),
     (
         "a member that stopped cleanly is preferred over the last leader that did not",
@@ -58,7 +60,26 @@ const SCENARIOS: &[(&str, &str)] = &[
     (
         "a single replica that crashed leads again, in a new epoch",
         "topic 1 min=1         | 1 [1] elr [] last [] 0.0
-         crash 1               | 1 [1] elr [] last [] 2.3",
+         crash 1               | 1 [1] elr [] last [] 2.2",
+    ),
+    (
+        "a single replica that comes back with empty disks does not lead silently",
+        "topic 1 min=1         | 1 [1] elr [] last [] 0.0
+         wipe 1                | - [] elr [] last [1] 1.2
+         unclean true          | 1 [1] elr [] last [] 2.3",
+    ),
+    (
+        "an allowed unclean election prefers the last leader, then those that crashed",
+        "topic 1,2,3 min=2     | 1 [1,2,3] elr [] last [] 0.0
+         isr 1,2               | 1 [1,2] elr [] last [] 0.1
+         fence 1               | 2 [2] elr [1] last [] 1.2
+         fence 3               | 2 [2] elr [1] last [] 1.2
+         fence 2               | - [] elr [1,2] last [2] 2.3
+         register 1            | - [] elr [2] last [2,1] 2.4
+         register 2            | - [] elr [] last [2,1] 2.5
+         unfence 3             | - [] elr [] last [2,1] 2.5
+         unfence 1             | - [] elr [] last [2,1] 2.5
+         unclean true          | 1 [1] elr [] last [] 3.6",
     ),
     (
         "unclean election is off by default, and can be asked for",
@@ -124,8 +145,8 @@ const SCENARIOS: &[(&str, &str)] = &[
     (
         "the only replica leads again once its disk is back",
         "topic 1 min=1         | 1 [1] elr [] last [] 0.0
-         offline 1             | - [] elr [] last [1] 1.1
-         crash 1               | - [] elr [] last [1] 1.1
+         offline 1             | - [] elr [1] last [1] 1.1
+         crash 1               | - [] elr [1] last [1] 1.1
          healthy 1             | 1 [1] elr [] last [] 2.2",
     ),
     (
@@ -176,15 +197,16 @@ pub(super) fn run(cluster: &mut Cluster, action: &str) {
         "fence" => cluster.submit(Command::FenceBroker(cluster.broker(broker()))),
         "unfence" => cluster.submit(Command::UnfenceBroker(cluster.broker(broker()))),
         "drain" => cluster.submit(Command::DrainBroker(cluster.broker(broker()))),
-        "crash" | "stop" => {
+        "register" => cluster.register(broker(), cluster.stopped(broker(), Stop::Crash)),
+        "crash" | "stop" | "wipe" => {
+            let stop = match verb {
+                "crash" => Stop::Crash,
+                "stop" => Stop::Clean,
+                _ => Stop::Wipe,
+            };
             let before = cluster.broker(broker());
             cluster.submit(Command::FenceBroker(before));
-            let previous = if verb == "stop" {
-                before.broker_epoch
-            } else {
-                -1
-            };
-            cluster.register(broker(), previous);
+            cluster.register(broker(), cluster.stopped(broker(), stop));
             cluster.submit(Command::UnfenceBroker(cluster.broker(broker())))
         }
         "isr" => cluster.alter_isr("t", &ids(rest)).unwrap(),

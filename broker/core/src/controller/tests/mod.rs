@@ -47,6 +47,19 @@ fn place(request: &PlacementRequest<'_>) -> Result<Vec<Vec<BrokerId>>, String> {
     Ok(vec![replicas; request.partitions])
 }
 
+/// How a broker's run ended.
+#[derive(Clone, Copy)]
+enum Stop {
+    Clean,
+    Crash,
+    /// Its disks are lost.
+    Wipe,
+}
+
+/// What the disks of a broker say about its last run: the epoch of a clean stop, the epoch.
+type LastRun = (i64, i64);
+const NO_LAST_RUN: LastRun = (-1, -1);
+
 /// A cluster that commits at once.
 #[derive(Clone)]
 struct Cluster {
@@ -96,7 +109,7 @@ impl Cluster {
     fn with_brokers(brokers: i32) -> Self {
         let mut cluster = Self::new();
         for id in 1..=brokers {
-            cluster.register(id, -1);
+            cluster.register(id, NO_LAST_RUN);
             cluster.submit(Command::UnfenceBroker(cluster.broker(id)));
         }
         cluster
@@ -145,7 +158,17 @@ impl Cluster {
         }
     }
 
-    fn register(&mut self, broker_id: i32, previous_broker_epoch: i64) -> Response {
+    fn stopped(&self, broker_id: i32, stop: Stop) -> LastRun {
+        let epoch = self.broker(broker_id).broker_epoch;
+        match stop {
+            Stop::Clean => (epoch, epoch),
+            Stop::Crash => (-1, epoch),
+            Stop::Wipe => NO_LAST_RUN,
+        }
+    }
+
+    fn register(&mut self, broker_id: i32, last_run: LastRun) -> Response {
+        let (previous_broker_epoch, disks_broker_epoch) = last_run;
         let incarnation = self.image.last_broker_epoch.to_string();
         let endpoint = Endpoint {
             listener: "PLAIN".to_string(),
@@ -167,6 +190,7 @@ impl Cluster {
                 config_hash: String::new(),
             },
             previous_broker_epoch,
+            disks_broker_epoch,
         }))
     }
 

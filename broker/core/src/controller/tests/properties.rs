@@ -19,6 +19,7 @@ enum Action {
     Unfence(i32),
     Crash(i32),
     Stop(i32),
+    Wipe(i32),
     Drain(i32),
     Cordon(i32, bool),
     Create(usize, i32, i32, u32),
@@ -43,6 +44,7 @@ fn action() -> impl Strategy<Value = Action> {
         4 => broker.clone().prop_map(Action::Unfence),
         2 => broker.clone().prop_map(Action::Crash),
         2 => broker.clone().prop_map(Action::Stop),
+        1 => broker.clone().prop_map(Action::Wipe),
         1 => broker.clone().prop_map(Action::Drain),
         1 => (broker.clone(), any::<bool>()).prop_map(|(id, to)| Action::Cordon(id, to)),
         2 => (topic.clone(), 1..4, 1..4, 1..4u32)
@@ -71,8 +73,8 @@ fn health() -> impl Strategy<Value = ReplicaHealth> {
 /// What an action means for the replicas' logs.
 #[derive(Default)]
 struct Logs {
-    /// Lost what it had not flushed.
-    lost: Option<BrokerId>,
+    /// Lost what it had not flushed, or everything.
+    lost: Option<(BrokerId, Stop)>,
     /// Have every record of the leader: it waits for them from the moment it proposes them.
     caught_up: Option<(TopicPartition, BTreeSet<BrokerId>)>,
 }
@@ -82,13 +84,18 @@ fn run(cluster: &mut Cluster, action: &Action) -> Logs {
     match action {
         Action::Fence(id) => _ = cluster.submit(Command::FenceBroker(cluster.broker(*id))),
         Action::Unfence(id) => _ = cluster.submit(Command::UnfenceBroker(cluster.broker(*id))),
-        Action::Crash(id) | Action::Stop(id) => {
+        Action::Crash(id) | Action::Stop(id) | Action::Wipe(id) => {
             let before = cluster.broker(*id);
             cluster.submit(Command::FenceBroker(before));
-            let clean = matches!(action, Action::Stop(_));
-            cluster.register(*id, if clean { before.broker_epoch } else { -1 });
+            let stop = match action {
+                Action::Stop(_) => Stop::Clean,
+                Action::Crash(_) => Stop::Crash,
+                _ => Stop::Wipe,
+            };
+            let last_run = cluster.stopped(*id, stop);
+            cluster.register(*id, last_run);
             return Logs {
-                lost: (!clean).then_some(BrokerId(*id)),
+                lost: (!matches!(stop, Stop::Clean)).then_some((BrokerId(*id), stop)),
                 caught_up: None,
             };
         }
@@ -149,7 +156,7 @@ fn run(cluster: &mut Cluster, action: &Action) -> Logs {
         Action::Health(id, health) => {
             cluster.set_health(*id, *health);
             return Logs {
-                lost: (*health == ReplicaHealth::Offline).then_some(BrokerId(*id)),
+                lost: (*health == ReplicaHealth::Offline).then_some((BrokerId(*id), Stop::Crash)),
                 caught_up: None,
             };
         }
@@ -259,18 +266,20 @@ impl Acknowledged {
                 .0
                 .entry(id)
                 .or_insert_with(|| after.isr.iter().copied().collect());
-            complete.retain(|broker| Some(*broker) != logs.lost);
+            if let Some((lossy, stop)) = logs.lost {
+                // What a single replica has kept is all that can be had.
+                let is_single = after.replicas.len() == 1;
+                let was_offline = |before: &Arc<PartitionImage>| before.offline.contains(&lossy);
+                let keeps = matches!(stop, Stop::Crash)
+                    && (is_single || old.partition(id).is_some_and(was_offline));
+                complete.retain(|broker| *broker != lossy || keeps);
+            }
             if let Some((_, caught_up)) = logs.caught_up.as_ref().filter(|(at, _)| *at == id) {
                 complete.extend(caught_up);
             }
             if let Some(before) = old.partition(id) {
                 check_epochs(before, after);
                 check_replicas(before, after, min);
-                if let Some(leader) = after.leader
-                    && complete.is_empty()
-                {
-                    complete.insert(leader);
-                }
             }
             for candidate in after.isr.iter().chain(&after.elr) {
                 assert!(

@@ -135,11 +135,11 @@ fn validate_only_answers_without_records() {
 fn registrations_that_cannot_be() {
     let mut cluster = Cluster::with_brokers(1);
     assert_eq!(
-        failure(&cluster.register(1, -1)),
+        failure(&cluster.register(1, NO_LAST_RUN)),
         Some(CommandError::DuplicateBrokerId)
     );
     assert_eq!(
-        failure(&cluster.register(-1, -1)),
+        failure(&cluster.register(-1, NO_LAST_RUN)),
         Some(CommandError::InvalidRequest)
     );
     let stale = BrokerRef {
@@ -172,7 +172,7 @@ fn registrations_that_cannot_be() {
 #[test]
 fn a_repeated_registration_gets_the_same_epoch() {
     let mut cluster = Cluster::new();
-    cluster.register(1, -1);
+    cluster.register(1, NO_LAST_RUN);
     let registration = metadata::RegisterBroker {
         broker_id: 1,
         incarnation: "0".to_string(),
@@ -185,6 +185,7 @@ fn a_repeated_registration_gets_the_same_epoch() {
         cluster_id,
         registration,
         previous_broker_epoch: -1,
+        disks_broker_epoch: -1,
     };
     let response = cluster.submit(Command::RegisterBroker(again));
     assert_eq!(
@@ -197,12 +198,12 @@ fn a_repeated_registration_gets_the_same_epoch() {
 #[test]
 fn epochs_grow_beyond_a_broker_that_has_left() {
     let mut cluster = Cluster::new();
-    cluster.register(1, -1);
+    cluster.register(1, NO_LAST_RUN);
     cluster.submit(Command::UnregisterBroker(UnregisterBroker {
         broker_id: 1,
         expected_incarnation: None,
     }));
-    cluster.register(1, 1);
+    cluster.register(1, (1, 1));
     assert_eq!(cluster.image.brokers[&BrokerId(1)].epoch, BrokerEpoch(2));
 }
 

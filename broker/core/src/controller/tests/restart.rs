@@ -287,7 +287,7 @@ fn a_lease_belongs_to_one_registration() {
     let lease = cluster.image.brokers[&BrokerId(1)].restart_lease.unwrap();
     let incarnation = cluster.image.brokers[&BrokerId(1)].incarnation.clone();
     cluster.submit(Command::FenceBroker(cluster.broker(1)));
-    cluster.register(1, -1);
+    cluster.register(1, NO_LAST_RUN);
     assert_eq!(cluster.image.brokers[&BrokerId(1)].restart_lease, None);
     cluster.submit(Command::ExpireRestartLease(lease));
 
