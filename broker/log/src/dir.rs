@@ -109,6 +109,7 @@ impl LogDir {
                     node_id,
                     directory_id: directory_id.to_owned(),
                 };
+                sync_parents(&*fs, path).map_err(io_error)?;
                 meta.write(&*fs, path).map_err(io_error)?;
                 meta
             }
@@ -281,6 +282,23 @@ impl LogDir {
     pub fn write_high_watermarks(&self, entries: &[OffsetEntry]) -> io::Result<()> {
         checkpoint::write_offsets(&*self.fs, &self.path.join(HIGH_WATERMARKS), entries)
     }
+}
+
+/// Makes the names durable that lead to a directory. Without it a power failure could take a new one
+/// away, whatever was synced inside.
+fn sync_parents(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    for parent in path.ancestors().skip(1) {
+        let parent = match parent.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => parent,
+        };
+        match fs.sync_dir(parent) {
+            // Where we may not read, we have made nothing.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 fn take_marker(fs: &dyn Fs, dir: &Path) -> io::Result<bool> {

@@ -24,7 +24,7 @@ pub use dir::{LogDir, LogDirError, MetaProperties, OpenJob, PartitionDir, open_l
 pub use epochs::{EpochEntry, EpochHistory};
 pub use error::{AppendError, OpenError, ReadError, StorageError};
 pub use log::{
-    AppendInfo, DeletedSegment, DeletedSegments, DeletionReason, Log, MinOneBatch, OpenOptions,
-    RecoveryProgress, RecoveryReport, SyncHandle, Synced,
+    AppendInfo, Checkpoint, DeletedSegment, DeletedSegments, DeletionReason, Log, MinOneBatch,
+    OpenOptions, RecoveryProgress, RecoveryReport, SyncHandle, Synced,
 };
 pub use slice::{LogSlice, TimestampError, TimestampedOffset};

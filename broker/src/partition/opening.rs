@@ -40,8 +40,43 @@ pub struct Storage {
     fs: Arc<dyn Fs>,
     dir: LogDir,
     unclaimed: BTreeMap<TopicPartition, (Arc<str>, Log)>,
-    high_watermarks: BTreeMap<(String, i32), Offset>,
+    checkpoints: Checkpoints,
     pub(super) records_given_up: Arc<AtomicU64>,
+}
+
+/// What the checkpoint files hold, by topic name and partition. Logs that are not open keep their
+/// entries: what once was durable must not look like a torn tail at the next start.
+#[derive(Debug, Default)]
+struct Checkpoints {
+    recovery_points: Offsets,
+    log_starts: Offsets,
+    high_watermarks: Offsets,
+}
+
+type Offsets = BTreeMap<(String, i32), Offset>;
+
+impl Checkpoints {
+    fn read(dir: &LogDir) -> Result<Self, StorageOpenError> {
+        Ok(Self {
+            recovery_points: by_partition(dir.recovery_points())?,
+            log_starts: by_partition(dir.log_starts())?,
+            high_watermarks: by_partition(dir.high_watermarks())?,
+        })
+    }
+
+    /// The start offsets go first: a recovery point may be that of a log whose front was deleted.
+    fn write(&self, dir: &LogDir) -> std::io::Result<()> {
+        dir.write_log_starts(&entries(&self.log_starts))?;
+        dir.write_recovery_points(&entries(&self.recovery_points))?;
+        dir.write_high_watermarks(&entries(&self.high_watermarks))
+    }
+
+    fn forget(&mut self, topic: &str, partition: i32) {
+        let key = (topic.to_owned(), partition);
+        self.recovery_points.remove(&key);
+        self.log_starts.remove(&key);
+        self.high_watermarks.remove(&key);
+    }
 }
 
 impl Storage {
@@ -63,13 +98,13 @@ impl Storage {
             config.id.0,
             &directory_id,
         )?;
-        let high_watermarks = by_partition(dir.high_watermarks())?;
-        let unclaimed = recover(&fs, &dir, config, progress)?;
+        let checkpoints = Checkpoints::read(&dir)?;
+        let unclaimed = recover(&fs, &dir, &checkpoints, config, progress)?;
         Ok(Self {
             fs,
             dir,
             unclaimed,
-            high_watermarks,
+            checkpoints,
             records_given_up: Arc::default(),
         })
     }
@@ -98,6 +133,7 @@ impl Storage {
         let producers: Producers = producers::load(&dir, &log)?;
         producers::forget(&dir);
         let checkpointed = self
+            .checkpoints
             .high_watermarks
             .get(&(topic.to_string(), id.partition.0));
         let high_watermark = checkpointed
@@ -133,8 +169,7 @@ impl Storage {
     ) -> Result<Log, StorageOpenError> {
         self.set_aside_namesake(topic, id.partition);
         let path = self.dir.create_partition(topic, id.partition.0, id.topic)?;
-        self.high_watermarks
-            .remove(&(topic.to_string(), id.partition.0));
+        self.checkpoints.forget(topic, id.partition.0);
         let options = OpenOptions {
             clean_shutdown: true,
             recovery_point: Offset(0),
@@ -187,13 +222,13 @@ impl Storage {
     }
 
     /// Removes partitions' files: at once out of sight, in the background from the disk.
-    pub(super) fn delete(&self, partitions: &[(Arc<str>, PartitionIndex)]) {
+    pub(super) fn delete(&mut self, partitions: &[(Arc<str>, PartitionIndex)]) {
         if partitions.is_empty() {
             return;
         }
         // First, so that a new log of the same name is never held against an old checkpoint.
-        if let Err(error) = self.forget_recovery_points(partitions) {
-            tracing::error!(%error, "recovery points of deleted logs stay");
+        if let Err(error) = self.forget_checkpoints(partitions) {
+            tracing::error!(%error, "checkpoints of deleted logs stay");
         }
         let mut renamed = Vec::new();
         for (topic, partition) in partitions {
@@ -215,45 +250,39 @@ impl Storage {
         });
     }
 
-    fn forget_recovery_points(
-        &self,
+    fn forget_checkpoints(
+        &mut self,
         partitions: &[(Arc<str>, PartitionIndex)],
     ) -> std::io::Result<()> {
-        let mut entries = self.dir.recovery_points()?;
-        let before = entries.len();
-        entries.retain(|entry| {
-            !partitions
-                .iter()
-                .any(|(topic, index)| index.0 == entry.partition && **topic == *entry.topic)
-        });
-        if entries.len() == before {
-            Ok(())
-        } else {
-            self.dir.write_recovery_points(&entries)
+        for (topic, partition) in partitions {
+            self.checkpoints.forget(topic, partition.0);
         }
+        self.checkpoints.write(&self.dir)
     }
 
     /// Writes down where recovery starts and what was committed.
-    pub(super) fn write_checkpoints(&self, partitions: &[Arc<Partition>]) {
-        let (mut recovery, mut starts, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+    pub(super) fn write_checkpoints(&mut self, partitions: &[Arc<Partition>]) {
+        let mut checkpointed = Vec::with_capacity(partitions.len());
         for partition in partitions {
             let state = partition.state.lock();
-            let entry = |offset| OffsetEntry {
-                topic: partition.topic.to_string(),
-                partition: partition.id.partition.0,
-                offset,
-            };
-            recovery.push(entry(state.log.recovery_point()));
-            starts.push(entry(state.log.start_offset()));
-            marks.push(entry(state.replica.high_watermark()));
+            let checkpoint = state.log.checkpoint();
+            let key = (partition.topic.to_string(), partition.id.partition.0);
+            let Checkpoints {
+                recovery_points,
+                log_starts,
+                high_watermarks,
+            } = &mut self.checkpoints;
+            recovery_points.insert(key.clone(), checkpoint.recovery_point);
+            log_starts.insert(key.clone(), checkpoint.start_offset);
+            high_watermarks.insert(key, state.replica.high_watermark());
+            checkpointed.push(checkpoint);
         }
-        let written = self
-            .dir
-            .write_recovery_points(&recovery)
-            .and_then(|()| self.dir.write_log_starts(&starts))
-            .and_then(|()| self.dir.write_high_watermarks(&marks));
-        if let Err(error) = written {
+        if let Err(error) = self.checkpoints.write(&self.dir) {
             tracing::error!(%error, "checkpoints not written; a crash would cost a longer recovery");
+            return;
+        }
+        for (partition, checkpoint) in partitions.iter().zip(checkpointed) {
+            partition.state.lock().log.checkpointed(checkpoint);
         }
     }
 
@@ -270,11 +299,11 @@ impl Storage {
 fn recover(
     fs: &Arc<dyn Fs>,
     dir: &LogDir,
+    checkpoints: &Checkpoints,
     config: &BrokerConfig,
     progress: &RecoveryProgress,
 ) -> Result<BTreeMap<TopicPartition, (Arc<str>, Log)>, StorageOpenError> {
-    let recovery_points = by_partition(dir.recovery_points())?;
-    let log_starts = by_partition(dir.log_starts())?;
+    let of = |offsets: &Offsets, key: &(String, i32)| offsets.get(key).copied().unwrap_or_default();
     let defaults = config.topic_config(&BTreeMap::new(), true);
     let found: Vec<_> = dir
         .scan()?
@@ -290,8 +319,8 @@ fn recover(
                 config: defaults.log.clone(),
                 options: OpenOptions {
                     clean_shutdown: dir.clean_shutdown(),
-                    recovery_point: recovery_points.get(&key).copied().unwrap_or_default(),
-                    log_start: log_starts.get(&key).copied().unwrap_or_default(),
+                    recovery_point: of(&checkpoints.recovery_points, &key),
+                    log_start: of(&checkpoints.log_starts, &key),
                 },
             }
         })
@@ -333,9 +362,16 @@ fn recover(
     Ok(logs)
 }
 
-fn by_partition(
-    entries: std::io::Result<Vec<OffsetEntry>>,
-) -> Result<BTreeMap<(String, i32), Offset>, StorageOpenError> {
+fn entries(offsets: &Offsets) -> Vec<OffsetEntry> {
+    let entry = |((topic, partition), offset): (&(String, i32), &Offset)| OffsetEntry {
+        topic: topic.clone(),
+        partition: *partition,
+        offset: *offset,
+    };
+    offsets.iter().map(entry).collect()
+}
+
+fn by_partition(entries: std::io::Result<Vec<OffsetEntry>>) -> Result<Offsets, StorageOpenError> {
     let entries = entries.map_err(StorageOpenError::Checkpoint)?;
     Ok(entries
         .into_iter()

@@ -140,7 +140,7 @@ impl Log {
             let partly =
                 self.segments.len() != segments_before || self.active().size != size_before;
             if partly && !self.is_failed() {
-                self.truncate_to(end_before)?;
+                self.undo_append(end_before)?;
             }
             return Err(error.into());
         }
@@ -200,15 +200,14 @@ impl Log {
         let active = self.active_mut();
         let sealed = match active.size {
             0 => Ok(()),
-            _ => active.seal().and_then(|()| {
-                // The entry just written would lie below the recovery point without being durable.
-                if recovery_point >= active.end {
-                    active.sync()
-                } else {
-                    Ok(())
-                }
-            }),
+            _ => active.seal(),
         };
+        // The entry just written would lie below the recovery point without being durable.
+        let sync = sealed.is_ok() && active.size > 0 && recovery_point >= active.end;
+        if sync {
+            // Not even for lack of space: what a failed sync has dropped is gone.
+            active.sync().map_err(|error| self.fatal(error))?;
+        }
         let made = sealed.and_then(|()| Segment::create(&self.fs, &self.dir, base, &self.config));
         let next = made.map_err(|error| self.storage_error(error))?;
         self.segments.push(next);

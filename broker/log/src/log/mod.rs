@@ -35,13 +35,12 @@ use crate::error::StorageError;
 use crate::fs::Fs;
 use crate::segment::{RollLimits, Segment};
 
-use truncate::RecoveryLimit;
-
 pub use append::AppendInfo;
 pub use open::{OpenOptions, RecoveryProgress, RecoveryReport};
 pub use read::MinOneBatch;
 pub use retention::{DeletedSegment, DeletedSegments, DeletionReason};
 pub use sync::{SyncHandle, Synced};
+pub use truncate::Checkpoint;
 
 /// The log of one partition.
 pub struct Log {
@@ -55,7 +54,7 @@ pub struct Log {
     epoch_file: Arc<EpochFile>,
     /// Counts changes of `epochs`.
     epochs_version: u64,
-    /// Counts segments made, whose directory entries must become durable.
+    /// Counts segments made and deleted, whose directory entries must become durable.
     dir_version: u64,
     dir_version_synced: u64,
     /// Counts truncations: a sync that began before one says nothing about what came after.
@@ -64,8 +63,8 @@ pub struct Log {
     recovery_point: Offset,
     /// When the oldest record that is not durable was appended.
     unsynced_since: Option<Timestamp>,
-    /// While the file `truncated-to` exists.
-    recovery_limit: Option<RecoveryLimit>,
+    /// What the file `truncated-to` holds, while it exists.
+    believes_up_to: Option<Offset>,
     failed: Arc<AtomicBool>,
 }
 

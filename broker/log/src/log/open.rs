@@ -14,11 +14,11 @@ use broker_core::{LeaderEpoch, Offset};
 use broker_wire::record::BatchHeader;
 
 use super::Log;
-use super::truncate::{RecoveryLimit, TRUNCATED_TO};
+use super::truncate::TRUNCATED_TO;
 use crate::checkpoint::read_text;
 use crate::config::LogConfig;
-use crate::epochs::{EpochFile, EpochHistory};
-use crate::error::OpenError;
+use crate::epochs::{EpochEntry, EpochFile, EpochHistory};
+use crate::error::{OpenError, ReadError};
 use crate::fs::Fs;
 use crate::scan::WalkError;
 use crate::segment::{
@@ -110,7 +110,7 @@ struct Opener<'a> {
     progress: &'a RecoveryProgress,
     /// The checkpointed one, unless the log was truncated since.
     recovery_point: Offset,
-    recovery_limit: Option<RecoveryLimit>,
+    believes_up_to: Option<Offset>,
     epoch_file: EpochFile,
     epochs: EpochHistory,
     epochs_changed: bool,
@@ -123,7 +123,7 @@ impl<'a> Opener<'a> {
         fs: Arc<dyn Fs>,
         dir: &'a Path,
         config: LogConfig,
-        options: OpenOptions,
+        mut options: OpenOptions,
         progress: &'a RecoveryProgress,
     ) -> io::Result<Self> {
         let mut recovery_point = options.recovery_point;
@@ -134,14 +134,12 @@ impl<'a> Opener<'a> {
             recovery_point = Offset(0);
         }
         let epoch_file = EpochFile::new(fs.clone(), dir.join(EpochFile::NAME));
-        let mut recovery_limit = None;
+        let mut believes_up_to = None;
         if let Some(limit) = read_text(&*fs, &dir.join(TRUNCATED_TO), 32)? {
-            let offset = Offset(limit.trim().parse().unwrap_or(0));
-            recovery_limit = Some(RecoveryLimit {
-                offset,
-                until: recovery_point,
-            });
-            recovery_point = recovery_point.min(offset);
+            let limit = Offset(limit.trim().parse().unwrap_or(0));
+            recovery_point = recovery_point.min(limit);
+            options.log_start = options.log_start.min(limit);
+            believes_up_to = Some(limit);
         }
         Ok(Self {
             fs,
@@ -150,7 +148,7 @@ impl<'a> Opener<'a> {
             options,
             progress,
             recovery_point,
-            recovery_limit,
+            believes_up_to,
             epoch_file,
             epochs: EpochHistory::default(),
             epochs_changed: false,
@@ -160,8 +158,9 @@ impl<'a> Opener<'a> {
     }
 
     fn open_segments(&mut self) -> Result<(), Stop> {
-        let bases = self.list_segments()?;
-        let epochs_lost = self.load_epochs()?;
+        let mut bases = self.list_segments()?;
+        self.load_epochs()?;
+        self.remove_deleted(&mut bases)?;
         if bases.is_empty() && self.recovery_point > self.options.log_start {
             return Err(Stop::LostDurable {
                 valid_end: self.options.log_start,
@@ -182,10 +181,7 @@ impl<'a> Opener<'a> {
                 break;
             }
         }
-        if epochs_lost {
-            self.rebuild_epochs()?;
-        }
-        Ok(())
+        self.check_epochs()
     }
 
     /// Base offsets in order. Removes files that are no part of the log: of deleted segments,
@@ -222,20 +218,30 @@ impl<'a> Opener<'a> {
         Ok(bases)
     }
 
-    /// Reads the epochs that lie below the recovery point; the scan finds the rest. Returns whether
-    /// the file is damaged.
-    fn load_epochs(&mut self) -> io::Result<bool> {
+    /// Removes segments that were deleted when the log start offset was checkpointed. Nobody made sure
+    /// of their contents.
+    fn remove_deleted(&mut self, bases: &mut Vec<Offset>) -> io::Result<()> {
+        let deleted = bases
+            .iter()
+            .skip(1)
+            .take_while(|next| **next <= self.options.log_start)
+            .count();
+        for base in bases.drain(..deleted) {
+            self.remove_segment_files(base)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the epochs that lie below the recovery point; the scan finds the rest.
+    fn load_epochs(&mut self) -> io::Result<()> {
         match self.epoch_file.load() {
-            Ok(epochs) => {
-                self.epochs = epochs;
-                Ok(false)
-            }
+            Ok(epochs) => self.epochs = epochs,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 tracing::warn!(dir = %self.dir.display(), %error, "rebuilding leader epochs");
-                Ok(true)
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// A segment that was durable as a whole: only its indexes are looked at.
@@ -298,12 +304,15 @@ impl<'a> Opener<'a> {
             Some(next) => next.min(self.recovery_point),
             None => self.recovery_point,
         };
-        if valid.offset < required {
+        if valid.offset < required && self.options.log_start < required {
             return Err(Stop::LostDurable {
                 valid_end: valid.offset,
             });
         }
-        let sync = cut || self.options.clean_shutdown || next.is_some_and(durable);
+        let sync = cut
+            || self.believes_up_to.is_some()
+            || self.options.clean_shutdown
+            || next.is_some_and(durable);
         self.report.indexes_rebuilt += usize::from(from.position == 0 && file_len > 0);
         segment.rebuild(from, valid.position, self.config.index_interval_bytes)?;
         if cut {
@@ -373,32 +382,83 @@ impl<'a> Opener<'a> {
 
     fn remove_segments(&mut self, bases: &[Offset]) -> io::Result<()> {
         for &base in bases.iter().rev() {
-            for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
-                let path = self.dir.join(file_name(base, suffix));
-                if self.fs.exists(&path)? {
-                    self.fs.remove(&path)?;
-                }
-            }
+            self.remove_segment_files(base)?;
             self.report.segments_removed += 1;
         }
         self.fs.sync_dir(self.dir)
     }
 
-    /// Reads the epochs from the headers of all batches.
-    fn rebuild_epochs(&mut self) -> Result<(), Stop> {
+    fn remove_segment_files(&self, base: Offset) -> io::Result<()> {
+        for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+            let path = self.dir.join(file_name(base, suffix));
+            if self.fs.exists(&path)? {
+                self.fs.remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the epochs with the batches that they begin with, and reads from headers what is
+    /// missing: the file may be damaged or lost, or be younger than the checkpoint of the log start.
+    fn check_epochs(&mut self) -> Result<(), Stop> {
+        let (Some(first), Some(last)) = (self.segments.first(), self.segments.last()) else {
+            return Ok(());
+        };
+        let (start, end) = (self.options.log_start.max(first.base), last.end);
+        let agree = |entry: &EpochEntry| match self.batch_at(entry.start_offset) {
+            Ok(Some(header)) => header.partition_leader_epoch == entry.epoch.0,
+            Ok(None) | Err(_) => true,
+        };
+        let held = |entry: &&EpochEntry| start <= entry.start_offset && entry.start_offset < end;
+        if !self.epochs.entries().iter().filter(held).all(agree) {
+            tracing::warn!(dir = %self.dir.display(), "leader epochs contradict the log, rebuilding");
+            self.epochs = EpochHistory::default();
+        }
+        let known_from = self
+            .epochs
+            .entries()
+            .first()
+            .map_or(end, |e| e.start_offset);
+        if start < known_from {
+            self.read_epochs(start, known_from)?;
+        }
+        Ok(())
+    }
+
+    fn batch_at(&self, offset: Offset) -> Result<Option<BatchHeader>, ReadError> {
+        let after = self
+            .segments
+            .partition_point(|segment| segment.base <= offset);
+        let Some(segment) = after.checked_sub(1).map(|i| &self.segments[i]) else {
+            return Ok(None);
+        };
+        Ok(segment.find(offset)?.map(|(_, header)| header))
+    }
+
+    /// Reads the epochs of `from` to `upto` from batch headers; those from `upto` on stay.
+    fn read_epochs(&mut self, from: Offset, upto: Offset) -> Result<(), Stop> {
         let mut epochs = EpochHistory::default();
-        for segment in &self.segments {
-            let mut walk = segment.walk(0);
+        for segment in self
+            .segments
+            .iter()
+            .filter(|s| from < s.end && s.base < upto)
+        {
+            let position = match segment.find(from) {
+                Ok(found) => found.map_or(segment.size, |(position, _)| position),
+                Err(ReadError::Io(error)) => return Err(error.into()),
+                Err(_) => 0,
+            };
+            let mut walk = segment.walk(position);
             loop {
                 match walk.next() {
-                    Ok(Some((_, header))) => {
+                    Ok(Some((_, header))) if header.base_offset < upto.0 => {
                         let epoch = LeaderEpoch(header.partition_leader_epoch);
                         if epoch > LeaderEpoch::NONE {
                             // A falling epoch is no epoch of this log; the first one stands.
-                            let _ = epochs.assign(epoch, Offset(header.base_offset));
+                            let _ = epochs.assign(epoch, Offset(header.base_offset).max(from));
                         }
                     }
-                    Ok(None) => break,
+                    Ok(_) => break,
                     Err(WalkError::Io(error)) => return Err(error.into()),
                     Err(WalkError::Invalid { position, .. }) => {
                         tracing::warn!(dir = %self.dir.display(), position, "invalid batch");
@@ -407,8 +467,11 @@ impl<'a> Opener<'a> {
                 }
             }
         }
+        for entry in self.epochs.entries() {
+            let _ = epochs.assign(entry.epoch, entry.start_offset);
+        }
+        self.epochs_changed |= epochs != self.epochs;
         self.epochs = epochs;
-        self.epochs_changed = true;
         Ok(())
     }
 
@@ -425,6 +488,9 @@ impl<'a> Opener<'a> {
             let base = self.options.log_start;
             self.segments
                 .push(Segment::create(&self.fs, self.dir, base, &self.config)?);
+            self.fs.sync_dir(self.dir)?;
+        }
+        if self.believes_up_to.is_some() {
             self.fs.sync_dir(self.dir)?;
         }
         let (first, last) = (&self.segments[0], &self.segments[self.segments.len() - 1]);
@@ -458,7 +524,7 @@ impl<'a> Opener<'a> {
             durable_end: recovery_point,
             recovery_point,
             unsynced_since: None,
-            recovery_limit: self.recovery_limit,
+            believes_up_to: self.believes_up_to,
             failed: Arc::new(AtomicBool::new(false)),
         };
         Ok((log, self.report))

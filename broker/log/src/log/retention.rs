@@ -8,7 +8,7 @@ use broker_core::{Offset, Timestamp};
 
 use super::Log;
 use crate::error::StorageError;
-use crate::fs::Fs;
+use crate::fs::{Fs, is_no_space};
 use crate::segment::{DELETED_SUFFIX, Segment};
 
 /// Why a segment was removed.
@@ -127,7 +127,15 @@ impl Log {
             segments: Vec::new(),
             paths: Vec::new(),
         };
+        let mut failure = None;
         for reason in reasons {
+            match self.rename_deleted(&self.segments[0]) {
+                Ok(renamed) => deleted.paths.extend(renamed),
+                Err(error) => {
+                    failure = Some(self.storage_error(error));
+                    break;
+                }
+            }
             let segment = self.segments.remove(0);
             deleted.segments.push(DeletedSegment {
                 base_offset: segment.base,
@@ -135,20 +143,34 @@ impl Log {
                 reason: *reason,
             });
             self.start = self.start.max(self.segments[0].base);
-            for path in segment.paths() {
-                let mut renamed = path.as_os_str().to_owned();
-                renamed.push(DELETED_SUFFIX);
-                let renamed = PathBuf::from(renamed);
-                self.fs
-                    .rename(path, &renamed)
-                    .map_err(|error| self.storage_error(error))?;
-                deleted.paths.push(renamed);
-            }
         }
         self.forget_epochs();
+        // Segments that come back after a crash were perhaps never synced: a scan that ends in them
+        // would take what follows away.
+        self.dir_version += u64::from(!deleted.segments.is_empty());
         self.durable_end = self.durable_end.max(self.segments[0].base);
         self.recovery_point = self.recovery_point.max(self.segments[0].base);
-        Ok(deleted)
+        match failure {
+            Some(failure) if deleted.segments.is_empty() => Err(failure),
+            _ => Ok(deleted),
+        }
+    }
+
+    /// Renames a segment's files, that of the records first: without it the others are removed when
+    /// the log is opened next. One that stays keeps its segment in the log, so that no hole comes up.
+    fn rename_deleted(&self, segment: &Segment) -> io::Result<Vec<PathBuf>> {
+        let mut renamed = Vec::new();
+        for path in segment.paths() {
+            let mut name = path.as_os_str().to_owned();
+            name.push(DELETED_SUFFIX);
+            let name = PathBuf::from(name);
+            match self.fs.rename(path, &name) {
+                Ok(()) => renamed.push(name),
+                Err(error) if renamed.is_empty() || !is_no_space(&error) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(renamed)
     }
 
     fn forget_epochs(&mut self) {

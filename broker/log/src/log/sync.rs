@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use broker_core::{Offset, Timestamp};
 
 use super::Log;
-use super::truncate::TRUNCATED_TO;
 use crate::epochs::{EpochFile, EpochHistory};
 use crate::error::StorageError;
-use crate::fs::{Fs, FsFile};
+use crate::fs::{Fs, FsFile, is_no_space};
 
 /// What a sync makes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +57,20 @@ impl SyncHandle {
         if self.failed.load(Ordering::Acquire) {
             return Err(StorageError::Failed);
         }
-        self.sync_files().map_err(|error| {
-            self.failed.store(true, Ordering::Release);
-            tracing::error!(%error, "sync failed, log is read-only now");
-            StorageError::Io(error)
-        })?;
+        self.sync_files().map_err(|error| self.fail(error))?;
         if let Some((file, history)) = &self.epochs {
-            let stored = file.store(self.synced.epochs_version, history);
-            stored.map_err(StorageError::from_io)?;
+            match file.store(self.synced.epochs_version, history) {
+                Err(error) if is_no_space(&error) => return Err(StorageError::NoSpace),
+                stored => stored.map_err(|error| self.fail(error))?,
+            }
         }
         Ok(self.synced)
+    }
+
+    fn fail(&self, error: io::Error) -> StorageError {
+        self.failed.store(true, Ordering::Release);
+        tracing::error!(%error, "sync failed, log is read-only now");
+        StorageError::Io(error)
     }
 
     fn sync_files(&self) -> io::Result<()> {
@@ -183,14 +186,6 @@ impl Log {
         {
             segment.offsets.entries_mut().release_file();
             segment.times.entries_mut().release_file();
-        }
-        if self
-            .recovery_limit
-            .is_some_and(|limit| self.recovery_point >= limit.until)
-        {
-            // Should the removal fail or not last, the next open scans more than it must.
-            let _ = self.fs.remove(&self.dir.join(TRUNCATED_TO));
-            self.recovery_limit = None;
         }
     }
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use broker_core::Offset;
 use broker_log::fs::RealFs;
-use broker_log::{Log, LogConfig, MinOneBatch, OpenOptions, RecoveryProgress, SyncHandle, Synced};
+use broker_log::{
+    Checkpoint, Log, LogConfig, MinOneBatch, OpenOptions, RecoveryProgress, SyncHandle, Synced,
+};
 use broker_wire::record::{BatchBuilder, NewRecord, RecordBatch, batches, verify_crc};
 
 use super::codec;
@@ -158,6 +160,16 @@ impl EntryLog {
     /// Takes note of a finished sync.
     pub(crate) fn synced(&mut self, synced: Synced) {
         self.log.synced(synced);
+    }
+
+    /// What is to be stored now; see [`EntryLog::checkpointed`].
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        self.log.checkpoint()
+    }
+
+    /// Takes note that the recovery point of `checkpoint` is stored.
+    pub(crate) fn checkpointed(&mut self, checkpoint: Checkpoint) {
+        self.log.checkpointed(checkpoint);
     }
 
     /// Entries below need no check when the log is opened next.

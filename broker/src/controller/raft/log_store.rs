@@ -96,15 +96,17 @@ impl LogStore {
     async fn store(&self, change: impl FnOnce(&mut QuorumState)) -> io::Result<()> {
         let mut state = self.reader.state.lock().clone();
         change(&mut state);
-        let (path, log) = (self.path.clone(), Arc::clone(&self.reader.log));
+        let (path, shared) = (self.path.clone(), Arc::clone(&self.reader.log));
         let state = blocking(move || {
-            let checkpoint = log.lock().checkpoint_handle();
-            let synced = checkpoint.sync().map_err(io::Error::other)?;
-            let mut log = log.lock();
+            let handle = shared.lock().checkpoint_handle();
+            let synced = handle.sync().map_err(io::Error::other)?;
+            let mut log = shared.lock();
             log.synced(synced);
+            let checkpoint = log.checkpoint();
             state.recovery_point = log.recovery_point();
             drop(log);
             sealed_file::write(&path, QUORUM_STATE_MAGIC, &codec::encode(&state))?;
+            shared.lock().checkpointed(checkpoint);
             Ok(state)
         })
         .await?;

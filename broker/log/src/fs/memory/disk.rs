@@ -17,24 +17,26 @@ pub(super) struct Disk {
     pub(super) locks: Vec<usize>,
 }
 
+#[derive(Clone)]
 pub(super) enum Node {
     File(File),
     Dir(Dir),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct File {
     pub(super) contents: Vec<u8>,
     pub(super) durable: Vec<u8>,
     pub(super) pending: Vec<Change>,
 }
 
+#[derive(Clone)]
 pub(super) enum Change {
     Write { position: usize, bytes: Vec<u8> },
     SetLen(usize),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Dir {
     pub(super) names: BTreeMap<String, usize>,
     pub(super) durable: BTreeMap<String, usize>,
@@ -66,6 +68,13 @@ impl File {
         let len = change.len();
         Self::apply(&mut self.contents, &change, len);
         self.pending.push(change);
+    }
+
+    /// What an earlier sync failed to write stays lost, though it is still seen.
+    pub(super) fn sync(&mut self) {
+        for change in self.pending.drain(..) {
+            Self::apply(&mut self.durable, &change, change.len());
+        }
     }
 
     pub(super) fn crash(&mut self, random: &mut Random) {
@@ -196,6 +205,7 @@ impl Disk {
 }
 
 /// A small generator (xorshift64*), so that runs repeat without a dependency.
+#[derive(Clone)]
 pub(super) struct Random(pub(super) u64);
 
 impl Random {

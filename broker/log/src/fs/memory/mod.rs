@@ -96,6 +96,26 @@ impl MemoryFs {
         disk.locks.clear();
     }
 
+    /// Another disk with the same contents and the same faults to come. Open files and locks stay
+    /// with the old one.
+    pub fn fork(&self) -> Self {
+        let disk = self.disk.lock();
+        let forked = Disk {
+            nodes: disk.nodes.clone(),
+            random: disk.random.clone(),
+            locks: Vec::new(),
+            ..*disk
+        };
+        Self {
+            disk: Arc::new(Mutex::new(forked)),
+        }
+    }
+
+    /// Lets the next fault fall out differently.
+    pub fn draw(&self) {
+        self.disk.lock().random.below(1);
+    }
+
     /// Replaces bytes of a file, durably and unnoticed: bit rot.
     pub fn corrupt(&self, path: &Path, position: usize, bytes: &[u8]) -> io::Result<()> {
         let mut disk = self.disk.lock();
@@ -297,8 +317,7 @@ impl FsFile for MemoryFile {
         let file = disk.file(self.id);
         match result {
             Ok(()) => {
-                file.durable.clone_from(&file.contents);
-                file.pending.clear();
+                file.sync();
                 Ok(())
             }
             Err((fault, error)) => {

@@ -1,220 +1,199 @@
-//! Random work on a file system that stops at a random operation and loses what was not synced:
-//! what is found again must be a prefix of what was there, and hold everything that was durable.
+//! The process or the machine stops at every single operation of the file system: what is found again
+//! must be a prefix of what was there, and hold everything that was promised.
 
-use super::model::{Model, check_epochs, check_structure};
-use super::*;
-use crate::error::StorageError;
-use crate::fs::memory::{Fault, FaultSpan, MemoryFs};
+use proptest::prelude::*;
 
-const SEEDS: u64 = 600;
-const CRASHES: usize = 4;
+use super::owner::{Loss, Owner, Step, Stop};
+use crate::fs::memory::{Fault, FaultSpan};
 
-/// xorshift64*.
-struct Random(u64);
+/// Draws of what a power failure leaves, for each operation.
+const SEEDS: u64 = 4;
 
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) % bound
+pub(super) fn append(count: usize, len: usize, timestamp: i64) -> Step {
+    Step::Append {
+        sizes: vec![(count, len)],
+        timestamp,
     }
 }
 
-/// The owner of a log: what it has been told, and what it has checkpointed.
-struct Owner {
-    disk: MemoryFs,
-    fs: Arc<dyn Fs>,
-    random: Random,
-    /// Everything appended and not truncated, the operation under way included.
-    model: Model,
-    /// Records below were confirmed to be durable and not truncated since.
-    durable: i64,
-    recovery_point: Offset,
-    log_start: Offset,
-    epoch: i32,
+fn appends(n: usize) -> impl Iterator<Item = Step> {
+    (0..n).map(|i| append(1 + i % 3, 20 + 37 * i % 110, 10 * i as i64))
 }
 
-impl Owner {
-    fn new(seed: u64) -> Self {
-        let disk = MemoryFs::new(seed);
-        let fs: Arc<dyn Fs> = Arc::new(disk.clone());
-        fs.create_dir(dir().parent().unwrap()).unwrap();
-        fs.sync_dir(std::path::Path::new("/")).unwrap();
-        Self {
-            disk,
-            fs,
-            random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
-            model: Model::default(),
-            durable: 0,
-            recovery_point: Offset(0),
-            log_start: Offset(0),
-            epoch: 0,
-        }
-    }
+/// A log that grows, is checkpointed, and whose broker is restarted.
+pub(super) fn growing() -> Vec<Step> {
+    let mut steps: Vec<_> = appends(8).collect();
+    steps.push(Step::Flush);
+    steps.push(Step::NewEpoch);
+    steps.extend(appends(5));
+    steps.push(Step::Checkpoint { meanwhile: true });
+    steps.push(Step::Append {
+        sizes: vec![(1, 200), (2, 150), (1, 90), (3, 60)],
+        timestamp: 99,
+    });
+    steps.push(Step::Flush);
+    steps.push(Step::Reopen(Stop::Killed));
+    steps.extend(appends(4));
+    steps.push(Step::Reopen(Stop::Clean));
+    steps.push(Step::NewEpoch);
+    steps.extend(appends(6));
+    steps.push(Step::Checkpoint { meanwhile: false });
+    steps
+}
 
-    fn options(&self) -> OpenOptions {
-        OpenOptions {
-            clean_shutdown: false,
-            recovery_point: self.recovery_point,
-            log_start: self.log_start,
-        }
-    }
+/// A follower whose leaders change: it is cut again and again.
+pub(super) fn truncated() -> Vec<Step> {
+    let mut steps: Vec<_> = appends(7).collect();
+    steps.push(Step::Checkpoint { meanwhile: false });
+    steps.push(Step::Truncate(60));
+    steps.push(Step::AppendAsFollower { gap: 0 });
+    steps.push(Step::Flush);
+    steps.push(Step::Truncate(30));
+    steps.extend(appends(6));
+    steps.push(Step::Checkpoint { meanwhile: true });
+    steps.push(Step::Truncate(95));
+    steps.push(Step::Reopen(Stop::Killed));
+    steps.push(Step::AppendAsFollower { gap: 3 });
+    steps.push(Step::Truncate(1));
+    steps.push(Step::Checkpoint { meanwhile: false });
+    steps.push(Step::AppendAsFollower { gap: 0 });
+    steps.push(Step::Flush);
+    steps
+}
 
-    /// Works until the fault strikes.
-    fn work(&mut self, log: &mut Log) {
-        while self.step(log).is_ok() {}
-    }
+/// A log that loses its front, and starts over.
+pub(super) fn shortened() -> Vec<Step> {
+    let mut steps: Vec<_> = appends(9).collect();
+    steps.push(Step::Checkpoint { meanwhile: false });
+    steps.push(Step::DeleteBefore(40));
+    steps.extend(appends(3));
+    steps.push(Step::Retain(700));
+    steps.push(Step::WriteCheckpoints);
+    steps.push(Step::Flush);
+    steps.push(Step::DeleteBefore(100));
+    steps.push(Step::StartOver(20));
+    steps.push(Step::AppendAsFollower { gap: 0 });
+    steps.push(Step::Flush);
+    steps.push(Step::Reopen(Stop::Killed));
+    steps.extend(appends(5));
+    steps.push(Step::Checkpoint { meanwhile: true });
+    steps.push(Step::Retain(0));
+    steps.push(Step::StartOver(-3));
+    steps.extend(appends(3));
+    steps.push(Step::Flush);
+    steps.push(Step::Reopen(Stop::Clean));
+    steps.extend(appends(2));
+    steps
+}
 
-    fn step(&mut self, log: &mut Log) -> Result<(), StorageError> {
-        match self.random.below(20) {
-            0 => self.truncate(log),
-            1 => {
-                let offset = Offset(self.random.below(log.end_offset().0 as u64 + 1) as i64);
-                self.log_start = self.log_start.max(offset);
-                log.delete_before(offset)?
-                    .remove()
-                    .map_err(StorageError::Io)
-            }
-            2..=4 => {
-                let synced = log.checkpoint_handle().sync()?;
-                self.meanwhile(log)?;
-                log.synced(synced);
-                self.durable = log.durable_end().0;
-                if self.random.below(2) == 0 {
-                    self.recovery_point = log.recovery_point();
+/// Runs a history until the operation `after` fails, and stops there. Whether it was reached.
+fn stopped(history: &[Step], seed: u64, after: u64, loss: Loss) -> (Owner, bool) {
+    let mut owner = Owner::new(seed);
+    owner
+        .disk
+        .fail_after(after, Fault::Crash, FaultSpan::Lasting);
+    let done = owner.open().is_ok() && history.iter().all(|step| owner.apply(step).is_ok());
+    owner.stop(loss);
+    (owner, !done)
+}
+
+/// Stops at every operation.
+fn stop_everywhere(history: &[Step]) {
+    for loss in [Loss::Process, Loss::Power] {
+        for seed in 1..=SEEDS {
+            for after in 0.. {
+                let (mut owner, reached) = stopped(history, seed, after, loss);
+                owner.recover();
+                owner.apply(&append(2, 50, 1000)).unwrap();
+                owner.apply(&Step::Checkpoint { meanwhile: false }).unwrap();
+                owner.stop(Loss::Power);
+                owner.recover();
+                if !reached {
+                    break;
                 }
-                Ok(())
             }
-            5..=7 => {
-                let synced = log.sync_handle().sync()?;
-                self.meanwhile(log)?;
-                log.synced(synced);
-                self.durable = log.durable_end().0;
-                Ok(())
-            }
-            _ => self.append(log),
         }
-    }
-
-    /// What may happen between a sync and its report.
-    fn meanwhile(&mut self, log: &mut Log) -> Result<(), StorageError> {
-        match self.random.below(8) {
-            0..4 => Ok(()),
-            4 => {
-                self.truncate(log)?;
-                self.append(log)
-            }
-            _ => self.append(log),
-        }
-    }
-
-    fn append(&mut self, log: &mut Log) -> Result<(), StorageError> {
-        self.epoch += i32::from(self.random.below(10) == 0);
-        let timestamp = self.random.below(1000) as i64;
-        let mut records = Vec::new();
-        for _ in 0..=self.random.below(2) {
-            let (count, len) = (1 + self.random.below(3), self.random.below(120));
-            let seed = self.random.below(256) as u8;
-            records.extend(batch(count as usize, len as usize, seed, timestamp));
-        }
-        let result = log.append_as_leader(&mut records, LeaderEpoch(self.epoch), NOW);
-        // A failed append may have left all of its records, numbered as they are.
-        self.model.append(&records);
-        match result {
-            Ok(info) => {
-                assert_eq!(info.end_offset.0, self.model.end);
-                Ok(())
-            }
-            Err(crate::AppendError::Storage(error)) => Err(error),
-            Err(other) => panic!("{other}"),
-        }
-    }
-
-    fn truncate(&mut self, log: &mut Log) -> Result<(), StorageError> {
-        let start = log.start_offset().0;
-        let offset = start + self.random.below((log.end_offset().0 - start) as u64 + 1) as i64;
-        // Whatever happens, nothing above the batch that holds the offset has to survive.
-        let first_cut = self.model.batches.iter().find(|b| b.last >= offset);
-        self.durable = self.durable.min(first_cut.map_or(offset, |b| b.base));
-        log.truncate_to(Offset(offset))?;
-        let first = self.model.batches.iter().position(|b| b.last >= offset);
-        self.model.batches.truncate(first.unwrap_or(usize::MAX));
-        self.model.end = log.end_offset().0;
-        self.log_start = self.log_start.min(log.start_offset());
-        self.epoch += 1;
-        Ok(())
-    }
-
-    /// Opens the log after a crash and checks what is left.
-    fn recover(&mut self) -> Log {
-        let (log, report) = open_with(&self.fs, small(), self.options())
-            .unwrap_or_else(|error| panic!("durable up to {}: {error}", self.durable));
-        assert!(
-            log.end_offset().0 >= self.durable,
-            "lost durable records: {report:?}"
-        );
-        let found = read_all(&log, log.start_offset());
-        let expected = self.model.from(log.start_offset().0);
-        let expected: Vec<_> = expected
-            .take(found.len())
-            .map(|b| Bytes::from(b.bytes.clone()))
-            .collect();
-        let offsets = |batches: &[Bytes]| -> Vec<_> {
-            batches
-                .iter()
-                .map(|b| i64::from_be_bytes(b[..8].try_into().unwrap()))
-                .collect()
-        };
-        assert!(
-            found == expected,
-            "{:?} is not {:?}",
-            offsets(&found),
-            offsets(&expected)
-        );
-        self.model.batches.retain(|b| b.last < log.end_offset().0);
-        self.model.start = log.start_offset().0;
-        self.model.end = log.end_offset().0;
-        check_structure(&log);
-        check_epochs(&log, &self.model);
-        log
     }
 }
 
-#[test]
-fn what_was_durable_survives_crashes_and_the_rest_is_a_prefix() {
-    for seed in 1..=SEEDS {
-        let mut owner = Owner::new(seed);
-        let (mut log, _) = open_with(&owner.fs, small(), owner.options()).unwrap();
-        for _ in 0..CRASHES {
-            let after = owner.random.below(300);
+/// Stops at every operation, and at every operation of the recovery from that.
+fn stop_recovery_everywhere(history: &[Step]) {
+    for after in 0.. {
+        let (owner, reached) = stopped(history, 1 + after, after, Loss::Power);
+        for again in 0.. {
+            let mut owner = owner.fork();
             owner
                 .disk
-                .fail_after(after, Fault::Crash, FaultSpan::Lasting);
-            owner.work(&mut log);
-            owner.disk.crash();
-            log = owner.recover();
+                .fail_after(again, Fault::Crash, FaultSpan::Lasting);
+            let recovered = owner.open().is_ok();
+            owner.stop(Loss::Power);
+            owner.recover();
+            if recovered {
+                break;
+            }
+        }
+        if !reached {
+            break;
         }
     }
 }
 
 #[test]
-fn a_crash_during_recovery_is_recovered_from() {
-    for seed in 1..=SEEDS / 3 {
+fn a_growing_log_survives_a_stop_at_every_operation() {
+    stop_everywhere(&growing());
+}
+
+#[test]
+fn a_truncated_log_survives_a_stop_at_every_operation() {
+    stop_everywhere(&truncated());
+}
+
+#[test]
+fn a_shortened_log_survives_a_stop_at_every_operation() {
+    stop_everywhere(&shortened());
+}
+
+#[test]
+fn every_recovery_survives_a_stop_at_every_operation() {
+    for history in [growing(), truncated(), shortened()] {
+        stop_recovery_everywhere(&history);
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let sizes = prop::collection::vec((1..4usize, 0..150usize), 1..4);
+    prop_oneof![
+        12 => (sizes, 0..500i64).prop_map(|(sizes, timestamp)| Step::Append { sizes, timestamp }),
+        2 => (0..4i64).prop_map(|gap| Step::AppendAsFollower { gap }),
+        2 => Just(Step::NewEpoch),
+        3 => Just(Step::Flush),
+        3 => any::<bool>().prop_map(|meanwhile| Step::Checkpoint { meanwhile }),
+        1 => Just(Step::WriteCheckpoints),
+        2 => (0..100u8).prop_map(Step::Truncate),
+        1 => (-9..9i64).prop_map(Step::StartOver),
+        1 => (0..=100u8).prop_map(Step::DeleteBefore),
+        1 => (0..2000u64).prop_map(Step::Retain),
+        1 => Just(Step::Reopen(Stop::Killed)),
+        1 => Just(Step::Reopen(Stop::Clean)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_histories_survive_stops(
+        seed in any::<u64>(),
+        runs in prop::collection::vec(
+            (prop::collection::vec(step(), 1..40), 0..400u64, any::<bool>()), 1..5),
+    ) {
         let mut owner = Owner::new(seed);
-        let (mut log, _) = open_with(&owner.fs, small(), owner.options()).unwrap();
-        owner
-            .disk
-            .fail_after(40 + seed % 200, Fault::Crash, FaultSpan::Lasting);
-        owner.work(&mut log);
-        owner.disk.crash();
-        for after in 0..6 {
-            owner
-                .disk
-                .fail_after(after, Fault::Crash, FaultSpan::Lasting);
-            let _ = open_with(&owner.fs, small(), owner.options());
-            owner.disk.crash();
+        owner.open().unwrap();
+        for (history, after, power) in &runs {
+            owner.disk.fail_after(*after, Fault::Crash, FaultSpan::Lasting);
+            let _ = history.iter().try_for_each(|step| owner.apply(step));
+            owner.stop(if *power { Loss::Power } else { Loss::Process });
+            owner.recover();
         }
-        owner.recover();
     }
 }

@@ -1,6 +1,8 @@
 //! Operations that fail while the process lives on.
 
+use super::crash::{append as append_step, growing, shortened, truncated};
 use super::model::check_structure;
+use super::owner::{Loss, Owner, Step};
 use super::*;
 use crate::error::{AppendError, StorageError};
 use crate::fs::memory::{Fault, FaultSpan, MemoryFs};
@@ -165,4 +167,61 @@ fn a_damaged_index_is_rebuilt_and_a_misleading_one_is_not_believed() {
     let path = entry_of.offsets.entries().path().to_owned();
     disk.corrupt(&path, 4, &[0, 0, 0, 7]).unwrap();
     assert_eq!(read_all(&log, Offset(0)).concat(), written);
+}
+
+/// Lets every operation of a history fail in turn while the process lives on.
+fn fail_everywhere(history: &[Step], fault: Fault, span: FaultSpan) {
+    let history: Vec<_> = history
+        .iter()
+        .filter(|step| !matches!(step, Step::Reopen(_)))
+        .collect();
+    for after in 0.. {
+        let mut owner = Owner::new(1 + after);
+        owner.disk.fail_after(after, fault, span);
+        let opened = owner.open().is_ok();
+        if opened {
+            let refused: Vec<_> = history
+                .iter()
+                .filter_map(|step| owner.apply(step).err())
+                .collect();
+            owner.disk.heal();
+            if !owner.log().is_failed() {
+                owner.check();
+            }
+            let after_fault = owner.apply(&append_step(2, 40, 5));
+            match after_fault {
+                Ok(()) => assert!(!owner.log().is_failed()),
+                Err(error) => assert!(
+                    matches!(error, StorageError::Failed) && !refused.is_empty(),
+                    "at operation {after}: {error}, before {refused:?}"
+                ),
+            }
+            if fault == Fault::NoSpace && !owner.log().is_failed() {
+                owner.apply(&Step::Checkpoint { meanwhile: true }).unwrap();
+            }
+        }
+        owner.stop(Loss::Power);
+        owner.recover();
+        if opened && owner.disk.operations() < after {
+            break;
+        }
+    }
+}
+
+#[test]
+fn every_operation_may_fail_for_good_and_nothing_promised_is_lost() {
+    for history in [growing(), truncated(), shortened()] {
+        for span in [FaultSpan::Once, FaultSpan::Lasting] {
+            fail_everywhere(&history, Fault::Io, span);
+        }
+    }
+}
+
+#[test]
+fn every_operation_may_find_the_disk_full_and_nothing_promised_is_lost() {
+    for history in [growing(), truncated(), shortened()] {
+        for span in [FaultSpan::Once, FaultSpan::Lasting] {
+            fail_everywhere(&history, Fault::NoSpace, span);
+        }
+    }
 }

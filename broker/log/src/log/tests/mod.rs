@@ -1,7 +1,9 @@
 mod basic;
 mod crash;
+mod defects;
 mod faults;
 mod model;
+mod owner;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -393,7 +393,8 @@ impl Pair {
     }
 
     fn reopen(&mut self, clean: bool) {
-        let log = self.log.take().unwrap();
+        let mut log = self.log.take().unwrap();
+        log.checkpointed(log.checkpoint());
         let log_start = log.start_offset();
         let recovery_point = match clean {
             true => log.close().unwrap(),
