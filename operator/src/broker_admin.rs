@@ -114,7 +114,7 @@ impl BrokerAdmin {
     async fn describe_at(&self, id: i32) -> Result<ClusterDescription, AdminError> {
         let mut client = self.client(id, READ_TIMEOUT)?;
         let answer = client
-            .describe_cluster(self.request(DescribeClusterRequest {}))
+            .describe_cluster(self.request(DescribeClusterRequest::default()))
             .await?;
         Ok(answer.into_inner())
     }
@@ -224,7 +224,7 @@ fn facts(description: ClusterDescription) -> ClusterFacts {
     use klamm_proto::v1::BrokerState as Described;
     let brokers = description.brokers.into_iter().map(|broker| {
         let state = match broker.state() {
-            Described::Serving => BrokerState::Serving,
+            Described::Serving | Described::CatchingUp => BrokerState::Serving,
             Described::Draining => BrokerState::Draining,
             Described::Unspecified | Described::Fenced => BrokerState::Fenced,
         };

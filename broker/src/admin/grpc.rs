@@ -6,14 +6,18 @@ use std::sync::Arc;
 use broker_core::controller::{Command, Response as CommandResponse};
 use klamm_proto::v1::admin_server::Admin;
 use klamm_proto::v1::{
-    AlterTopicRequest, ClusterDescription, CreateTopicRequest, DeleteTopicRequest,
-    DeleteTopicResponse, DescribeClusterRequest, DescribeTopicsRequest, DescribeTopicsResponse,
-    TopicDescription,
+    AlterTopicRequest, CheckRestartRequest, CheckRestartResponse, ClusterDescription,
+    CordonRequest, CordonResponse, CreateTopicRequest, DeleteTopicRequest, DeleteTopicResponse,
+    DescribeClusterRequest, DescribeTopicsRequest, DescribeTopicsResponse, PrepareRestartRequest,
+    PrepareRestartResponse, RestartRecoveryRequest, RestartRecoveryResponse, TopicDescription,
+    UncordonRequest, UncordonResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
 };
 use tonic::{Request, Response, Status};
 
+use super::brokers::{self, NewReplicas};
+use super::route::{Route, forwarded, route};
 use super::status::refused;
-use super::{cluster, topics};
+use super::{cluster, restart, topics};
 use crate::controller::{Controller, SubmitError};
 
 /// The gRPC service `klamm.v1.Admin`.
@@ -44,9 +48,21 @@ impl AdminService {
 impl Admin for AdminService {
     async fn describe_cluster(
         &self,
-        _: Request<DescribeClusterRequest>,
+        request: Request<DescribeClusterRequest>,
     ) -> Result<Response<ClusterDescription>, Status> {
-        Ok(Response::new(cluster::describe(&self.controller)))
+        if !request.get_ref().from_controller {
+            return Ok(Response::new(cluster::describe(&self.controller)));
+        }
+        match route(&self.controller, &request).await? {
+            Route::Here(view) => Ok(Response::new(cluster::describe_view(
+                &view,
+                self.controller.id().0,
+            ))),
+            Route::There(mut client) => {
+                let request = forwarded(request.into_inner());
+                client.describe_cluster(request).await
+            }
+        }
     }
 
     async fn describe_topics(
@@ -79,5 +95,61 @@ impl Admin for AdminService {
     ) -> Result<Response<DeleteTopicResponse>, Status> {
         let deleted = topics::delete(self, request.into_inner()).await?;
         Ok(Response::new(deleted))
+    }
+
+    async fn check_restart(
+        &self,
+        request: Request<CheckRestartRequest>,
+    ) -> Result<Response<CheckRestartResponse>, Status> {
+        match route(&self.controller, &request).await? {
+            Route::Here(view) => restart::check(&view, request.get_ref()).map(Response::new),
+            Route::There(mut client) => client.check_restart(forwarded(request.into_inner())).await,
+        }
+    }
+
+    async fn prepare_restart(
+        &self,
+        request: Request<PrepareRestartRequest>,
+    ) -> Result<Response<PrepareRestartResponse>, Status> {
+        let prepared = restart::prepare(self, request.into_inner()).await?;
+        Ok(Response::new(prepared))
+    }
+
+    async fn restart_recovery(
+        &self,
+        request: Request<RestartRecoveryRequest>,
+    ) -> Result<Response<RestartRecoveryResponse>, Status> {
+        match route(&self.controller, &request).await? {
+            Route::Here(view) => restart::recovery(&view, request.into_inner()).map(Response::new),
+            Route::There(mut client) => {
+                client
+                    .restart_recovery(forwarded(request.into_inner()))
+                    .await
+            }
+        }
+    }
+
+    async fn cordon(
+        &self,
+        request: Request<CordonRequest>,
+    ) -> Result<Response<CordonResponse>, Status> {
+        brokers::cordon(self, request.get_ref().broker, NewReplicas::Refused).await?;
+        Ok(Response::new(CordonResponse {}))
+    }
+
+    async fn uncordon(
+        &self,
+        request: Request<UncordonRequest>,
+    ) -> Result<Response<UncordonResponse>, Status> {
+        brokers::cordon(self, request.get_ref().broker, NewReplicas::Allowed).await?;
+        Ok(Response::new(UncordonResponse {}))
+    }
+
+    async fn unregister_broker(
+        &self,
+        request: Request<UnregisterBrokerRequest>,
+    ) -> Result<Response<UnregisterBrokerResponse>, Status> {
+        brokers::unregister(self, request.into_inner()).await?;
+        Ok(Response::new(UnregisterBrokerResponse {}))
     }
 }

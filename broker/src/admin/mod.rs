@@ -1,7 +1,10 @@
 //! What people and the operator see of a broker, beside the Kafka protocol.
 
+mod brokers;
 mod cluster;
 pub mod grpc;
 pub mod http;
+mod restart;
+mod route;
 mod status;
 mod topics;

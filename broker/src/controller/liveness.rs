@@ -137,6 +137,18 @@ impl Liveness {
         }
     }
 
+    /// Brokers that did not heartbeat for a third of their session, or that have no stream.
+    pub(crate) fn silent(&self, now: Time) -> Vec<BrokerId> {
+        let patience = self.config.session_timeout * 2 / 3;
+        let sessions = self.sessions.iter();
+        sessions
+            .filter(|(_, session)| {
+                session.stream.is_none() || session.deadline < now.plus(patience)
+            })
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     /// What has to be decided now: fencing, unfencing and controlled shutdowns.
     pub(crate) fn tick(&self, now: Time, image: &Image) -> Vec<Command> {
         let sessions = self.sessions.iter();

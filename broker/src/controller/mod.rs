@@ -12,6 +12,7 @@
 mod error;
 mod feed;
 mod follow;
+mod leases;
 mod liveness;
 mod options;
 mod peers;
@@ -23,6 +24,7 @@ mod submit;
 mod task;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +47,7 @@ pub use error::SubmitError;
 pub use options::{ControllerOptions, DecisionPolicy, Place, SNAPSHOT_INTERVAL_ENTRIES, Timing};
 pub use raft::{QuorumError, RaftService};
 pub use service::ControllerService;
+pub use view::{ControllerView, ViewError};
 
 use crate::rpc::{Guard, MESSAGE_BYTES_MAX, Token};
 use feed::Feed;
@@ -156,6 +159,12 @@ impl Controller {
         self.tasks
             .lock()
             .spawn_on(registration.run(), &self.runtime);
+    }
+
+    /// Id of this broker.
+    #[must_use]
+    pub const fn id(&self) -> BrokerId {
+        self.me
     }
 
     /// The newest metadata that this broker knows.

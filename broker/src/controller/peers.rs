@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use broker_core::BrokerId;
+use klamm_proto::v1::admin_client::AdminClient;
 use klamm_proto::v1::controller_client::ControllerClient;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -101,6 +102,16 @@ impl Peers {
         let connection = self.connection(self.address(broker)?)?;
         Some(
             ControllerClient::new(connection)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
+    }
+
+    /// As [`Peers::client`], for what the operator asks.
+    pub(crate) fn admin_client(&self, broker: BrokerId) -> Option<AdminClient<Connection>> {
+        let connection = self.connection(self.address(broker)?)?;
+        Some(
+            AdminClient::new(connection)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )

@@ -79,6 +79,12 @@ impl Sessions {
         }
     }
 
+    /// Brokers that may have died unnoticed; `None` while this broker is not the active controller.
+    pub(crate) fn silent(&self) -> Option<Vec<BrokerId>> {
+        let liveness = self.liveness.lock();
+        Some(liveness.as_ref()?.silent(clock::now()))
+    }
+
     /// Commands that follow from the time that has passed.
     pub(crate) fn tick(&self, position: &Position) -> Vec<Command> {
         let liveness = self.liveness.lock();

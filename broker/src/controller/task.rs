@@ -21,10 +21,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
 use super::error::{AttemptError, SubmitError};
 use super::feed::{Feed, Position};
+use super::leases::Leases;
 use super::options::DecisionPolicy;
 use super::raft::{Leadership, ProposeError, Quorum};
 use super::sessions::Sessions;
 use super::submit::{Answer, Submission};
+use crate::clock;
 
 /// Commands that are decided together and share one entry of the log.
 const BATCH_COMMANDS_MAX: usize = 256;
@@ -112,6 +114,7 @@ impl ControllerTask {
             return deposed;
         }
         self.sessions.begin(&self.feed.position());
+        let mut leases = Leases::default();
         let mut session_check = interval(SESSION_CHECK_INTERVAL);
         session_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let rebalance_interval = self.leader_rebalance_interval;
@@ -122,7 +125,9 @@ impl ControllerTask {
             let outcome = tokio::select! {
                 () = leading.ended(leadership) => Err(Deposed),
                 _ = session_check.tick() => {
-                    let commands = self.sessions.tick(&self.feed.position());
+                    let position = self.feed.position();
+                    let mut commands = self.sessions.tick(&position);
+                    commands.extend(leases.tick(clock::now(), &position.image));
                     self.decide_own(leading.term, commands).await
                 }
                 _ = rebalance.tick(), if rebalance_interval.is_some() => {

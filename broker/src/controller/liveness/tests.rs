@@ -60,6 +60,23 @@ fn heartbeat(offset: u64) -> Heartbeat {
     }
 }
 
+#[test]
+fn brokers_that_may_be_dead_are_silent() {
+    let mut liveness = Liveness::new(CONFIG, Time(0), &unfenced(), Some(1));
+    assert_eq!(liveness.silent(Time(0)), [ID], "no stream yet");
+    liveness
+        .heartbeat(Time(100), StreamId(1), heartbeat(1))
+        .unwrap();
+    assert_eq!(liveness.silent(Time(100)), []);
+    assert_eq!(liveness.silent(Time(3100)), []);
+    assert_eq!(liveness.silent(Time(3101)), [ID], "a heartbeat is missing");
+    liveness
+        .heartbeat(Time(3200), StreamId(1), heartbeat(1))
+        .unwrap();
+    liveness.stream_closed(Time(3300), ID, StreamId(1));
+    assert_eq!(liveness.silent(Time(3300)), [ID], "the stream broke");
+}
+
 enum Event {
     Beat(u64),
     Leave(u64),

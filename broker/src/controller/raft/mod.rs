@@ -9,6 +9,7 @@ mod log_store;
 mod network;
 mod probation;
 mod quorum;
+mod read;
 mod sealed_file;
 mod service;
 mod snapshot_store;

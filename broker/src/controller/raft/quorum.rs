@@ -106,7 +106,7 @@ fn broker(node_id: u64) -> Option<BrokerId> {
 /// See the module's documentation.
 pub(crate) struct Quorum {
     node_id: u64,
-    raft: Raft,
+    pub(super) raft: Raft,
     service: RaftService,
     probation: Arc<Probation>,
     leadership: watch::Receiver<Leadership>,

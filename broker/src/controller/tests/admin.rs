@@ -115,7 +115,7 @@ async fn the_operator_manages_topics_through_any_broker() {
     }
 
     let cluster_now = admin
-        .describe_cluster(Request::new(DescribeClusterRequest {}))
+        .describe_cluster(Request::new(DescribeClusterRequest::default()))
         .await;
     let cluster_now = cluster_now.unwrap().into_inner();
     assert_eq!(cluster_now.cluster_id, CLUSTER_ID);
