@@ -134,6 +134,17 @@ impl DevCluster {
         loopback(self.port + id + HTTP_PORT_OFFSET)
     }
 
+    /// The secret that every gRPC caller presents.
+    ///
+    /// # Errors
+    /// When its file is not there.
+    pub fn rpc_token(&self) -> Result<String> {
+        let path = self.data.join("rpc-token");
+        let text = std::fs::read_to_string(&path);
+        let text = text.with_context(|| format!("can't read {}", path.display()))?;
+        Ok(text.trim().to_owned())
+    }
+
     /// The id of the process that watches over the brokers.
     #[must_use]
     pub fn supervisor_pid(&self) -> u32 {

@@ -5,6 +5,7 @@
 //! ones. Everything that tests fetch or build is kept under the user's cache directory; everything
 //! that they write goes to temporary directories, which end with the test.
 
+pub mod admin;
 pub mod cache;
 pub mod cases;
 pub mod client;
