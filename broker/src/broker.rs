@@ -25,11 +25,12 @@ use crate::config::{BrokerConfig, HostPort};
 use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_ENTRIES, Timing};
 use crate::coordinator::GroupCoordinator;
 use crate::health::{Health, Phase};
+use crate::log_dirs::LogDirs;
 use crate::metrics::{ClientMetrics, ClusterMetrics, HealthMetrics, Metrics, PartitionMetrics};
 use crate::net::{NetMetrics, Server};
 use crate::partition::{PartitionManager, RoleEvent, Storage};
 use crate::policy::policy;
-use crate::previous_run::{LastRun, RunRecord};
+use crate::previous_run::{self, LastRun};
 use crate::replica::{FetcherSettings, Fetchers, PULL_MESSAGE_BYTES_MAX, ReplicaService};
 use crate::rpc::{self, Token};
 
@@ -40,7 +41,6 @@ const CONTROL_THREADS: usize = 2;
 const RUNTIME_STOP: Duration = Duration::from_secs(2);
 /// Accepted for the sake of old configurations.
 const IGNORED_KEY: &str = "replica.lag.max.messages";
-const METADATA_DIR: &str = "__cluster_metadata-0";
 
 /// Runs one broker until SIGTERM or SIGINT.
 ///
@@ -110,6 +110,7 @@ async fn serve(config: Arc<BrokerConfig>, control: Handle) -> anyhow::Result<()>
         reason = broker.controller.failed() => {
             bail!("the metadata quorum failed on this broker: {reason}");
         }
+        error = broker.log_dirs.unusable() => return Err(error.into()),
         () = asked_to_stop => {}
     }
     broker.stop().await
@@ -132,6 +133,7 @@ struct Running {
     stopped: CancellationToken,
     health: Health,
     partitions: Arc<PartitionManager>,
+    log_dirs: Arc<LogDirs>,
     controller: Arc<Controller>,
 }
 
@@ -140,7 +142,7 @@ impl Starting {
         let config = &self.config;
         tracing::info!(
             id = %config.id, version = env!("CARGO_PKG_VERSION"),
-            data = %config.data_dir.display(), "starting"
+            log_dirs = ?config.log_dirs, "starting"
         );
         if config.properties().contains_key(IGNORED_KEY) {
             tracing::warn!(key = IGNORED_KEY, "deprecated configuration key is ignored");
@@ -150,8 +152,9 @@ impl Starting {
             let (config, health) = (Arc::clone(config), self.health.clone());
             tokio::task::spawn_blocking(move || Storage::open(&config, health.recovery())).await??
         };
-        let closed_cleanly = storage.was_closed_cleanly();
+        let last_run = storage.last_run();
         let partitions = Arc::new(PartitionManager::new(Arc::clone(config), storage));
+        self.health.watch_log_dirs(partitions.dirs());
         self.metrics.add(PartitionMetrics(Arc::clone(&partitions)));
 
         self.health.enter(Phase::Joining);
@@ -162,9 +165,9 @@ impl Starting {
         let groups = self.follow_metadata(&controller, &partitions)?;
         self.serve_clients(&controller, &partitions, groups).await?;
 
-        let record = RunRecord::new(&config.data_dir);
-        controller.join(registration(config, record.last_run(closed_cleanly)));
-        tokio::spawn(record.keep(controller.broker_epochs()));
+        controller.join(registration(config, last_run));
+        let failures = Arc::clone(partitions.dirs().failures());
+        tokio::spawn(previous_run::keep(failures, controller.broker_epochs()));
         let Self {
             config,
             control,
@@ -177,6 +180,7 @@ impl Starting {
             control,
             stopped,
             health,
+            log_dirs: Arc::clone(partitions.dirs()),
             partitions,
             controller,
         })
@@ -228,6 +232,7 @@ impl Starting {
         ));
         tokio::spawn(Arc::clone(partitions).keep_isr(Arc::clone(controller)));
         tokio::spawn(Arc::clone(partitions).keep_house());
+        tokio::spawn(Arc::clone(partitions).report_replica_health(Arc::clone(controller)));
         Ok(groups)
     }
 
@@ -304,6 +309,7 @@ async fn follow_metadata(
     groups: Arc<GroupCoordinator>,
 ) {
     let mut images = controller.watch();
+    let mut failures = partitions.dirs().failures().watch();
     let mut applied = Arc::new(Image::default());
     let mut strays_deleted = false;
     loop {
@@ -332,7 +338,11 @@ async fn follow_metadata(
             partitions.delete_strays(&applied);
             strays_deleted = true;
         }
-        if images.changed().await.is_err() {
+        let goes_on = tokio::select! {
+            changed = images.changed() => changed,
+            changed = failures.changed() => changed,
+        };
+        if goes_on.is_err() {
             return;
         }
     }
@@ -380,7 +390,7 @@ fn controller_options(config: &Arc<BrokerConfig>, token: Token) -> ControllerOpt
     ControllerOptions {
         broker_id: config.id,
         cluster_id: config.cluster_id.clone(),
-        directory: config.data_dir.join(METADATA_DIR),
+        directory: config.metadata_dir.clone(),
         voters: config
             .voters
             .iter()

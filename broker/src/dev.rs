@@ -22,6 +22,7 @@ use crate::config::BrokerConfig;
 const RPC_PORT_OFFSET: u16 = 10_000;
 const HTTP_PORT_OFFSET: u16 = 20_000;
 const NODES_MAX: u16 = 9;
+const LOG_DIRS_MAX: u16 = 9;
 /// How long brokers may take to stop before they are killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -37,6 +38,9 @@ pub struct DevArgs {
     /// Data directory
     #[arg(long, default_value = "./klamm-data", value_name = "DIR")]
     data: PathBuf,
+    /// Log directories of each broker: DIR/broker-N/data, data-1 and so on
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=LOG_DIRS_MAX as i64))]
+    log_dirs: u16,
     /// Start a broker that died again after this time
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = parse_duration)]
     restart_after: Duration,
@@ -117,6 +121,15 @@ impl Layout {
         self.broker_dir(id).join("broker.log")
     }
 
+    fn log_dirs(&self, args: &DevArgs, id: u16) -> String {
+        let names = (0..args.log_dirs).map(|number| match number {
+            0 => "data".to_owned(),
+            _ => format!("data-{number}"),
+        });
+        let dirs = names.map(|name| self.broker_dir(id).join(name).display().to_string());
+        dirs.collect::<Vec<_>>().join(",")
+    }
+
     fn settings(&self, args: &DevArgs, id: u16) -> Vec<String> {
         let client = args.port + id;
         let rpc = client + RPC_PORT_OFFSET;
@@ -126,7 +139,7 @@ impl Layout {
         let mut settings = vec![
             format!("node.id={id}"),
             format!("klamm.cluster.id={}", self.cluster_id),
-            format!("log.dirs={}", self.broker_dir(id).join("data").display()),
+            format!("log.dirs={}", self.log_dirs(args, id)),
             format!("listeners=PLAINTEXT://127.0.0.1:{client}"),
             format!("klamm.rpc.listener=127.0.0.1:{rpc}"),
             format!("klamm.rpc.token.file={}", self.token_file.display()),

@@ -1,11 +1,14 @@
 //! How far the broker has come: what `/readyz` says and the log repeats.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use broker_log::RecoveryProgress;
 use serde::Serialize;
 use tokio::sync::watch;
+
+use crate::log_dirs::LogDirs;
 
 /// Stage of a broker's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,10 +24,11 @@ pub enum Phase {
 }
 
 /// Shared view of the broker's stage. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Health {
     phase: Arc<watch::Sender<Phase>>,
     recovery: Arc<RecoveryProgress>,
+    log_dirs: Arc<OnceLock<Arc<LogDirs>>>,
 }
 
 /// What a health request is answered with.
@@ -34,6 +38,8 @@ pub struct Report {
     pub logs_opened: u64,
     pub logs_total: u64,
     pub recovered_bytes: u64,
+    /// Log directories whose disk failed; the broker goes on with the others.
+    pub offline_log_dirs: Vec<PathBuf>,
 }
 
 impl Default for Health {
@@ -41,6 +47,7 @@ impl Default for Health {
         Self {
             phase: Arc::new(watch::Sender::new(Phase::Recovering)),
             recovery: Arc::default(),
+            log_dirs: Arc::default(),
         }
     }
 }
@@ -50,6 +57,12 @@ impl Health {
     #[must_use]
     pub fn recovery(&self) -> &RecoveryProgress {
         &self.recovery
+    }
+
+    /// Has the report name those of `log_dirs` that fail.
+    pub fn watch_log_dirs(&self, log_dirs: &Arc<LogDirs>) {
+        // Called once, when they are open.
+        let _ = self.log_dirs.set(Arc::clone(log_dirs));
     }
 
     /// Enters a stage.
@@ -73,6 +86,11 @@ impl Health {
             logs_opened: self.recovery.logs_done.load(Ordering::Relaxed),
             logs_total: self.recovery.logs_total.load(Ordering::Relaxed),
             recovered_bytes: self.recovery.bytes_scanned.load(Ordering::Relaxed),
+            offline_log_dirs: self
+                .log_dirs
+                .get()
+                .map(|dirs| dirs.failed_paths())
+                .unwrap_or_default(),
         }
     }
 }

@@ -72,8 +72,13 @@ fn count(number: usize) -> i64 {
 }
 
 /// Stage and recovery of the process.
-#[derive(Debug)]
 pub struct HealthMetrics(pub Health);
+
+impl fmt::Debug for HealthMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HealthMetrics")
+    }
+}
 
 impl Collector for HealthMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -106,6 +111,25 @@ impl Collector for PartitionMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let counts = self.0.counts();
         let e = &mut encoder;
+        for (name, help, number) in [
+            (
+                "offline_log_dirs",
+                "Log directories that failed; repair or replace the disk and restart the broker",
+                counts.failed_dirs,
+            ),
+            (
+                "slow_log_dirs",
+                "Log directories whose replicas gave up leadership because the disk is slow",
+                counts.slow_dirs,
+            ),
+            (
+                "offline_replicas",
+                "Replicas assigned here that can't be served because their log or disk failed",
+                counts.offline,
+            ),
+        ] {
+            gauge(e, name, help, count(number))?;
+        }
         gauge(
             e,
             "replicas",

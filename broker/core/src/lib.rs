@@ -18,6 +18,7 @@ pub mod group;
 mod ids;
 pub mod metadata;
 pub mod partition;
+pub mod slow_disk;
 mod time;
 
 pub use ids::{

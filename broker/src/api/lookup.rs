@@ -32,6 +32,10 @@ pub(super) fn find_hosted(
     ctx.partitions
         .get(id)
         .ok_or_else(|| match image.partition(id) {
+            // Until the controller knows and has another leader.
+            Some(state) if state.leader == Some(ctx.config.id) && ctx.partitions.is_offline(id) => {
+                ErrorCode::KafkaStorageError
+            }
             Some(_) => ErrorCode::NotLeaderOrFollower,
             None => ErrorCode::UnknownTopicOrPartition,
         })

@@ -8,6 +8,9 @@ use broker_core::group::GroupConfig;
 
 use super::{ConfigError, Endpoint, HostPort, Properties, keys, properties};
 
+/// Named so that it can't be a partition's directory.
+const METADATA_DIR: &str = "__cluster_metadata-0";
+
 /// An initial voter of the metadata quorum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Voter {
@@ -29,7 +32,10 @@ pub struct LivenessSettings {
 pub struct BrokerConfig {
     pub id: BrokerId,
     pub rack: Option<String>,
-    pub data_dir: PathBuf,
+    /// At least one.
+    pub log_dirs: Vec<PathBuf>,
+    /// Of the metadata log.
+    pub metadata_dir: PathBuf,
     pub listeners: Vec<Endpoint>,
     pub advertised_listeners: Vec<Endpoint>,
     pub rpc_listener: HostPort,
@@ -71,10 +77,14 @@ impl BrokerConfig {
             Some(_) => source.parse("klamm.rpc.advertised")?,
             None => rpc_listener.clone(),
         };
+        let log_dirs = source.log_dirs()?;
+        let metadata_parent = source.optional("metadata.log.dir").map(PathBuf::from);
+        let metadata_parent = metadata_parent.unwrap_or_else(|| log_dirs[0].clone());
         Ok(Self {
             id: BrokerId(source.parse("node.id")?),
             rack: source.optional("broker.rack").map(str::to_owned),
-            data_dir: source.data_dir()?,
+            log_dirs,
+            metadata_dir: metadata_parent.join(METADATA_DIR),
             listeners,
             advertised_listeners,
             rpc_listener,
@@ -216,13 +226,31 @@ impl<'a> Source<'a> {
             .collect()
     }
 
-    fn data_dir(&self) -> Result<PathBuf, ConfigError> {
-        let value = self.required("log.dirs")?;
-        if value.contains(',') {
-            let reason = "only one data directory is supported";
-            return Err(ConfigError::bad("log.dirs", value, reason));
+    /// In the order given, without repetitions; never empty.
+    fn log_dirs(&self) -> Result<Vec<PathBuf>, ConfigError> {
+        if !self.0.contains_key("log.dirs")
+            && let Some(only) = self.0.get("log.dir")
+        {
+            return Ok(vec![PathBuf::from(only)]);
         }
-        Ok(PathBuf::from(value))
+        let names = self.required("log.dirs")?.split(',').map(str::trim);
+        let dirs: Vec<PathBuf> = names
+            .filter(|name| !name.is_empty())
+            .map(PathBuf::from)
+            .collect();
+        for (i, dir) in dirs.iter().enumerate() {
+            if let Some(other) = dirs[..i]
+                .iter()
+                .find(|other| dir.starts_with(other) || other.starts_with(dir))
+            {
+                let reason = format!("is within {} or the other way round", other.display());
+                return Err(ConfigError::bad("log.dirs", &dir.to_string_lossy(), reason));
+            }
+        }
+        if dirs.is_empty() {
+            return Err(ConfigError::Missing("log.dirs"));
+        }
+        Ok(dirs)
     }
 
     fn voters(&self) -> Result<Vec<Voter>, ConfigError> {
@@ -314,9 +342,41 @@ mod tests {
                 "controller.quorum.voters=1=h:1: must be of the form id@host:port",
             ),
             ("klamm.cluster.id", "", "klamm.cluster.id must be set"),
+            ("log.dirs", " , ", "log.dirs must be set"),
+            (
+                "log.dirs",
+                "/a,/b,/a/c",
+                "log.dirs=/a/c: is within /a or the other way round",
+            ),
         ] {
             let error = minimal(&[(key, value)]).expect_err(key);
             assert_eq!(error.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn the_metadata_log_is_in_the_first_log_directory_unless_it_has_its_own() {
+        let dirs = |settings: &[(&str, &str)]| {
+            let config = minimal(settings).unwrap();
+            let text = |path: &PathBuf| path.to_str().unwrap().to_owned();
+            let log_dirs: Vec<String> = config.log_dirs.iter().map(text).collect();
+            (log_dirs.join(" "), text(&config.metadata_dir))
+        };
+        for (settings, log_dirs, metadata_parent) in [
+            (&[][..], "/var/lib/klamm/data", "/var/lib/klamm/data"),
+            (&[("log.dir", "/a")], "/a", "/a"),
+            (&[("log.dir", "/a"), ("log.dirs", "/b, /c")], "/b /c", "/b"),
+            (
+                &[("log.dirs", "/b,/c"), ("metadata.log.dir", "/m")],
+                "/b /c",
+                "/m",
+            ),
+        ] {
+            let expected = (
+                log_dirs.to_owned(),
+                format!("{metadata_parent}/__cluster_metadata-0"),
+            );
+            assert_eq!(dirs(settings), expected, "{settings:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use broker_core::controller::{
@@ -16,10 +16,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-use super::opening::Storage;
+use super::opening::{Storage, Wanted, delete};
 use super::{Assigned, Partition};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
+use crate::log_dirs::LogDirs;
 
 /// Time between looks at replicas that lag.
 const ISR_INTERVAL: Duration = Duration::from_millis(500);
@@ -49,7 +50,12 @@ pub struct PartitionManager {
     me: BrokerId,
     config: Arc<BrokerConfig>,
     storage: Mutex<Storage>,
+    dirs: Arc<LogDirs>,
     partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
+    /// Replicas that are assigned here and can't be served: their log, or its disk, failed.
+    offline: RwLock<BTreeSet<TopicPartition>>,
+    /// Failures of disks whose replicas were taken out of service.
+    failures_handled: AtomicUsize,
     isr_due: Mutex<BTreeSet<TopicPartition>>,
     isr_notify: Notify,
     records_given_up: Arc<AtomicU64>,
@@ -63,8 +69,11 @@ impl PartitionManager {
             me: config.id,
             config,
             records_given_up: Arc::clone(&storage.records_given_up),
+            dirs: Arc::clone(storage.dirs()),
             storage: Mutex::new(storage),
             partitions: RwLock::default(),
+            offline: RwLock::default(),
+            failures_handled: AtomicUsize::new(0),
             isr_due: Mutex::default(),
             isr_notify: Notify::new(),
         }
@@ -82,15 +91,42 @@ impl PartitionManager {
         self.partitions.read().values().cloned().collect()
     }
 
+    /// Whether the partition is assigned here and can't be served, because its disk failed.
+    #[must_use]
+    pub fn is_offline(&self, id: TopicPartition) -> bool {
+        self.offline.read().contains(&id)
+    }
+
+    /// Replicas that are assigned here and can't be served.
+    #[must_use]
+    pub fn offline(&self) -> BTreeSet<TopicPartition> {
+        self.offline.read().clone()
+    }
+
+    /// The log directories.
+    #[must_use]
+    pub const fn dirs(&self) -> &Arc<LogDirs> {
+        &self.dirs
+    }
+
+    pub(super) const fn me(&self) -> BrokerId {
+        self.me
+    }
+
+    pub(super) fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
     /// A follower caught up: its entry into the ISR needn't wait for the next look.
     pub fn isr_change_due(&self, id: TopicPartition) {
         self.isr_due.lock().insert(id);
         self.isr_notify.notify_one();
     }
 
-    /// Does what the step from `old` to `new` asks of this broker. Blocks on the disk.
+    /// Does what the step from `old` to `new` asks of this broker, and takes replicas out of service
+    /// whose disk failed. Blocks on the disk.
     pub fn apply(&self, old: &Image, new: &Image) -> Vec<RoleEvent> {
-        let mut events = Vec::new();
+        let mut events = self.retire_failed();
         let mut deleted = Vec::new();
         for change in changes(old, new, self.me) {
             match change {
@@ -102,20 +138,71 @@ impl PartitionManager {
                     events.extend(self.assign(partition, new));
                 }
                 ReplicaChange::Removed { partition: id } => {
-                    if let Some(partition) = self.partitions.write().remove(&id) {
-                        partition.abandon();
-                        deleted.push((Arc::clone(partition.topic()), id.partition));
+                    if self.offline.write().remove(&id) {
+                        self.storage.lock().forget(id);
+                    }
+                    if let Some(partition) = self.take_out(id) {
                         events.push(RoleEvent::Gone {
                             id,
                             topic: Arc::clone(partition.topic()),
                         });
+                        deleted.push(partition);
                     }
                 }
                 ReplicaChange::TopicConfig { topic } => self.reconfigure(topic, new),
             }
         }
-        self.storage.lock().delete(&deleted);
+        self.delete(&deleted);
         events
+    }
+
+    fn take_out(&self, id: TopicPartition) -> Option<Arc<Partition>> {
+        let partition = self.partitions.write().remove(&id)?;
+        partition.abandon();
+        Some(partition)
+    }
+
+    /// A log can fail although its directory goes on.
+    pub(super) fn note_failed_logs(&self) {
+        if self.partitions.read().values().any(|p| p.is_failed()) {
+            self.dirs.failures().note();
+        }
+    }
+
+    /// Stops serving replicas whose log or disk failed.
+    fn retire_failed(&self) -> Vec<RoleEvent> {
+        let mut events = Vec::new();
+        let failures = *self.dirs.failures().watch().borrow();
+        if self.failures_handled.swap(failures, Ordering::AcqRel) == failures {
+            return events;
+        }
+        let failed = self.all().into_iter().filter(|p| p.is_failed());
+        for partition in failed {
+            let id = partition.id();
+            self.offline.write().insert(id);
+            self.take_out(id);
+            events.push(RoleEvent::Gone {
+                id,
+                topic: Arc::clone(partition.topic()),
+            });
+        }
+        if let Some(RoleEvent::Gone { topic, id }) = events.first() {
+            tracing::error!(replicas = events.len(), first = %format_args!("{topic}-{}", id.partition), "replicas are offline");
+        }
+        events
+    }
+
+    fn delete(&self, partitions: &[Arc<Partition>]) {
+        for directory in self.dirs.opened() {
+            let here: Vec<_> = partitions
+                .iter()
+                .filter(|partition| Arc::ptr_eq(&partition.directory(), directory))
+                .map(|partition| (&**partition.topic(), partition.id().partition))
+                .collect();
+            if !here.is_empty() {
+                delete(directory, &here);
+            }
+        }
     }
 
     /// Once the first complete metadata is applied: deletes what is on disk and nobody has here.
@@ -128,16 +215,23 @@ impl PartitionManager {
             return;
         };
         let config = self.config.topic_config(&topic.config, topic.internal);
-        let isr_timing = self.config.isr_timing();
-        let opened =
-            self.storage
-                .lock()
-                .open_partition(id, &topic.name, config, isr_timing, self.me);
+        let Some(state) = topic.partition(id.partition) else {
+            return;
+        };
+        let wanted = Wanted {
+            id,
+            topic: &topic.name,
+            state,
+            isr_timing: self.config.isr_timing(),
+            me: self.me,
+        };
+        let opened = self.storage.lock().open_partition(&wanted, config);
         match opened {
             Ok(partition) => {
                 self.partitions.write().insert(id, Arc::new(partition));
             }
             Err(error) => {
+                self.offline.write().insert(id);
                 tracing::error!(topic = %topic.name, partition = %id.partition, %error, "can't open a log; the replica stays offline");
             }
         }
@@ -282,20 +376,24 @@ impl PartitionManager {
     /// Closes all logs so that the next start needs no recovery. Blocks.
     pub fn close(&self) {
         let partitions: Vec<_> = self.partitions.write().drain().map(|(_, p)| p).collect();
-        let mut clean = true;
+        let mut unclean = Vec::new();
         for partition in &partitions {
             if let Err(error) = partition.close() {
                 tracing::error!(%partition, %error, "log not closed cleanly");
-                clean = false;
+                unclean.push(partition.directory());
             }
         }
-        self.storage.lock().close(&partitions, clean);
+        self.storage.lock().close(&partitions, &unclean);
     }
 
     /// Partitions led and hosted here, by topic, for metrics.
     #[must_use]
     pub fn counts(&self) -> Counts {
+        let conditions = self.dirs.conditions();
         let mut counts = Counts {
+            offline: self.offline.read().len(),
+            failed_dirs: conditions.iter().filter(|c| c.is_failed()).count(),
+            slow_dirs: conditions.iter().filter(|c| c.is_slow()).count(),
             records_given_up: self.records_given_up.load(Ordering::Relaxed),
             ..Counts::default()
         };
@@ -313,6 +411,10 @@ impl PartitionManager {
 pub struct Counts {
     pub replicas: usize,
     pub leaders: usize,
+    /// Replicas that can't be served.
+    pub offline: usize,
+    pub failed_dirs: usize,
+    pub slow_dirs: usize,
     /// Size of their logs.
     pub bytes: u64,
     /// Committed records that they lost to unclean elections.

@@ -16,6 +16,8 @@ mod opening;
 mod producers;
 mod pull;
 mod read;
+mod recovery;
+mod replica_health;
 mod wakers;
 
 use std::collections::BTreeMap;
@@ -39,6 +41,7 @@ pub use wakers::{FetchWaker, PullWaker};
 
 use crate::clock;
 use crate::config::{IsrTiming, TopicConfig};
+use crate::log_dirs::Directory;
 use wakers::Wakers;
 
 /// One hosted partition. Cheap to share; all state is behind its lock.
@@ -55,6 +58,8 @@ pub struct Partition {
 struct State {
     replica: Replica,
     log: Log,
+    /// Where the log is.
+    directory: Arc<Directory>,
     config: TopicConfig,
     isr_timing: IsrTiming,
     /// Producers waiting for the high watermark.
@@ -208,6 +213,19 @@ impl Partition {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.state.lock().log.size_bytes()
+    }
+
+    /// Where the log is.
+    #[must_use]
+    pub fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.state.lock().directory)
+    }
+
+    /// Whether the log, or the disk below it, failed: nothing will be written here any more.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        let state = self.state.lock();
+        state.directory.is_failed() || state.log.is_failed()
     }
 
     /// ISR changes that are due.

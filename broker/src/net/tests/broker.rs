@@ -100,7 +100,7 @@ fn controller_options(config: &Arc<BrokerConfig>) -> ControllerOptions {
     ControllerOptions {
         broker_id: config.id,
         cluster_id: config.cluster_id.clone(),
-        directory: config.data_dir.join("__cluster_metadata-0"),
+        directory: config.metadata_dir.clone(),
         voters: [(config.id, "127.0.0.1:1".to_owned())].into(),
         token: Token::new("a-token-for-tests-only").unwrap(),
         timing: Timing {

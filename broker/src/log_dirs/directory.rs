@@ -1,0 +1,92 @@
+//! One log directory in use.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use broker_log::LogDir;
+use broker_log::fs::Fs;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::checkpoints::Checkpoints;
+use super::condition::Condition;
+
+/// A log directory that was opened. It stays so after its disk failed; then nothing succeeds in it.
+pub struct Directory {
+    fs: Arc<dyn Fs>,
+    dir: LogDir,
+    condition: Arc<Condition>,
+    checkpoints: Mutex<Checkpoints>,
+    replicas: AtomicUsize,
+}
+
+impl Directory {
+    pub(super) fn new(fs: Arc<dyn Fs>, dir: LogDir, condition: Arc<Condition>) -> Self {
+        Self {
+            fs,
+            dir,
+            condition,
+            checkpoints: Mutex::default(),
+            replicas: AtomicUsize::new(0),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn fs(&self) -> &Arc<dyn Fs> {
+        &self.fs
+    }
+
+    pub(crate) fn dir(&self) -> &LogDir {
+        &self.dir
+    }
+
+    pub(crate) fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    /// Whether its disk failed.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.condition.is_failed()
+    }
+
+    /// Reads what was last written down of the logs.
+    pub(crate) fn read_checkpoints(&self) -> io::Result<()> {
+        *self.checkpoints.lock() = Checkpoints::read(&self.dir)?;
+        Ok(())
+    }
+
+    /// Looks into what is written down of the logs.
+    pub(crate) fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
+        self.checkpoints.lock()
+    }
+
+    /// Changes what is written down of the logs, and writes it.
+    pub(crate) fn write_checkpoints(
+        &self,
+        change: impl FnOnce(&mut Checkpoints),
+    ) -> io::Result<()> {
+        let mut checkpoints = self.checkpoints.lock();
+        change(&mut checkpoints);
+        checkpoints.write(&self.dir)
+    }
+
+    /// Replicas in it, for the choice of a directory for the next one.
+    pub(super) fn replicas(&self) -> usize {
+        self.replicas.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn replica_added(&self) {
+        self.replicas.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn replica_removed(&self) {
+        self.replicas.fetch_sub(1, Ordering::Relaxed);
+    }
+}
