@@ -366,7 +366,7 @@ async fn serve_rpc(
     let replica = ReplicaServer::new(replica).max_encoding_message_size(PULL_MESSAGE_BYTES_MAX);
     let admin = AdminServer::new(AdminService::new(Arc::clone(&controller)));
     let served = rpc::server()
-        .add_optional_service(controller.raft_server())
+        .add_service(controller.raft_server())
         .add_service(controller.controller_server())
         .add_service(InterceptedService::new(replica, token.guard()))
         .add_service(InterceptedService::new(admin, token.guard()))
@@ -396,6 +396,7 @@ fn controller_options(config: &Arc<BrokerConfig>, token: Token) -> ControllerOpt
             .iter()
             .map(|voter| (voter.id, voter.rpc.to_string()))
             .collect(),
+        may_form_quorum: config.flag("klamm.quorum.bootstrap.enable"),
         token,
         timing: Timing {
             election_timeout: liveness.election_timeout,
@@ -442,6 +443,7 @@ fn registration(config: &BrokerConfig, last_run: LastRun) -> RegisterBroker {
             rpc_port: u32::from(config.rpc_advertised.port),
             started_at_ms: clock::timestamp().0,
             config_hash: config.hash(),
+            metadata_directory_id: None,
         },
         previous_broker_epoch: last_run.lossless_epoch,
         disks_broker_epoch: last_run.epoch,

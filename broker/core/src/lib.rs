@@ -18,6 +18,7 @@ pub mod group;
 mod ids;
 pub mod metadata;
 pub mod partition;
+pub mod quorum;
 pub mod slow_disk;
 mod time;
 

@@ -1,5 +1,8 @@
 //! Committed metadata as it becomes known on this broker: the newest image for everybody here, and
 //! the latest batches for brokers that follow this one.
+//!
+//! It comes from the quorum, from another broker, or from both while this broker becomes a member or
+//! ceases to be one. The same offset has the same image wherever it comes from; the newer one counts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,22 +82,31 @@ impl Feed {
         self.images.subscribe()
     }
 
-    /// Makes batches known that follow the last published one; `image` includes them.
-    pub(crate) fn publish(&self, batches: Vec<CommittedBatch>, image: &Arc<Image>) {
-        let Some(last) = batches.last().map(|batch| batch.offset) else {
+    /// Makes batches known, which follow each other; `image` includes them. What is known already
+    /// stays as it is.
+    pub(crate) fn publish(&self, mut batches: Vec<CommittedBatch>, image: &Arc<Image>) {
+        let mut recent = self.recent.lock();
+        batches.retain(|batch| batch.offset >= recent.end);
+        let Some(first) = batches.first().map(|batch| batch.offset) else {
             return;
         };
-        self.recent.lock().extend(batches);
-        self.set(Some(last), image);
+        if first > recent.end {
+            *recent = Recent::default();
+        }
+        recent.extend(batches);
+        self.set(recent.end, image);
     }
 
-    /// Makes an image known that does not follow the one before.
-    pub(crate) fn replace(&self, offset: Option<u64>, image: &Arc<Image>) {
-        *self.recent.lock() = Recent {
-            end: offset.map_or(0, |offset| offset + 1),
-            ..Recent::default()
-        };
-        self.set(offset, image);
+    /// Makes an image known that does not follow the one before, unless that is as new.
+    pub(crate) fn replace(&self, offset: u64, image: &Arc<Image>) {
+        let mut recent = self.recent.lock();
+        if offset >= recent.end {
+            *recent = Recent {
+                end: offset + 1,
+                ..Recent::default()
+            };
+            self.set(recent.end, image);
+        }
     }
 
     /// What lies between `from` and the newest batch.
@@ -106,9 +118,10 @@ impl Feed {
         }
     }
 
-    fn set(&self, offset: Option<u64>, image: &Arc<Image>) {
+    /// Called under the lock of what is recent, so that positions only rise.
+    fn set(&self, end: u64, image: &Arc<Image>) {
         self.position.send_replace(Position {
-            offset,
+            offset: end.checked_sub(1),
             image: Arc::clone(image),
         });
         self.images.send_if_modified(|known| {
@@ -182,7 +195,13 @@ mod tests {
             "this broker is the one behind"
         );
         assert_eq!(feed.position().offset, Some(2));
-        feed.replace(Some(9), &Arc::default());
+        feed.replace(5, &Arc::default());
+        feed.replace(1, &Arc::default());
+        feed.publish(vec![batch(4, 1), batch(5, 1)], &Arc::default());
+        assert_eq!(feed.position().offset, Some(5), "never backwards");
+        feed.publish(vec![batch(5, 1), batch(6, 1)], &Arc::default());
+        assert_eq!(offsets(&feed, 6), Some(vec![6]), "what is new in it counts");
+        feed.replace(9, &Arc::default());
         assert_eq!(offsets(&feed, 3), None);
         assert_eq!(offsets(&feed, 10), Some(vec![]));
         feed.publish(vec![batch(10, 1)], &Arc::default());

@@ -1,4 +1,5 @@
-//! A broker that is not a voter learns the committed metadata from one that is.
+//! A broker that is no member of the quorum, or hears no leader of it, learns the committed metadata
+//! from others.
 //!
 //! Invariant: batches are applied in order without gaps; whatever does not fit ends the stream, and
 //! the next one starts where the image stands.
@@ -15,6 +16,7 @@ use tonic::{Status, Streaming};
 
 use super::feed::{CommittedBatch, Feed, Position};
 use super::peers::Peers;
+use super::raft::Quorum;
 
 /// Bytes of a snapshot's records.
 const SNAPSHOT_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -39,16 +41,34 @@ pub(crate) enum FollowError {
     Apply(#[from] ApplyError),
 }
 
-/// Follows one voter after the other, for ever.
-pub(crate) async fn follow(peers: Arc<Peers>, feed: Arc<Feed>) {
-    for attempt in 0.. {
-        let mut follower = Follower {
-            feed: Arc::clone(&feed),
-            snapshot: Snapshot::default(),
-        };
-        let Err(error) = follower.follow_voter(&peers, attempt).await;
-        tracing::info!(%error, "follow another voter");
-        sleep(RETRY_INTERVAL).await;
+/// What it takes to follow others.
+pub(crate) struct Following {
+    pub(crate) cluster_id: String,
+    pub(crate) quorum: Arc<Quorum>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) feed: Arc<Feed>,
+}
+
+impl Following {
+    /// Follows one voter after the other whenever this broker does not take part in the quorum
+    /// itself, for ever.
+    pub(crate) async fn run(self) {
+        for attempt in 0.. {
+            // The quorum of this broker comes first: an election is over before this is.
+            sleep(RETRY_INTERVAL).await;
+            self.quorum.absent().await;
+            let mut follower = Follower {
+                feed: Arc::clone(&self.feed),
+                snapshot: Snapshot::default(),
+            };
+            tokio::select! {
+                ended = follower.follow_voter(&self, attempt) => {
+                    let Err(error) = ended;
+                    tracing::debug!(%error, "follow another voter");
+                }
+                () = self.quorum.present() => {}
+            }
+        }
     }
 }
 
@@ -67,14 +87,18 @@ struct Snapshot {
 impl Follower {
     async fn follow_voter(
         &mut self,
-        peers: &Peers,
+        following: &Following,
         attempt: usize,
     ) -> Result<std::convert::Infallible, FollowError> {
+        let peers = &following.peers;
         let voter = peers.voter(attempt).ok_or(FollowError::NoVoter)?;
         let mut client = peers.client(voter).ok_or(FollowError::NoVoter)?;
         let from_offset = next_offset(&self.feed.position());
         let stream = client
-            .follow(FollowRequest { from_offset })
+            .follow(FollowRequest {
+                from_offset,
+                cluster_id: following.cluster_id.clone(),
+            })
             .await
             .map_err(Box::new)?;
         let mut stream: Streaming<FollowResponse> = stream.into_inner();
@@ -124,7 +148,7 @@ impl Follower {
         let Snapshot { records, .. } = std::mem::take(&mut self.snapshot);
         let mut image = Arc::new(Image::default());
         apply(&mut image, &records)?;
-        self.feed.replace(Some(piece.offset), &image);
+        self.feed.replace(piece.offset, &image);
         Ok(())
     }
 }

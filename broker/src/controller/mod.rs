@@ -3,12 +3,13 @@
 //! Every broker has a [`Controller`]. Voters agree on the metadata log ([`raft`]); the one that
 //! leads them is the active controller and decides commands ([`task`], [`liveness`]); the other
 //! brokers follow committed records ([`follow`]). All brokers register and heartbeat alike
-//! ([`registration`]).
+//! ([`registration`]), and any of them can be made a voter ([`voters`]).
 //!
 //! Everything here runs on the Tokio runtime on which [`Controller::start`] was called: give it one
 //! of its own, so that a stalled data disk does not cause elections. The handle may be used from
 //! any runtime.
 
+mod addresses;
 mod error;
 mod feed;
 mod follow;
@@ -25,15 +26,17 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod view;
+mod voters;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker_core::controller::{Command, Defaults, RegisterBroker, Response};
-use broker_core::metadata::{Counts, Image};
+use broker_core::metadata::{self, Counts, Image};
 use broker_core::{BrokerEpoch, BrokerId};
+use klamm_proto::v1::QuorumDescription;
+use klamm_proto::v1::change_voters_request::Change;
 use klamm_proto::v1::controller_server::ControllerServer;
 use klamm_proto::v1::raft_server::RaftServer;
 use parking_lot::Mutex;
@@ -45,12 +48,15 @@ use tonic::service::interceptor::InterceptedService;
 
 pub use error::SubmitError;
 pub use options::{ControllerOptions, DecisionPolicy, Place, SNAPSHOT_INTERVAL_ENTRIES, Timing};
-pub use raft::{QuorumError, RaftService};
+pub use raft::{IdentityError, QuorumError, RaftService};
 pub use service::ControllerService;
 pub use view::{ControllerView, ViewError};
+pub use voters::ChangeVotersError;
 
 use crate::rpc::{Guard, MESSAGE_BYTES_MAX, Token};
+use addresses::{Addresses, Voters};
 use feed::Feed;
+use follow::Following;
 use liveness::LivenessConfig;
 use peers::Peers;
 use raft::{Quorum, QuorumOptions};
@@ -58,6 +64,7 @@ use registration::{Membership, Registration};
 use sessions::Sessions;
 use submit::{MAILBOX_COMMANDS_MAX, Submitter};
 use task::ControllerTask;
+use voters::VoterAdmin;
 
 /// How long [`Controller::submit`] looks for an active controller and waits for its answer.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -65,15 +72,17 @@ const SUBMIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// This broker's part in the metadata quorum and its view of the cluster.
 pub struct Controller {
     me: BrokerId,
+    cluster_id: Arc<str>,
     token: Token,
     timing: Timing,
-    voters: BTreeMap<BrokerId, String>,
+    addresses: Arc<Addresses>,
     defaults: Defaults,
     feed: Arc<Feed>,
     peers: Arc<Peers>,
     sessions: Arc<Sessions>,
     submitter: Submitter,
-    quorum: Option<Arc<Quorum>>,
+    voters: VoterAdmin,
+    quorum: Arc<Quorum>,
     membership: Arc<Membership>,
     unclean_elections: Arc<AtomicU64>,
     runtime: Handle,
@@ -81,57 +90,69 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Opens the metadata log and joins the quorum, or follows it when this broker is no voter.
+    /// Opens the metadata log and joins the quorum, or follows it when this broker is no member.
     /// Other brokers need not be reachable. Mount the services before peers can succeed.
     ///
     /// # Errors
     /// When the directory cannot be used or the options contradict each other.
     pub async fn start(options: ControllerOptions) -> Result<Arc<Self>, QuorumError> {
         let feed = Arc::new(Feed::new());
-        let quorum = match quorum_options(&options) {
-            Some(quorum) => Some(Arc::new(Quorum::start(quorum, Arc::clone(&feed)).await?)),
-            None => None,
-        };
+        let addresses = Arc::new(known_addresses(&options, &feed).await?);
+        let quorum = quorum_options(&options, Arc::clone(&addresses));
+        let quorum = Arc::new(Quorum::start(quorum, Arc::clone(&feed)).await?);
         let peers = Arc::new(Peers::new(
-            options.voters.clone(),
+            options.broker_id,
+            Arc::clone(&addresses),
             options.token.clone(),
-            Arc::clone(&feed),
-            quorum.as_ref().map(|quorum| quorum.leadership()),
+            quorum.leadership(),
         ));
         let sessions = Arc::new(Sessions::new(LivenessConfig {
             session_timeout: options.timing.session_timeout,
             reconnect_grace: options.timing.reconnect_grace,
             voters: options.voters.keys().copied().collect(),
         }));
+        let (mailbox, receiver) = mpsc::channel(MAILBOX_COMMANDS_MAX);
+        let submitter = Submitter::new(options.broker_id, Arc::clone(&peers), mailbox);
         let defaults = options.policy.defaults;
-        let mut tasks = JoinSet::new();
-        let mut mailbox = None;
         let unclean_elections = Arc::default();
-        if let Some(quorum) = &quorum {
-            let (sender, receiver) = mpsc::channel(MAILBOX_COMMANDS_MAX);
-            mailbox = Some(sender);
-            let task = ControllerTask {
-                me: options.broker_id,
-                cluster_id: options.cluster_id,
-                quorum: Arc::clone(quorum),
-                feed: Arc::clone(&feed),
-                sessions: Arc::clone(&sessions),
-                policy: options.policy,
-                leader_rebalance_interval: options.timing.leader_rebalance_interval,
-                mailbox: receiver,
-                unclean_elections: Arc::clone(&unclean_elections),
-            };
-            tasks.spawn(task.run());
-        } else {
-            tasks.spawn(follow::follow(Arc::clone(&peers), Arc::clone(&feed)));
-        }
+        let task = ControllerTask {
+            me: options.broker_id,
+            cluster_id: options.cluster_id.clone(),
+            quorum: Arc::clone(&quorum),
+            feed: Arc::clone(&feed),
+            sessions: Arc::clone(&sessions),
+            policy: options.policy,
+            leader_rebalance_interval: options.timing.leader_rebalance_interval,
+            mailbox: receiver,
+            unclean_elections: Arc::clone(&unclean_elections),
+        };
+        let following = Following {
+            cluster_id: options.cluster_id.clone(),
+            quorum: Arc::clone(&quorum),
+            peers: Arc::clone(&peers),
+            feed: Arc::clone(&feed),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task.run());
+        tasks.spawn(following.run());
+        tasks.spawn(Arc::clone(&addresses).keep());
+        tasks.spawn(learn_voters(Arc::clone(&quorum), Arc::clone(&addresses)));
         Ok(Arc::new(Self {
             me: options.broker_id,
+            cluster_id: options.cluster_id.into(),
             token: options.token,
             timing: options.timing,
-            voters: options.voters,
+            addresses,
             defaults,
-            submitter: Submitter::new(options.broker_id, Arc::clone(&peers), mailbox),
+            voters: VoterAdmin {
+                me: options.broker_id,
+                quorum: Arc::clone(&quorum),
+                feed: Arc::clone(&feed),
+                peers: Arc::clone(&peers),
+                sessions: Arc::clone(&sessions),
+                submitter: submitter.clone(),
+            },
+            submitter,
             feed,
             peers,
             sessions,
@@ -147,11 +168,20 @@ impl Controller {
     /// unfenced, and may lead partitions, soon after: call this once it can. `command` holds the
     /// advertised addresses and the epoch of the last clean stop.
     pub fn join(&self, command: RegisterBroker) {
+        let directory = self.quorum.me().directory;
+        let registration = metadata::RegisterBroker {
+            metadata_directory_id: Some(directory.into()),
+            ..command.registration
+        };
         let registration = Registration {
             me: self.me,
-            command,
+            command: RegisterBroker {
+                registration,
+                ..command
+            },
             submitter: self.submitter.clone(),
             peers: Arc::clone(&self.peers),
+            addresses: Arc::clone(&self.addresses),
             feed: Arc::clone(&self.feed),
             membership: Arc::clone(&self.membership),
             heartbeat_interval: self.timing.heartbeat_interval,
@@ -221,22 +251,33 @@ impl Controller {
         self.peers.active_controller()
     }
 
-    /// The current voters, as far as this broker knows them; a broker that is no voter knows the
-    /// initial ones.
+    /// The current voters, as far as this broker knows them.
     #[must_use]
     pub fn voters(&self) -> Vec<BrokerId> {
-        match &self.quorum {
-            Some(quorum) => quorum.voters(),
-            None => self.voters.keys().copied().collect(),
-        }
+        self.addresses.voters()
     }
 
-    /// Term of the quorum, raised by every election; 0 on a broker that is no voter.
+    /// Has the quorum's members changed, wherever the active controller runs, and returns once that
+    /// is done.
+    ///
+    /// # Errors
+    /// [`ChangeVotersError::Refused`] without effect, else as [`Controller::submit`].
+    pub async fn change_voters(&self, change: Change) -> Result<(), ChangeVotersError> {
+        self.voters.change(change, SUBMIT_TIMEOUT).await
+    }
+
+    /// The quorum's state, from the active controller.
+    ///
+    /// # Errors
+    /// As [`Controller::submit`].
+    pub async fn describe_quorum(&self) -> Result<QuorumDescription, SubmitError> {
+        self.voters.describe(SUBMIT_TIMEOUT).await
+    }
+
+    /// Term of the quorum, raised by every election; 0 on a broker that was never a member.
     #[must_use]
     pub fn controller_epoch(&self) -> u64 {
-        self.quorum
-            .as_ref()
-            .map_or(0, |quorum| quorum.leadership().borrow().term)
+        self.quorum.leadership().borrow().term
     }
 
     /// Leaders elected while this broker was the active controller that may lack acknowledged
@@ -277,31 +318,25 @@ impl Controller {
         let mut may_shutdown = self.membership.may_shutdown.subscribe();
         let done = may_shutdown.wait_for(|may| *may);
         let moved = matches!(timeout(limit, done).await, Ok(Ok(_)));
-        if let Some(quorum) = &self.quorum {
-            quorum.hand_over(self.timing.election_timeout).await;
-        }
+        self.quorum.hand_over().await;
         moved
     }
 
-    /// Returns with the reason once this voter has failed and must be restarted; never on a broker
-    /// that is no voter.
+    /// Returns with the reason once this broker's metadata log has failed and it must be restarted.
     pub async fn failed(&self) -> String {
-        if let Some(quorum) = &self.quorum
-            && let Ok(reason) = quorum.failure().wait_for(Option::is_some).await
-        {
+        if let Ok(reason) = self.quorum.failure().wait_for(Option::is_some).await {
             return reason.clone().unwrap_or_default();
         }
         std::future::pending().await
     }
 
-    /// The service for the other voters, guarded by the token; `None` when this broker is no voter.
+    /// The service for the members of the quorum, guarded by the token.
     #[must_use]
-    pub fn raft_server(&self) -> Option<InterceptedService<RaftServer<RaftService>, Guard>> {
-        let service = self.quorum.as_ref()?.service();
-        let server = RaftServer::new(service)
+    pub fn raft_server(&self) -> InterceptedService<RaftServer<RaftService>, Guard> {
+        let server = RaftServer::new(self.quorum.service())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Some(InterceptedService::new(server, self.token.guard()))
+        InterceptedService::new(server, self.token.guard())
     }
 
     /// The service for the other brokers, guarded by the token.
@@ -315,7 +350,9 @@ impl Controller {
             peers: Arc::clone(&self.peers),
             sessions: Arc::clone(&self.sessions),
             submitter: self.submitter.clone(),
-            serves_followers: self.quorum.is_some(),
+            quorum: Arc::clone(&self.quorum),
+            voters: self.voters.clone(),
+            cluster_id: Arc::clone(&self.cluster_id),
         })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -327,25 +364,51 @@ impl Controller {
     pub async fn shutdown(&self) {
         self.tasks.lock().abort_all();
         self.sessions.end();
-        if let Some(quorum) = &self.quorum {
-            quorum.shutdown().await;
+        self.quorum.shutdown().await;
+    }
+}
+
+/// Members of the quorum hear of its voters first.
+async fn learn_voters(quorum: Arc<Quorum>, addresses: Arc<Addresses>) {
+    let mut members = quorum.members();
+    loop {
+        quorum.present().await;
+        let voters = members.borrow_and_update().voters.clone();
+        let voters = voters.into_iter().map(|(voter, address)| {
+            let address = addresses.address(voter.id).unwrap_or(address);
+            (voter.id, address)
+        });
+        addresses.learn(voters.collect());
+        if members.changed().await.is_err() {
+            return;
         }
     }
 }
 
-/// `None` when this broker is no voter.
-fn quorum_options(options: &ControllerOptions) -> Option<QuorumOptions> {
-    options.voters.get(&options.broker_id)?;
-    let raw = |id: BrokerId| u64::try_from(id.0).ok();
-    let voters = options.voters.iter();
-    Some(QuorumOptions {
-        node_id: raw(options.broker_id)?,
+async fn known_addresses(
+    options: &ControllerOptions,
+    feed: &Arc<Feed>,
+) -> Result<Addresses, QuorumError> {
+    let (configured, directory) = (options.voters.clone(), options.directory.clone());
+    let feed = Arc::clone(feed);
+    let open = move || Addresses::open(configured, feed, &directory);
+    let opened = tokio::task::spawn_blocking(open).await;
+    Ok(opened.map_err(std::io::Error::other)?)
+}
+
+fn quorum_options(options: &ControllerOptions, addresses: Arc<Addresses>) -> QuorumOptions {
+    QuorumOptions {
+        broker_id: options.broker_id,
+        cluster_id: options.cluster_id.clone(),
         directory: options.directory.clone(),
-        voters: voters
-            .filter_map(|(id, address)| Some((raw(*id)?, address.clone())))
-            .collect(),
+        initial_voters: if options.may_form_quorum {
+            options.voters.clone()
+        } else {
+            Voters::new()
+        },
+        addresses,
         token: options.token.clone(),
         election_timeout: options.timing.election_timeout,
         snapshot_interval_entries: options.snapshot_interval_entries,
-    })
+    }
 }

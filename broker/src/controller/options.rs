@@ -20,8 +20,10 @@ pub struct ControllerOptions {
     /// Directory of the metadata log, `<log.dirs>/__cluster_metadata-0`.
     pub directory: PathBuf,
     /// `controller.quorum.voters`: gRPC addresses (`host:port`) of the initial voters by broker
-    /// id. A broker that is not among them follows them.
+    /// id. Only where there is no quorum yet; later its log says who votes.
     pub voters: BTreeMap<BrokerId, String>,
+    /// Whether a quorum of the initial voters may be formed where none is found.
+    pub may_form_quorum: bool,
     pub token: Token,
     pub timing: Timing,
     /// Entries of the metadata log between two snapshots.

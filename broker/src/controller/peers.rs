@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::feed::Feed;
+use super::addresses::Addresses;
 use super::raft::Leadership;
 use crate::rpc::{self, Connection, MESSAGE_BYTES_MAX, Token};
 
@@ -19,12 +19,12 @@ const CONNECTIONS_MAX: usize = 64;
 
 /// See the module's documentation.
 pub(crate) struct Peers {
-    voters: BTreeMap<BrokerId, String>,
+    me: BrokerId,
+    addresses: Arc<Addresses>,
     token: Token,
-    feed: Arc<Feed>,
-    /// On a voter: who leads the quorum.
-    leadership: Option<watch::Receiver<Leadership>>,
-    /// Elsewhere: what the last answer said.
+    /// What a member of the quorum hears by itself.
+    leadership: watch::Receiver<Leadership>,
+    /// What the last answer of another broker said, for when it hears nothing.
     hint: watch::Sender<Option<BrokerId>>,
     connections: Mutex<BTreeMap<String, Connection>>,
     /// Where connections are served, whoever asks for them.
@@ -34,15 +34,15 @@ pub(crate) struct Peers {
 impl Peers {
     /// Connections run on the current Tokio runtime.
     pub(crate) fn new(
-        voters: BTreeMap<BrokerId, String>,
+        me: BrokerId,
+        addresses: Arc<Addresses>,
         token: Token,
-        feed: Arc<Feed>,
-        leadership: Option<watch::Receiver<Leadership>>,
+        leadership: watch::Receiver<Leadership>,
     ) -> Self {
         Self {
-            voters,
+            me,
+            addresses,
             token,
-            feed,
             leadership,
             hint: watch::Sender::new(None),
             connections: Mutex::default(),
@@ -52,36 +52,34 @@ impl Peers {
 
     /// The active controller, as far as this broker knows.
     pub(crate) fn active_controller(&self) -> Option<BrokerId> {
-        match &self.leadership {
-            Some(leadership) => leadership.borrow().broker(),
-            None => *self.hint.borrow(),
-        }
+        let heard = self.leadership.borrow().broker();
+        heard.or_else(|| *self.hint.borrow())
     }
 
-    /// Remembers what another broker knows; a voter knows better by itself.
+    /// Remembers what another broker knows; a member knows better by itself.
     pub(crate) fn set_hint(&self, known: Option<BrokerId>) {
+        let known = known.filter(|id| *id != self.me);
         self.hint
             .send_if_modified(|hint| std::mem::replace(hint, known) != known);
     }
 
     /// Returns once the active controller may be another one than `than`.
     pub(crate) async fn controller_changed(&self, than: Option<BrokerId>) {
-        // The senders live as long as this or longer; without them nothing changes any more.
-        let gone = match &self.leadership {
-            Some(leadership) => leadership
-                .clone()
-                .wait_for(|now| now.broker() != than)
-                .await
-                .is_err(),
-            None => self
-                .hint
-                .subscribe()
-                .wait_for(|now| *now != than)
-                .await
-                .is_err(),
-        };
-        if gone {
-            std::future::pending::<()>().await;
+        let (mut heard, mut hints) = (self.leadership.clone(), self.hint.subscribe());
+        while self.active_controller() == than {
+            heard.mark_unchanged();
+            hints.mark_unchanged();
+            if self.active_controller() != than {
+                return;
+            }
+            // The senders live as long as this or longer; without them nothing changes any more.
+            let still_there = tokio::select! {
+                changed = heard.changed() => changed.is_ok(),
+                changed = hints.changed() => changed.is_ok(),
+            };
+            if !still_there {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -93,13 +91,12 @@ impl Peers {
 
     /// The voters in turn.
     pub(crate) fn voter(&self, attempt: usize) -> Option<BrokerId> {
-        let count = self.voters.len().max(1);
-        self.voters.keys().nth(attempt % count).copied()
+        self.addresses.candidate(attempt)
     }
 
     /// A client for `broker`, `None` when its address is not known.
     pub(crate) fn client(&self, broker: BrokerId) -> Option<ControllerClient<Connection>> {
-        let connection = self.connection(self.address(broker)?)?;
+        let connection = self.connection(self.addresses.address(broker)?)?;
         Some(
             ControllerClient::new(connection)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -109,21 +106,12 @@ impl Peers {
 
     /// As [`Peers::client`], for what the operator asks.
     pub(crate) fn admin_client(&self, broker: BrokerId) -> Option<AdminClient<Connection>> {
-        let connection = self.connection(self.address(broker)?)?;
+        let connection = self.connection(self.addresses.address(broker)?)?;
         Some(
             AdminClient::new(connection)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
-    }
-
-    fn address(&self, broker: BrokerId) -> Option<String> {
-        if let Some(address) = self.voters.get(&broker) {
-            return Some(address.clone());
-        }
-        let image = self.feed.position().image;
-        let broker = image.brokers.get(&broker)?;
-        Some(format!("{}:{}", broker.rpc_host, broker.rpc_port))
     }
 
     fn connection(&self, address: String) -> Option<Connection> {

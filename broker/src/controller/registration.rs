@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use broker_core::controller::{Command, CommandError, Failure, RegisterBroker, Response};
 use broker_core::{BrokerEpoch, BrokerId};
-use klamm_proto::v1::{HeartbeatRequest, HeartbeatResponse};
+use klamm_proto::v1::{HeartbeatRequest, HeartbeatResponse, QuorumVoter};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
+use super::addresses::Addresses;
 use super::error::known_controller;
 use super::feed::Feed;
 use super::peers::Peers;
@@ -44,6 +45,7 @@ pub(crate) struct Registration {
     pub(crate) command: RegisterBroker,
     pub(crate) submitter: Submitter,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) heartbeat_interval: Duration,
@@ -132,6 +134,7 @@ impl Registration {
                 response = responses.message() => match response {
                     Ok(Some(response)) => {
                         fenced = response.fenced;
+                        self.learn_voters(response.voters);
                         self.membership.may_shutdown.send_replace(response.may_shutdown);
                     }
                     Ok(None) => return self.stream_end(&Status::unavailable("closed")),
@@ -143,6 +146,13 @@ impl Registration {
                 () = self.peers.controller_changed(Some(controller)) => return StreamEnd::Broken,
             }
         }
+    }
+
+    /// A member of the quorum hears of them from there, too.
+    fn learn_voters(&self, voters: Vec<QuorumVoter>) {
+        let voters = voters.into_iter();
+        let voters = voters.map(|voter| (BrokerId(voter.broker_id), voter.address));
+        self.addresses.learn(voters.collect());
     }
 
     fn send(&self, outgoing: &mpsc::Sender<HeartbeatRequest>, epoch: BrokerEpoch) {

@@ -1,5 +1,5 @@
 //! Serves `klamm.v1.Controller`: heartbeats and commands on the active controller, committed
-//! metadata on every voter.
+//! metadata on every broker that has it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use futures::Stream;
 use klamm_proto::v1::controller_server;
 use klamm_proto::v1::follow_response::Event;
 use klamm_proto::v1::{
-    FollowRequest, FollowResponse, HeartbeatRequest, HeartbeatResponse, MetadataBatch,
-    MetadataSnapshot, SubmitRequest, SubmitResponse,
+    ChangeVotersRequest, ChangeVotersResponse, DescribeQuorumRequest, FollowRequest,
+    FollowResponse, HeartbeatRequest, HeartbeatResponse, MetadataBatch, MetadataSnapshot,
+    QuorumDescription, QuorumVoter, SubmitRequest, SubmitResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,8 +24,10 @@ use super::error::{AttemptError, SubmitError, not_controller};
 use super::feed::{Feed, Missing, Position};
 use super::liveness::{Heartbeat, StreamId};
 use super::peers::Peers;
+use super::raft::Quorum;
 use super::sessions::{HeartbeatError, Sessions};
 use super::submit::Submitter;
+use super::voters::VoterAdmin;
 
 /// Messages on their way to one broker.
 const OUTGOING_MAX: usize = 16;
@@ -41,8 +44,9 @@ pub struct ControllerService {
     pub(crate) peers: Arc<Peers>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) submitter: Submitter,
-    /// Whether this broker is a voter and so hears of commits first.
-    pub(crate) serves_followers: bool,
+    pub(crate) quorum: Arc<Quorum>,
+    pub(crate) voters: VoterAdmin,
+    pub(crate) cluster_id: Arc<str>,
 }
 
 #[tonic::async_trait]
@@ -81,15 +85,31 @@ impl controller_server::Controller for ControllerService {
         &self,
         request: Request<FollowRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
-        if !self.serves_followers {
-            return Err(Status::unimplemented(
-                "this broker is not a voter; follow one that is",
-            ));
+        let request = request.into_inner();
+        if *request.cluster_id != *self.cluster_id {
+            return Err(Status::invalid_argument(format!(
+                "this is a broker of cluster {:?}, not {:?}",
+                self.cluster_id, request.cluster_id
+            )));
         }
         let (outgoing, events) = mpsc::channel(OUTGOING_MAX);
-        let from = request.into_inner().from_offset;
-        tokio::spawn(serve_follower(Arc::clone(&self.feed), from, outgoing));
+        tokio::spawn(self.clone().serve_follower(request.from_offset, outgoing));
         Ok(Response::new(Box::pin(ReceiverStream::new(events))))
+    }
+
+    async fn change_voters(
+        &self,
+        request: Request<ChangeVotersRequest>,
+    ) -> Result<Response<ChangeVotersResponse>, Status> {
+        let response = self.voters.change_here(&request.into_inner()).await?;
+        Ok(Response::new(response))
+    }
+
+    async fn describe_quorum(
+        &self,
+        _: Request<DescribeQuorumRequest>,
+    ) -> Result<Response<QuorumDescription>, Status> {
+        Ok(Response::new(self.voters.describe_here()?))
     }
 }
 
@@ -98,6 +118,51 @@ impl ControllerService {
         match self.peers.active_controller() {
             Some(active) if active == self.me => Ok(()),
             known => Err(not_controller(known)),
+        }
+    }
+
+    /// Sends what is committed from `next` on until the follower goes away, or this broker hears of
+    /// commits from others itself: then the follower better asks those.
+    async fn serve_follower(
+        self,
+        mut next: u64,
+        outgoing: mpsc::Sender<Result<FollowResponse, Status>>,
+    ) {
+        let mut positions = self.feed.positions();
+        loop {
+            positions.mark_unchanged();
+            let takes_part = self.quorum.takes_part();
+            for event in events(self.feed.missing(next), &mut next) {
+                let event = FollowResponse { event: Some(event) };
+                if outgoing.send(Ok(event)).await.is_err() {
+                    return;
+                }
+            }
+            if !takes_part {
+                let known = self.peers.active_controller();
+                // The follower may be gone.
+                let _ = outgoing.send(Err(not_controller(known))).await;
+                return;
+            }
+            tokio::select! {
+                changed = positions.changed() => if changed.is_err() { return },
+                () = self.quorum.absent() => {}
+                () = outgoing.closed() => return,
+            }
+        }
+    }
+
+    fn response(&self, heartbeat: Heartbeat) -> HeartbeatResponse {
+        let image = self.feed.position().image;
+        let members = self.quorum.members();
+        let members = members.borrow();
+        let voters = members.voters.iter().map(|(voter, address)| QuorumVoter {
+            broker_id: voter.id.0,
+            address: address.clone(),
+        });
+        HeartbeatResponse {
+            voters: voters.collect(),
+            ..response(&image, heartbeat)
         }
     }
 }
@@ -141,10 +206,15 @@ impl HeartbeatStream {
             offset: request.metadata_offset,
             wants_shutdown: request.wants_shutdown,
         };
-        match self.service.sessions.heartbeat(self.id, heartbeat) {
+        let committed = self.service.feed.position().offset;
+        match self
+            .service
+            .sessions
+            .heartbeat(self.id, heartbeat, committed)
+        {
             Ok(()) => {
                 self.broker = Some(heartbeat.broker);
-                Ok(response(&self.service.feed.position().image, heartbeat))
+                Ok(self.service.response(heartbeat))
             }
             Err(HeartbeatError::StaleEpoch) => Err(Status::not_found(
                 "this is not the broker's newest registration",
@@ -172,32 +242,7 @@ fn response(image: &Image, heartbeat: Heartbeat) -> HeartbeatResponse {
         may_shutdown: heartbeat.wants_shutdown
             && gets_no_leaders
             && image.leaders_to_hand_over(heartbeat.broker) == 0,
-    }
-}
-
-/// Sends what is committed from `next` on until the follower goes away.
-async fn serve_follower(
-    feed: Arc<Feed>,
-    mut next: u64,
-    outgoing: mpsc::Sender<Result<FollowResponse, Status>>,
-) {
-    let mut positions = feed.positions();
-    loop {
-        positions.mark_unchanged();
-        let events = events(feed.missing(next), &mut next);
-        for event in events {
-            if outgoing
-                .send(Ok(FollowResponse { event: Some(event) }))
-                .await
-                .is_err()
-            {
-                return;
-            }
-        }
-        tokio::select! {
-            changed = positions.changed() => if changed.is_err() { return },
-            () = outgoing.closed() => return,
-        }
+        ..HeartbeatResponse::default()
     }
 }
 

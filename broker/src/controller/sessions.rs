@@ -1,9 +1,10 @@
 //! [`Liveness`] of the active controller, shared between its task and the heartbeat streams.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use broker_core::BrokerId;
 use broker_core::controller::Command;
+use broker_core::{BrokerId, Time};
 use parking_lot::Mutex;
 
 use super::feed::Position;
@@ -17,11 +18,23 @@ pub(crate) enum HeartbeatError {
     StaleEpoch,
 }
 
+/// How far a broker is that follows the committed metadata.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FollowerProgress {
+    /// Offset after the last record that it has applied.
+    pub(crate) end: u64,
+    pub(crate) heard_at: Time,
+    /// When it had all that was committed here.
+    pub(crate) caught_up_at: Option<Time>,
+}
+
 /// See the module's documentation.
 pub(crate) struct Sessions {
     config: LivenessConfig,
     /// `None` while this broker is not the active controller.
     liveness: Mutex<Option<Liveness>>,
+    /// What brokers said of their metadata last.
+    followers: Mutex<BTreeMap<BrokerId, FollowerProgress>>,
     last_stream: AtomicU64,
 }
 
@@ -30,24 +43,25 @@ impl Sessions {
         Self {
             config,
             liveness: Mutex::new(None),
+            followers: Mutex::default(),
             last_stream: AtomicU64::new(0),
         }
     }
 
     /// This broker is the active controller from now on.
-    pub(crate) fn begin(&self, position: &Position) {
-        let liveness = Liveness::new(
-            self.config.clone(),
-            clock::now(),
-            &position.image,
-            position.offset,
-        );
+    pub(crate) fn begin(&self, position: &Position, voters: BTreeSet<BrokerId>) {
+        let config = LivenessConfig {
+            voters,
+            ..self.config.clone()
+        };
+        let liveness = Liveness::new(config, clock::now(), &position.image, position.offset);
         *self.liveness.lock() = Some(liveness);
     }
 
     /// This broker is no longer the active controller.
     pub(crate) fn end(&self) {
         *self.liveness.lock() = None;
+        self.followers.lock().clear();
     }
 
     pub(crate) fn open_stream(&self) -> StreamId {
@@ -58,12 +72,33 @@ impl Sessions {
         &self,
         stream: StreamId,
         heartbeat: Heartbeat,
+        committed: Option<u64>,
     ) -> Result<(), HeartbeatError> {
+        let now = clock::now();
         let mut liveness = self.liveness.lock();
         let liveness = liveness.as_mut().ok_or(HeartbeatError::NotController)?;
         liveness
-            .heartbeat(clock::now(), stream, heartbeat)
-            .map_err(|StaleEpoch| HeartbeatError::StaleEpoch)
+            .heartbeat(now, stream, heartbeat)
+            .map_err(|StaleEpoch| HeartbeatError::StaleEpoch)?;
+        let mut followers = self.followers.lock();
+        let before = followers.get(&heartbeat.broker);
+        let caught_up = heartbeat.offset >= committed;
+        let progress = FollowerProgress {
+            end: heartbeat.offset.map_or(0, |offset| offset + 1),
+            heard_at: now,
+            caught_up_at: if caught_up {
+                Some(now)
+            } else {
+                before.and_then(|before| before.caught_up_at)
+            },
+        };
+        followers.insert(heartbeat.broker, progress);
+        Ok(())
+    }
+
+    /// How far a broker is, if it has said so to this controller.
+    pub(crate) fn follower(&self, broker: BrokerId) -> Option<FollowerProgress> {
+        self.followers.lock().get(&broker).copied()
     }
 
     pub(crate) fn close_stream(&self, broker: BrokerId, stream: StreamId) {
@@ -77,6 +112,10 @@ impl Sessions {
         if let Some(liveness) = self.liveness.lock().as_mut() {
             liveness.follow(clock::now(), &position.image, position.offset);
         }
+        let brokers = &position.image.brokers;
+        self.followers
+            .lock()
+            .retain(|id, _| brokers.contains_key(id));
     }
 
     /// Brokers that may have died unnoticed; `None` while this broker is not the active controller.

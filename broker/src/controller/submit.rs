@@ -1,5 +1,6 @@
 //! The way of a command to the active controller: its mailbox when it runs here, gRPC otherwise.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,16 +33,12 @@ pub(crate) struct Submission {
 pub(crate) struct Submitter {
     me: BrokerId,
     peers: Arc<Peers>,
-    /// The mailbox of the controller task, which only voters have.
-    mailbox: Option<mpsc::Sender<Submission>>,
+    /// The mailbox of the controller task here.
+    mailbox: mpsc::Sender<Submission>,
 }
 
 impl Submitter {
-    pub(crate) fn new(
-        me: BrokerId,
-        peers: Arc<Peers>,
-        mailbox: Option<mpsc::Sender<Submission>>,
-    ) -> Self {
+    pub(crate) fn new(me: BrokerId, peers: Arc<Peers>, mailbox: mpsc::Sender<Submission>) -> Self {
         Self { me, peers, mailbox }
     }
 
@@ -51,12 +48,26 @@ impl Submitter {
         command: Command,
         limit: Duration,
     ) -> Result<Response, SubmitError> {
+        self.reach(limit, |target| self.attempt(target, &command))
+            .await
+    }
+
+    /// Attempts something at whichever broker is the active controller until it takes it, within
+    /// `limit`.
+    pub(crate) async fn reach<T, F>(
+        &self,
+        limit: Duration,
+        attempt_at: impl Fn(BrokerId) -> F,
+    ) -> Result<T, SubmitError>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
         let deadline = Instant::now() + limit;
         let mut backoff = BACKOFF_MIN;
         for attempt in 0.. {
             let target = self.peers.candidate(attempt);
             let answer = match target {
-                Some(target) => timeout_at(deadline, self.attempt(target, &command)).await,
+                Some(target) => timeout_at(deadline, attempt_at(target)).await,
                 None => Ok(Err(AttemptError::Unreachable)),
             };
             match answer {
@@ -84,9 +95,8 @@ impl Submitter {
     /// Submits to this broker only, for commands that others have forwarded.
     pub(crate) async fn submit_here(&self, command: Command) -> Answer {
         let not_controller = || AttemptError::NotController(self.peers.active_controller());
-        let mailbox = self.mailbox.as_ref().ok_or_else(not_controller)?;
         let (reply, answer) = oneshot::channel();
-        mailbox
+        self.mailbox
             .send(Submission { command, reply })
             .await
             .map_err(|_| not_controller())?;

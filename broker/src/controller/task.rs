@@ -1,6 +1,6 @@
 //! The active controller: one task that decides commands in order and proposes their records.
 //!
-//! It runs on every voter and waits for its voter to lead the quorum.
+//! It runs on every broker and waits for that to lead the quorum.
 //!
 //! Invariants:
 //! * A decision sees every record that may be committed before its own: a term begins with an
@@ -113,7 +113,8 @@ impl ControllerTask {
         if let Err(deposed) = self.decide_own(leading.term, vec![initialize]).await {
             return deposed;
         }
-        self.sessions.begin(&self.feed.position());
+        let voters = self.quorum.members().borrow().voter_ids();
+        self.sessions.begin(&self.feed.position(), voters);
         let mut leases = Leases::default();
         let mut session_check = interval(SESSION_CHECK_INTERVAL);
         session_check.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -4,3 +4,4 @@ mod admin;
 mod cluster;
 mod lifecycle;
 mod quorum;
+mod voters;

@@ -48,10 +48,10 @@ impl Controller {
     /// [`ViewError`] when this broker is not the active controller for certain.
     pub async fn view(&self) -> Result<ControllerView, ViewError> {
         let active = self.active_controller().ok_or(ViewError::NoController)?;
-        let quorum = match &self.quorum {
-            Some(quorum) if active == self.me => quorum,
-            _ => return Err(ViewError::Elsewhere(active)),
-        };
+        if active != self.me {
+            return Err(ViewError::Elsewhere(active));
+        }
+        let quorum = &self.quorum;
         let leading = *quorum.leadership().borrow();
         let confirmation = timeout(CONFIRMATION_TIMEOUT, quorum.confirm_leadership());
         if !matches!(confirmation.await, Ok(Ok(()))) {
@@ -61,11 +61,12 @@ impl Controller {
         let silent = self.sessions.silent().ok_or(ViewError::NoController)?;
         let position = self.feed.position();
         let lagging = quorum.lagging_voters();
+        let voters = quorum.members().borrow().voter_ids();
         let view = ControllerView {
             metadata_offset: position.offset.unwrap_or_default(),
             controller_epoch: leading.term,
             image: position.image,
-            voters: quorum.voters(),
+            voters: voters.into_iter().collect(),
             doubtful: silent.into_iter().chain(lagging).collect(),
             min_insync_replicas_default: self.defaults.min_insync_replicas,
         };

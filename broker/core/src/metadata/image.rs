@@ -13,6 +13,7 @@ use super::record::{
     BrokerChange, Config, DeleteTopic, Endpoint, Feature, Partition, Record, RegisterBroker,
     ResourceType, RestartLease, Topic, UnregisterBroker,
 };
+use crate::quorum::DirectoryId;
 use crate::{BrokerEpoch, BrokerId, PartitionIndex, ProducerId, TopicId, TopicPartition};
 
 /// Topics whose records brokers themselves write and read.
@@ -54,6 +55,8 @@ pub struct BrokerImage {
     pub endpoints: Vec<Endpoint>,
     pub rpc_host: String,
     pub rpc_port: u32,
+    /// Where the broker's metadata log is: with the id, its identity in the quorum.
+    pub metadata_directory: Option<DirectoryId>,
     /// Not alive: neither leads nor is in sync.
     pub fenced: bool,
     /// In controlled shutdown.
@@ -246,6 +249,7 @@ impl Image {
                 endpoints: registration.endpoints.clone(),
                 rpc_host: registration.rpc_host.clone(),
                 rpc_port: registration.rpc_port,
+                metadata_directory: registration.metadata_directory_id.map(DirectoryId::from),
                 fenced: true,
                 draining: false,
                 cordoned,

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use prost::Message as _;
 
 use crate::TopicId;
+use crate::quorum::DirectoryId;
 
 /// One change of the cluster's state.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
@@ -99,6 +100,9 @@ pub struct RegisterBroker {
     /// Tells one configuration file and its overrides from another; empty when it did not say.
     #[prost(string, tag = "41")]
     pub config_hash: String,
+    /// Id of the directory with the broker's metadata log.
+    #[prost(message, optional, tag = "25")]
+    pub metadata_directory_id: Option<Uuid>,
 }
 
 /// An advertised address of a broker.
@@ -254,7 +258,7 @@ pub struct RestartLease {
     pub generation: u64,
 }
 
-/// A [`TopicId`] in protobuf.
+/// A UUID in protobuf.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Uuid {
     #[prost(fixed64, tag = "1")]
@@ -270,6 +274,18 @@ impl From<TopicId> for Uuid {
             high: (bits >> 64) as u64,
             low: bits as u64,
         }
+    }
+}
+
+impl From<DirectoryId> for Uuid {
+    fn from(id: DirectoryId) -> Self {
+        TopicId(id.0).into()
+    }
+}
+
+impl From<Uuid> for DirectoryId {
+    fn from(uuid: Uuid) -> Self {
+        Self(TopicId::from(uuid).0)
     }
 }
 

@@ -61,6 +61,7 @@ fn push_broker(records: &mut Vec<Record>, broker: &BrokerImage) {
         rpc_port: broker.rpc_port,
         started_at_ms: broker.started_at_ms,
         config_hash: broker.config_hash.clone(),
+        metadata_directory_id: broker.metadata_directory.map(Into::into),
     }));
     records.push(Record::BrokerChange(BrokerChange {
         broker_id: broker.id.0,

@@ -41,7 +41,8 @@ impl MetaProperties {
             .ok_or_else(|| invalid(&path, "is malformed"))
     }
 
-    pub(super) fn write(&self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+    /// Writes the file, durably.
+    pub fn write(&self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
         let Self {
             cluster_id,
             node_id,

@@ -25,7 +25,8 @@ use super::entry_log::EntryLog;
 use super::sealed_file::{self, Magic};
 use super::types::{Entry, LogId, TypeConfig, Vote};
 
-const QUORUM_STATE_FILE: &str = "quorum-state";
+/// Holds the vote; there from the moment the directory is made.
+pub(crate) const QUORUM_STATE_FILE: &str = "quorum-state";
 const QUORUM_STATE_MAGIC: Magic = *b"KLMQRM01";
 /// Appends that wait for an fsync before further ones wait for room.
 const UNSYNCED_APPENDS_MAX: usize = 1024;
@@ -113,6 +114,34 @@ impl LogStore {
         *self.reader.state.lock() = state;
         Ok(())
     }
+}
+
+/// Makes `directory` ready for [`LogStore::open`].
+pub(crate) fn format(directory: &Path) -> io::Result<()> {
+    let state = codec::encode(&QuorumState::default());
+    sealed_file::write(
+        &directory.join(QUORUM_STATE_FILE),
+        QUORUM_STATE_MAGIC,
+        &state,
+    )
+}
+
+/// Whether there are entries, votes or snapshots in `directory`.
+pub(crate) fn holds_anything(directory: &Path) -> io::Result<bool> {
+    let path = directory.join(QUORUM_STATE_FILE);
+    if let Some(state) = sealed_file::read(&path, QUORUM_STATE_MAGIC)?
+        && state != codec::encode(&QuorumState::default())
+    {
+        return Ok(true);
+    }
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("log" | "checkpoint")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Syncs the log once for all appends that came up since the last time; ends with the store.

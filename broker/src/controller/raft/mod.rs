@@ -5,9 +5,12 @@
 
 mod codec;
 mod entry_log;
+mod formation;
+mod identity;
 mod log_store;
+mod members;
 mod network;
-mod probation;
+mod observe;
 mod quorum;
 mod read;
 mod sealed_file;
@@ -16,6 +19,9 @@ mod snapshot_store;
 mod state_machine;
 mod types;
 
+pub use identity::IdentityError;
+pub(crate) use members::{ChangeError, Progress};
+pub(crate) use observe::Leadership;
 pub use quorum::QuorumError;
-pub(crate) use quorum::{Leadership, ProposeError, Quorum, QuorumOptions};
+pub(crate) use quorum::{ProposeError, Quorum, QuorumOptions};
 pub use service::RaftService;

@@ -3,11 +3,11 @@
 //! Each client has a connection of its own, so that a snapshot does not hold up heartbeats; it
 //! dials at its first call and after failures, and resolves the host name each time.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_core::quorum::VoterKey;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use klamm_proto::v1::RaftMessage;
@@ -19,14 +19,14 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tonic::{Code, Response, Status};
 
 use super::codec;
-use super::probation::Probation;
-use super::types::{Snapshot, TypeConfig, Vote};
+use super::types::{NodeId, Snapshot, TypeConfig, Vote};
+use crate::controller::addresses::Addresses;
 use crate::rpc::{self, Connection, MESSAGE_BYTES_MAX, Token};
 
 /// Bytes of a snapshot in one message.
@@ -37,35 +37,28 @@ type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 /// Makes clients for the other voters.
 #[derive(Clone)]
 pub(crate) struct Network {
-    /// Configured addresses. They win over those in the replicated membership, so that a voter can
-    /// be moved to another address by configuration alone.
-    pub(crate) voters: Arc<BTreeMap<u64, String>>,
+    pub(crate) cluster_id: Arc<str>,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) token: Token,
     /// How long a follower may take to store entries.
     pub(crate) append_timeout: Duration,
-    pub(crate) probation: Arc<Probation>,
 }
 
 /// One voter as seen from this one.
 pub(crate) struct Peer {
     client: Result<RaftClient<Connection>, rpc::AddressError>,
     append_timeout: Duration,
-    probation: Arc<Probation>,
-}
-
-/// A candidate's request, as it is sent.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Ballot {
-    pub(crate) candidate_is_new: bool,
-    pub(crate) request: VoteRequest<TypeConfig>,
+    cluster_id: Arc<str>,
+    target: VoterKey,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
-        let address = self.voters.get(&target).unwrap_or(&node.addr);
-        let client = rpc::connect(address, &self.token).map(|connection| {
+    async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
+        let known = self.addresses.address(target.broker());
+        let address = known.unwrap_or_else(|| node.addr.clone());
+        let client = rpc::connect(&address, &self.token).map(|connection| {
             RaftClient::new(connection)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -73,17 +66,21 @@ impl RaftNetworkFactory<TypeConfig> for Network {
         Peer {
             client,
             append_timeout: self.append_timeout,
-            probation: Arc::clone(&self.probation),
+            cluster_id: Arc::clone(&self.cluster_id),
+            target: target.into(),
         }
     }
 }
 
 impl Peer {
-    fn ballot(&self, request: VoteRequest<TypeConfig>) -> RaftMessage {
-        message(&Ballot {
-            candidate_is_new: self.probation.is_new(),
-            request,
-        })
+    /// Names its addressee: at its address there may be somebody else by now.
+    fn message<T: Serialize>(&self, request: &T) -> RaftMessage {
+        RaftMessage {
+            payload: codec::encode(request),
+            cluster_id: self.cluster_id.to_string(),
+            target_id: self.target.id.0,
+            target_directory_id: self.target.directory.0.to_vec().into(),
+        }
     }
 
     fn client(&mut self) -> RpcResult<&mut RaftClient<Connection>> {
@@ -102,7 +99,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
         let limit = option.soft_ttl().max(self.append_timeout);
-        answer(limit, self.client()?.append(message(&rpc))).await
+        let request = self.message(&rpc);
+        answer(limit, self.client()?.append(request)).await
     }
 
     async fn vote(
@@ -110,8 +108,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
-        let ballot = self.ballot(rpc);
-        answer(option.soft_ttl(), self.client()?.vote(ballot)).await
+        let request = self.message(&rpc);
+        answer(option.soft_ttl(), self.client()?.vote(request)).await
     }
 
     async fn pre_vote(
@@ -119,8 +117,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<TypeConfig>> {
-        let ballot = self.ballot(rpc);
-        answer(option.soft_ttl(), self.client()?.pre_vote(ballot)).await
+        let request = self.message(&rpc);
+        answer(option.soft_ttl(), self.client()?.pre_vote(request)).await
     }
 
     async fn full_snapshot(
@@ -130,7 +128,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let chunks = snapshot_messages(&vote, snapshot);
+        let header = self.message(&(&vote, &snapshot.meta));
+        let chunks = snapshot_messages(header, snapshot.snapshot);
         let sent = answer(option.soft_ttl(), self.client()?.install_snapshot(chunks));
         tokio::select! {
             response = sent => Ok(response?),
@@ -143,34 +142,24 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> RpcResult<TransferLeaderResponse<TypeConfig>> {
-        answer(
-            option.soft_ttl(),
-            self.client()?.transfer_leader(message(&req)),
-        )
-        .await
-    }
-}
-
-fn message<T: Serialize>(request: &T) -> RaftMessage {
-    RaftMessage {
-        payload: codec::encode(request),
+        let request = self.message(&req);
+        answer(option.soft_ttl(), self.client()?.transfer_leader(request)).await
     }
 }
 
 /// The header, vote and metadata, then the content in pieces.
 fn snapshot_messages(
-    vote: &Vote,
-    snapshot: Snapshot,
+    header: RaftMessage,
+    mut rest: Bytes,
 ) -> impl futures::Stream<Item = RaftMessage> + Send + 'static {
-    let header = codec::encode(&(vote, &snapshot.meta));
-    let mut rest = snapshot.snapshot;
     let chunks = std::iter::from_fn(move || {
         let length = rest.len().min(SNAPSHOT_CHUNK_BYTES);
-        (length > 0).then(|| rest.split_to(length))
+        (length > 0).then(|| RaftMessage {
+            payload: rest.split_to(length),
+            ..RaftMessage::default()
+        })
     });
-    futures::stream::once(async { header })
-        .chain(futures::stream::iter(chunks))
-        .map(|payload| RaftMessage { payload })
+    futures::stream::once(async { header }).chain(futures::stream::iter(chunks))
 }
 
 async fn answer<T: DeserializeOwned>(

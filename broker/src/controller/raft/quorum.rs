@@ -1,27 +1,30 @@
-//! This voter: starts openraft on its storage, proposes batches, says who leads.
+//! This broker's part in the quorum: starts openraft on its storage, proposes batches.
+//!
+//! Every broker has one, also where it is no member yet: then it waits to be made one.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::BrokerId;
+use broker_core::quorum::VoterKey;
 use bytes::Bytes;
-use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal};
 use openraft::impls::ProgressResponder;
-use openraft::{BasicNode, Config, Instant as _, RaftMetrics, ServerState, SnapshotPolicy};
-use tokio::sync::watch;
-use tokio::time::{interval, timeout};
+use openraft::{Config, SnapshotPolicy};
+use tokio::sync::{Mutex, watch};
 
+use super::formation::Formation;
+use super::identity::{self, IdentityError};
 use super::log_store::LogStore;
 use super::network::Network;
-use super::probation::Probation;
+use super::observe::{Leadership, Members, Moments, Observed, observe};
 use super::service::RaftService;
 use super::snapshot_store::SnapshotStore;
 use super::state_machine::StateMachine;
 use super::types::{CommittedLeaderId, MetadataBatch, Raft, TypeConfig};
+use crate::controller::addresses::{Addresses, Voters};
 use crate::controller::feed::Feed;
 use crate::rpc::Token;
 
@@ -36,13 +39,14 @@ const SNAPSHOT_TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
 const HEARTBEATS_PER_TIMEOUT: u64 = 10;
 
 /// How this voter takes part.
-#[derive(Clone, Debug)]
 pub(crate) struct QuorumOptions {
-    pub(crate) node_id: u64,
+    pub(crate) broker_id: BrokerId,
+    pub(crate) cluster_id: String,
     /// Where log, vote and snapshots live.
     pub(crate) directory: PathBuf,
-    /// The initial voters with their addresses, this one included.
-    pub(crate) voters: BTreeMap<u64, String>,
+    /// Forms a quorum of them where there is none; empty: waits to be made a member of one.
+    pub(crate) initial_voters: Voters,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) token: Token,
     /// A voter that hears nothing from the leader for this long stands for election.
     pub(crate) election_timeout: Duration,
@@ -50,14 +54,16 @@ pub(crate) struct QuorumOptions {
     pub(crate) snapshot_interval_entries: u64,
 }
 
-/// Why a voter cannot start.
+/// Why the quorum's part cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum QuorumError {
     #[error("cannot open the metadata log: {0}")]
     Storage(#[from] io::Error),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error(
         "the metadata log starts after a snapshot that is missing: restore the directory, or \
-         remove all of it and let the voter catch up from the others"
+         remove all of it, and the broker from the quorum if it is a voter, and add it anew"
     )]
     SnapshotMissing,
     #[error("the quorum's settings contradict each other: {0}")]
@@ -79,55 +85,32 @@ pub(crate) enum ProposeError {
     Stopped,
 }
 
-/// Who leads the quorum, as far as this voter knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Leadership {
-    pub(crate) term: u64,
-    pub(crate) leader: Option<u64>,
-}
-
-impl Leadership {
-    /// The leader as a broker.
-    pub(crate) fn broker(&self) -> Option<BrokerId> {
-        self.leader.and_then(broker)
-    }
-
-    /// Returns once `now` shows something else.
-    pub(crate) async fn ended(self, now: &mut watch::Receiver<Self>) {
-        // Without a sender the quorum has stopped, which ends every leadership.
-        let _ = now.wait_for(|now| *now != self).await;
-    }
-}
-
-fn broker(node_id: u64) -> Option<BrokerId> {
-    i32::try_from(node_id).ok().map(BrokerId)
-}
-
 /// See the module's documentation.
 pub(crate) struct Quorum {
-    node_id: u64,
-    pub(super) raft: Raft,
+    me: VoterKey,
+    raft: Raft,
     service: RaftService,
-    probation: Arc<Probation>,
-    leadership: watch::Receiver<Leadership>,
-    failure: watch::Receiver<Option<String>>,
+    moments: Arc<Moments>,
+    observed: Observed,
+    election_timeout: Duration,
+    /// Held during a change of the members.
+    pub(super) changing: Mutex<()>,
 }
 
 impl Quorum {
-    /// Opens the storage, joins the other voters, and forms the quorum when there is none yet.
+    /// Opens the storage, waits for other members to call, and forms the quorum of the initial
+    /// voters when there is none yet.
     pub(crate) async fn start(
         options: QuorumOptions,
         feed: Arc<Feed>,
     ) -> Result<Self, QuorumError> {
         let config = Arc::new(raft_config(&options).validate()?);
-        let directory = options.directory.clone();
-        let (probation, log, snapshots) = tokio::task::spawn_blocking(move || {
-            let probation = Probation::open(&directory)?;
-            let (log, snapshots) = (
-                LogStore::open(&directory)?,
-                SnapshotStore::open(&directory)?,
-            );
-            Ok::<_, io::Error>((Arc::new(probation), log, snapshots))
+        let (directory, cluster_id) = (options.directory.clone(), options.cluster_id.clone());
+        let id = options.broker_id;
+        let (me, log, snapshots) = tokio::task::spawn_blocking(move || {
+            let me = identity::open(&directory, &cluster_id, id)?;
+            let log = LogStore::open(&directory)?;
+            Ok::<_, QuorumError>((me, log, SnapshotStore::open(&directory)?))
         })
         .await
         .map_err(io::Error::other)??;
@@ -135,43 +118,106 @@ impl Quorum {
             return Err(QuorumError::SnapshotMissing);
         }
         let network = Network {
-            voters: Arc::new(options.voters.clone()),
+            cluster_id: options.cluster_id.clone().into(),
+            addresses: options.addresses,
             token: options.token.clone(),
             append_timeout: options.election_timeout,
-            probation: Arc::clone(&probation),
         };
-        let machine = StateMachine::new(Arc::clone(&feed), Arc::new(snapshots));
-        let raft = Raft::new(options.node_id, config, network, log, machine).await?;
-        form(&raft, &options.voters).await?;
-        let (leadership, failure) = observe(&raft, options.election_timeout);
-        let service = RaftService::new(raft.clone(), feed, Arc::clone(&probation));
-        let node_id = options.node_id;
+        let machine = StateMachine::new(feed, Arc::new(snapshots));
+        let raft = Raft::new(me.into(), config, network, log, machine).await?;
+        let formation = Formation {
+            raft: raft.clone(),
+            me,
+            cluster_id: options.cluster_id.clone(),
+            voters: options.initial_voters,
+            token: options.token,
+        };
+        formation.begin().await?;
+        let moments = Arc::<Moments>::default();
+        let observed = observe(&raft, options.election_timeout, Arc::clone(&moments));
         Ok(Self {
-            node_id,
+            me,
+            service: RaftService::new(
+                raft.clone(),
+                me,
+                options.cluster_id.into(),
+                Arc::clone(&moments),
+            ),
             raft,
-            service,
-            probation,
-            leadership,
-            failure,
+            moments,
+            observed,
+            election_timeout: options.election_timeout,
+            changing: Mutex::new(()),
         })
     }
 
     /// Who leads.
     pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.leadership.clone()
+        self.observed.leadership.clone()
+    }
+
+    /// Who belongs to the quorum.
+    pub(crate) fn members(&self) -> watch::Receiver<Members> {
+        self.observed.members.clone()
+    }
+
+    /// Who this broker is in the quorum, if it is a member.
+    pub(crate) fn me(&self) -> VoterKey {
+        self.me
+    }
+
+    /// Whether this broker is a member that hears of commits.
+    pub(crate) fn takes_part(&self) -> bool {
+        self.observed.members.borrow().contains(&self.me)
+            && self.observed.leadership.borrow().leader.is_some()
     }
 
     /// Set once this voter has stopped by an error; it does not come back without a restart.
     pub(crate) fn failure(&self) -> watch::Receiver<Option<String>> {
-        self.failure.clone()
+        self.observed.failure.clone()
     }
 
-    /// Current voters.
-    pub(crate) fn voters(&self) -> Vec<BrokerId> {
-        self.raft.voter_ids().filter_map(broker).collect()
+    /// Returns once this broker takes part.
+    pub(crate) async fn present(&self) {
+        self.until(true).await;
     }
 
-    /// The gRPC service for the other voters.
+    /// Returns once this broker does not take part.
+    pub(crate) async fn absent(&self) {
+        self.until(false).await;
+    }
+
+    async fn until(&self, takes_part: bool) {
+        let (mut leadership, mut members) = (self.leadership(), self.members());
+        loop {
+            leadership.mark_unchanged();
+            members.mark_unchanged();
+            if self.takes_part() == takes_part {
+                return;
+            }
+            let changed = tokio::select! {
+                changed = leadership.changed() => changed,
+                changed = members.changed() => changed,
+            };
+            if changed.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    pub(super) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    pub(super) fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
+    pub(super) fn election_timeout(&self) -> Duration {
+        self.election_timeout
+    }
+
+    /// The gRPC service for the other members.
     pub(crate) fn service(&self) -> RaftService {
         self.service.clone()
     }
@@ -193,15 +239,12 @@ impl Quorum {
         let mut leadership = self.leadership();
         let leading = Leadership {
             term,
-            leader: Some(self.node_id),
+            leader: Some(self.me),
         };
         tokio::select! {
             biased;
             result = committed => match result {
-                Ok(Ok(response)) => {
-                    self.probation.end();
-                    Ok(response.log_id.index)
-                }
+                Ok(Ok(response)) => Ok(response.log_id.index),
                 Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
                 Ok(Err(_)) => Err(ProposeError::OutcomeUnknown),
                 Err(_) => Err(ProposeError::Stopped),
@@ -211,32 +254,17 @@ impl Quorum {
     }
 
     /// If this voter leads, asks the voter whose log is the longest to lead instead, and waits for
-    /// the change no longer than an election would take.
-    pub(crate) async fn hand_over(&self, limit: Duration) {
-        let mut leadership = self.leadership();
-        let leading = *leadership.borrow();
-        if leading.leader != Some(self.node_id) {
+    /// the change.
+    pub(crate) async fn hand_over(&self) {
+        if self.leadership().borrow().leader != Some(self.me) {
             return;
         }
-        let Some(successor) = self.successor() else {
-            return;
-        };
-        if self.raft.trigger().transfer_leader(successor).await.is_ok() {
-            tracing::info!(successor, "handing over the metadata quorum");
-            // Too slow or not: the others elect somebody once this voter is gone.
-            let _ = timeout(limit, leading.ended(&mut leadership)).await;
+        // Where nobody can or does: the others elect somebody once this voter is gone.
+        if let Ok(successor) = self.view().successor()
+            && let Err(error) = self.transfer(successor).await
+        {
+            tracing::info!(%error, "the metadata quorum was not handed over");
         }
-    }
-
-    fn successor(&self) -> Option<u64> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let replication = metrics.replication.as_ref()?;
-        let others = metrics
-            .membership_config
-            .voter_ids()
-            .filter(|id| *id != self.node_id);
-        others.max_by_key(|id| replication.get(id).copied().flatten())
     }
 
     /// Stops taking part. Files are complete and can be opened again afterwards.
@@ -265,7 +293,7 @@ fn raft_config(options: &QuorumOptions) -> Config {
         enable_pre_vote: Some(true),
         // The image lives in memory: a restarted leader must not serve before it is rebuilt.
         enable_leader_restore: Some(false),
-        // A voter may come back with an empty disk; without this its leader would panic.
+        // A member whose log lost entries must not stop the leader.
         allow_log_reversion: Some(true),
         max_payload_entries: APPEND_ENTRIES_MAX,
         api_channel_size: Some(REQUESTS_MAX),
@@ -276,80 +304,5 @@ fn raft_config(options: &QuorumOptions) -> Config {
             .min(options.snapshot_interval_entries / 2),
         install_snapshot_timeout: SNAPSHOT_TRANSFER_TIMEOUT.as_millis() as u64,
         ..Config::default()
-    }
-}
-
-/// Each initial voter writes the same first entry by itself, so none has to be reachable.
-async fn form(raft: &Raft, voters: &BTreeMap<u64, String>) -> Result<(), QuorumError> {
-    if raft.is_initialized().await? {
-        return Ok(());
-    }
-    let members: BTreeMap<u64, BasicNode> = voters
-        .iter()
-        .map(|(id, address)| (*id, BasicNode::new(address)))
-        .collect();
-    match raft.initialize(members).await {
-        // Another voter was faster and has replicated its entries here already.
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-        Err(error) => Err(QuorumError::Stopped(error.to_string())),
-    }
-}
-
-/// Follows openraft's metrics for as long as it runs. A leader that no majority has answered for
-/// `lease` counts as none, although it does not know of another one yet.
-fn observe(
-    raft: &Raft,
-    lease: Duration,
-) -> (watch::Receiver<Leadership>, watch::Receiver<Option<String>>) {
-    let (leadership, leadership_out) = watch::channel(Leadership::default());
-    let (failure, failure_out) = watch::channel(None);
-    let mut metrics = raft.metrics();
-    tokio::spawn(async move {
-        let mut check = interval(lease / 4);
-        loop {
-            let (now, stopped) = {
-                let metrics = metrics.borrow_watched();
-                (
-                    believed_leadership(&metrics, lease),
-                    metrics.running_state.clone().err(),
-                )
-            };
-            leadership.send_if_modified(|known| std::mem::replace(known, now) != now);
-            if let Some(error) = stopped {
-                leadership.send_replace(Leadership {
-                    leader: None,
-                    ..now
-                });
-                if error != Fatal::Stopped {
-                    failure.send_replace(Some(error.to_string()));
-                }
-                break;
-            }
-            tokio::select! {
-                changed = metrics.changed() => if changed.is_err() { break },
-                _ = check.tick() => {}
-            }
-        }
-    });
-    (leadership_out, failure_out)
-}
-
-fn believed_leadership(metrics: &RaftMetrics<TypeConfig>, lease: Duration) -> Leadership {
-    let term = metrics.current_term;
-    let is_alone = metrics.membership_config.voter_ids().count() == 1;
-    let is_followed = || {
-        metrics
-            .last_quorum_acked
-            .is_some_and(|acked| acked.into_inner().elapsed() < lease)
-    };
-    match metrics.current_leader {
-        Some(leader) if leader == metrics.id => {
-            let leads = metrics.state == ServerState::Leader && (is_alone || is_followed());
-            Leadership {
-                term,
-                leader: leads.then_some(leader),
-            }
-        }
-        leader => Leadership { term, leader },
     }
 }

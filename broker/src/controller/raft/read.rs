@@ -1,8 +1,8 @@
 //! What a leader has to know before it answers from its own state.
 
 use broker_core::BrokerId;
+use broker_core::quorum::Role;
 use openraft::ReadPolicy;
-use openraft::async_runtime::watch::WatchReceiver as _;
 
 use super::quorum::Quorum;
 
@@ -17,30 +17,20 @@ impl Quorum {
     /// Returns once a majority has confirmed that this voter leads, and everything that was
     /// committed before the call is applied here.
     pub(crate) async fn confirm_leadership(&self) -> Result<(), NotLeader> {
-        let confirmed = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
+        let confirmed = self.raft().ensure_linearizable(ReadPolicy::ReadIndex).await;
         confirmed.map(|_| ()).map_err(|_| NotLeader)
     }
 
-    /// Voters that lack more of the log than they would catch up with in a moment; empty on a voter
-    /// that does not lead.
+    /// Voters that do not answer, or lack more of the log than they would catch up with in a moment.
+    /// A voter whose broker has another directory now is one of them, however alive that broker is.
     pub(crate) fn lagging_voters(&self) -> Vec<BrokerId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let Some(replication) = &metrics.replication else {
-            return Vec::new();
-        };
-        let end = metrics.last_log_index.map_or(0, |last| last + 1);
-        let lag = |id: u64| {
-            let matched = replication.get(&id).copied().flatten();
-            end - matched.map_or(0, |log_id| log_id.index + 1).min(end)
-        };
-        let others = metrics
-            .membership_config
-            .voter_ids()
-            .filter(|id| *id != metrics.id);
-        others
-            .filter(|id| lag(*id) > VOTER_LAG_ENTRIES_MAX)
-            .filter_map(|id| i32::try_from(id).ok().map(BrokerId))
+        let members = self.view().members.into_iter();
+        members
+            .filter(|member| member.role == Role::Voter)
+            .filter(|voter| {
+                !voter.reachable || voter.lag.is_none_or(|lag| lag > VOTER_LAG_ENTRIES_MAX)
+            })
+            .map(|voter| voter.key.id)
             .collect()
     }
 }

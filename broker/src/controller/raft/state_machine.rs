@@ -109,8 +109,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.image = image;
-        self.feed
-            .replace(meta.last_log_id.map(|position| position.index), &self.image);
+        if let Some(position) = meta.last_log_id {
+            self.feed.replace(position.index, &self.image);
+        }
         Ok(())
     }
 

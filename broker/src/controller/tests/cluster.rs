@@ -118,6 +118,7 @@ impl Cluster {
             cluster_id: CLUSTER_ID.to_owned(),
             directory: self.directory(id),
             voters: self.voters.clone(),
+            may_form_quorum: true,
             token: token(),
             timing: Timing::default(),
             snapshot_interval_entries: self.snapshot_interval_entries,
@@ -142,7 +143,7 @@ impl Cluster {
                 .await
                 .map_err(|error| error.to_string())?;
             let server = rpc::server()
-                .add_optional_service(controller.raft_server())
+                .add_service(controller.raft_server())
                 .add_service(controller.controller_server());
             let listener = TcpListener::bind(address).await.unwrap();
             tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));

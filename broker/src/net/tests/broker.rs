@@ -102,6 +102,7 @@ fn controller_options(config: &Arc<BrokerConfig>) -> ControllerOptions {
         cluster_id: config.cluster_id.clone(),
         directory: config.metadata_dir.clone(),
         voters: [(config.id, "127.0.0.1:1".to_owned())].into(),
+        may_form_quorum: true,
         token: Token::new("a-token-for-tests-only").unwrap(),
         timing: Timing {
             session_timeout: Duration::from_secs(600),

@@ -188,6 +188,7 @@ impl Cluster {
                 rpc_port: 9093,
                 started_at_ms: 0,
                 config_hash: String::new(),
+                metadata_directory_id: None,
             },
             previous_broker_epoch,
             disks_broker_epoch,

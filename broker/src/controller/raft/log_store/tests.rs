@@ -60,7 +60,7 @@ async fn log_vote_and_purge_position_survive_a_restart() {
         .blocking_append((15..30).map(|index| entry(3, index)))
         .await
         .unwrap();
-    let vote = Vote::new_committed(3, 2);
+    let vote = Vote::new_committed(3, 2.into());
     store.save_vote(&vote).await.unwrap();
     store.purge(log_id(1, 9)).await.unwrap();
     drop(store);
@@ -96,7 +96,10 @@ async fn a_damaged_entry_is_an_error_not_a_gap() {
         .await
         .unwrap();
     // Makes the entries count as durable for the next start.
-    store.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
+    store
+        .save_vote(&Vote::new_committed(1, 1.into()))
+        .await
+        .unwrap();
     drop(store);
 
     let segment = dir.path().join("00000000000000000000.log");
