@@ -3,7 +3,7 @@
 //!
 //! Two shapes:
 //!
-//! * a **machine** ([`partition`], [`fetch_session`]) has `handle_*` methods, one for each event
+//! * a **machine** ([`partition`], [`fetch_session`], [`liveness`]) has methods, one for each event
 //!   from outside, which return what the caller must do next;
 //! * **replicated state** ([`metadata`], [`controller`], [`group`]) is changed by `apply(&Record)`
 //!   only, the same for live, loading and following; `decide` turns a request into records and an
@@ -16,6 +16,7 @@ pub mod controller;
 pub mod fetch_session;
 pub mod group;
 mod ids;
+pub mod liveness;
 pub mod metadata;
 pub mod partition;
 pub mod quorum;

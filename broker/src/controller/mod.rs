@@ -1,7 +1,7 @@
 //! Cluster metadata and the controller that changes it (KIP-500).
 //!
 //! Every broker has a [`Controller`]. Voters agree on the metadata log ([`raft`]); the one that
-//! leads them is the active controller and decides commands ([`task`], [`liveness`]); the other
+//! leads them is the active controller and decides commands ([`task`], [`broker_core::liveness`]); the other
 //! brokers follow committed records ([`follow`]). All brokers register and heartbeat alike
 //! ([`registration`]), and any of them can be made a voter ([`voters`]).
 //!
@@ -14,7 +14,6 @@ mod error;
 mod feed;
 mod follow;
 mod leases;
-mod liveness;
 mod options;
 mod peers;
 mod raft;
@@ -55,9 +54,9 @@ pub use voters::ChangeVotersError;
 
 use crate::rpc::{Guard, MESSAGE_BYTES_MAX, Token};
 use addresses::{Addresses, Voters};
+use broker_core::liveness::LivenessConfig;
 use feed::Feed;
 use follow::Following;
-use liveness::LivenessConfig;
 use peers::Peers;
 use raft::{Quorum, QuorumOptions};
 use registration::{Membership, Registration};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use broker_core::controller::Command;
 use broker_core::metadata::Image;
+use broker_core::liveness::{Heartbeat, StreamId};
 use broker_core::{BrokerEpoch, BrokerId};
 use bytes::Bytes;
 use futures::Stream;
@@ -22,7 +23,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::error::{AttemptError, SubmitError, not_controller};
 use super::feed::{Feed, Missing, Position};
-use super::liveness::{Heartbeat, StreamId};
 use super::peers::Peers;
 use super::raft::Quorum;
 use super::sessions::{HeartbeatError, Sessions};

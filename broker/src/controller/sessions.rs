@@ -8,8 +8,8 @@ use broker_core::{BrokerId, Time};
 use parking_lot::Mutex;
 
 use super::feed::Position;
-use super::liveness::{Heartbeat, Liveness, LivenessConfig, StaleEpoch, StreamId};
 use crate::clock;
+use broker_core::liveness::{Heartbeat, Liveness, LivenessConfig, StaleEpoch, StreamId};
 
 /// Why a heartbeat is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

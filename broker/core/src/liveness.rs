@@ -8,19 +8,22 @@
 //! * A new controller gives every broker time to find it and open a stream.
 //! * A broker is unfenced only when it heartbeats and knows the metadata up to its registration.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
-use broker_core::controller::{BrokerRef, Command};
-use broker_core::metadata::{BrokerImage, Image};
-use broker_core::{BrokerEpoch, BrokerId, Duration, Time};
+use crate::controller::{BrokerRef, Command};
+use crate::metadata::{BrokerImage, Image};
+use crate::{BrokerEpoch, BrokerId, Duration, Time};
 
 /// When silence counts as death.
 #[derive(Clone, Debug)]
-pub(crate) struct LivenessConfig {
-    pub(crate) session_timeout: Duration,
-    pub(crate) reconnect_grace: Duration,
+pub struct LivenessConfig {
+    /// `broker.session.timeout.ms`.
+    pub session_timeout: Duration,
+    /// `klamm.broker.reconnect.grace.ms`.
+    pub reconnect_grace: Duration,
     /// Brokers that learn of a new controller from the quorum itself.
-    pub(crate) voters: BTreeSet<BrokerId>,
+    pub voters: BTreeSet<BrokerId>,
 }
 
 impl LivenessConfig {
@@ -37,25 +40,26 @@ impl LivenessConfig {
 
 /// Tells the streams of one controller apart; later ones are larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct StreamId(pub(crate) u64);
+pub struct StreamId(pub u64);
 
 /// One heartbeat.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Heartbeat {
-    pub(crate) broker: BrokerId,
-    pub(crate) epoch: BrokerEpoch,
+pub struct Heartbeat {
+    pub broker: BrokerId,
+    pub epoch: BrokerEpoch,
     /// Metadata offset that the broker has applied.
-    pub(crate) offset: Option<u64>,
-    pub(crate) wants_shutdown: bool,
+    pub offset: Option<u64>,
+    /// The broker asks for its leaders to be moved away.
+    pub wants_shutdown: bool,
 }
 
 /// The heartbeat names a registration that is not the broker's newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StaleEpoch;
+pub struct StaleEpoch;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct Liveness {
+pub struct Liveness {
     config: LivenessConfig,
     sessions: BTreeMap<BrokerId, Session>,
 }
@@ -74,12 +78,7 @@ struct Session {
 impl Liveness {
     /// The view of a controller that has just become active on `image`, whose last offset is
     /// `offset`.
-    pub(crate) fn new(
-        config: LivenessConfig,
-        now: Time,
-        image: &Image,
-        offset: Option<u64>,
-    ) -> Self {
+    pub fn new(config: LivenessConfig, now: Time, image: &Image, offset: Option<u64>) -> Self {
         let mut liveness = Self {
             config,
             sessions: BTreeMap::new(),
@@ -89,7 +88,7 @@ impl Liveness {
     }
 
     /// Starts sessions for new registrations and ends those of brokers that are gone.
-    pub(crate) fn follow(&mut self, now: Time, image: &Image, offset: Option<u64>) {
+    pub fn follow(&mut self, now: Time, image: &Image, offset: Option<u64>) {
         self.sessions
             .retain(|id, session| is_registered(image, *id, session.epoch));
         for broker in image.brokers.values() {
@@ -105,7 +104,10 @@ impl Liveness {
     }
 
     /// Takes a heartbeat that came in on `stream`.
-    pub(crate) fn heartbeat(
+    ///
+    /// # Errors
+    /// [`StaleEpoch`]: the broker has to register again.
+    pub fn heartbeat(
         &mut self,
         now: Time,
         stream: StreamId,
@@ -123,7 +125,7 @@ impl Liveness {
     }
 
     /// The broker's `stream` broke or was closed.
-    pub(crate) fn stream_closed(&mut self, now: Time, broker: BrokerId, stream: StreamId) {
+    pub fn stream_closed(&mut self, now: Time, broker: BrokerId, stream: StreamId) {
         let Some(session) = self.sessions.get_mut(&broker) else {
             return;
         };
@@ -150,7 +152,7 @@ impl Liveness {
     }
 
     /// What has to be decided now: fencing, unfencing and controlled shutdowns.
-    pub(crate) fn tick(&self, now: Time, image: &Image) -> Vec<Command> {
+    pub fn tick(&self, now: Time, image: &Image) -> Vec<Command> {
         let sessions = self.sessions.iter();
         sessions
             .filter_map(|(id, session)| {

@@ -1,4 +1,4 @@
-use broker_core::metadata::{BrokerChange, Record, RegisterBroker};
+use crate::metadata::{BrokerChange, Record, RegisterBroker};
 
 use super::*;
 
