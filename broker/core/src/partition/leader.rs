@@ -165,7 +165,7 @@ impl Leader {
 
     /// The ISR that must hold a record before it counts as committed: what the controller has
     /// committed plus what it may be about to commit.
-    fn maximal_isr(&self) -> impl Iterator<Item = BrokerId> {
+    pub(super) fn maximal_isr(&self) -> impl Iterator<Item = BrokerId> {
         let added = self.pending.iter().flat_map(|pending| pending.isr.iter());
         self.isr.iter().chain(added).copied()
     }
@@ -186,13 +186,17 @@ impl Leader {
         Ok(acks)
     }
 
+    pub(super) fn can_commit(&self, min_insync_replicas: usize) -> bool {
+        self.isr.len() >= self.required_in_sync(min_insync_replicas)
+    }
+
     /// Offset up to which the maximal ISR has the log, `None` while the ISR is too small.
     pub(super) fn replicated_to(
         &self,
         log_end: Offset,
         min_insync_replicas: usize,
     ) -> Option<Offset> {
-        if self.isr.len() < self.required_in_sync(min_insync_replicas) {
+        if !self.can_commit(min_insync_replicas) {
             return None;
         }
         self.maximal_isr()

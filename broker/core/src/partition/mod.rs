@@ -20,6 +20,7 @@ mod leader;
 mod producers;
 mod waiting;
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use thiserror::Error;
@@ -238,6 +239,17 @@ impl Replica {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Who must have a record before it is committed: the committed ISR and whom the leader has
+    /// proposed to add. `None` while nothing can be committed here, on a replica that does not lead
+    /// or whose ISR is below `min.insync.replicas`.
+    #[must_use]
+    pub fn maximal_isr(&self) -> Option<BTreeSet<BrokerId>> {
+        let leader = self.leader().ok()?;
+        leader
+            .can_commit(self.settings.min_insync_replicas)
+            .then(|| leader.maximal_isr().collect())
     }
 
     /// Whether the high watermark has reached the start of the leader's epoch: before that,

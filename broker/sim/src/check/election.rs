@@ -1,0 +1,68 @@
+//! One leader for each leader epoch, elected from ISR or ELR; epochs rise.
+
+use broker_core::metadata::{Image, PartitionImage};
+use broker_core::TopicPartition;
+
+use super::Checker;
+use crate::trace::Micros;
+
+impl Checker {
+    pub(super) fn elected(
+        &mut self,
+        now: Micros,
+        image: &Image,
+        id: TopicPartition,
+        old: Option<&PartitionImage>,
+        new: &PartitionImage,
+    ) {
+        if let Some(leader) = new.leader {
+            let known = *self.account(id).leaders.entry(new.leader_epoch).or_insert(leader);
+            if known != leader {
+                let found = format!("{id}: {known} and {leader} in epoch {}", new.leader_epoch);
+                self.violate(now, "one leader for each leader epoch", found);
+            }
+        }
+        let Some(old) = old else {
+            return;
+        };
+        if new.partition_epoch <= old.partition_epoch || new.leader_epoch < old.leader_epoch {
+            let found = format!("{id} goes from {old:?} to {new:?}");
+            self.violate(now, "epochs rise with every change", found);
+        }
+        self.check_candidate(now, image, id, old, new);
+    }
+
+    fn check_candidate(
+        &mut self,
+        now: Micros,
+        image: &Image,
+        id: TopicPartition,
+        old: &PartitionImage,
+        new: &PartitionImage,
+    ) {
+        let Some(leader) = new.leader.filter(|leader| Some(*leader) != old.leader) else {
+            return;
+        };
+        let eligible = old.isr.contains(&leader) || old.elr.contains(&leader);
+        // The leader's own proposal may bring in its successor when it is shutting down.
+        let handed_over = old
+            .leader
+            .and_then(|old| image.brokers.get(&old))
+            .is_some_and(|old| old.draining);
+        if eligible || handed_over {
+            return;
+        }
+        let Some(topic) = image.topics.get(&id.topic) else {
+            return;
+        };
+        let unclean = image.topic_config(topic, "unclean.leader.election.enable") == Some("true");
+        if unclean {
+            self.account(id).gave_up = true;
+            return;
+        }
+        if !old.isr.is_empty() || !old.elr.is_empty() {
+            let found = format!("{id}: broker {leader}, ISR {:?}, ELR {:?}", old.isr, old.elr);
+            self.violate(now, "leaders are elected from ISR and ELR", found);
+        }
+    }
+}

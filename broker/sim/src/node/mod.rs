@@ -1,0 +1,213 @@
+//! A broker: its disk, which outlives its processes, and the process that runs now.
+//!
+//! What the shell does with tasks and locks is done here with events, one at a time; every decision
+//! is the product's.
+
+mod fetcher;
+mod hosted;
+mod membership;
+mod process;
+mod pull;
+mod requests;
+mod session;
+mod storage;
+
+use std::collections::BTreeMap;
+
+use broker_core::{BrokerEpoch, BrokerId, Offset, TopicPartition};
+use broker_log::fs::memory::{Fault, FaultSpan, MemoryFs};
+
+use crate::env::Env;
+use crate::event::{BrokerTimer, Event, Peer};
+use crate::trace::Micros;
+
+pub(crate) use hosted::Hosted;
+pub(crate) use process::Process;
+use storage::Storage;
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// All logs are closed.
+    Clean,
+    /// `kill -9`: the page cache stays.
+    Kill,
+    /// The machine loses what was not synced.
+    PowerLoss,
+}
+
+/// See the module's documentation.
+pub(crate) struct Broker {
+    pub(crate) index: usize,
+    disk: MemoryFs,
+    pub(crate) process: Option<Process>,
+    /// What the file of the last run's registration says: its epoch, and the boot it ran in.
+    last_run: Option<(BrokerEpoch, u64)>,
+    boot: u64,
+    paused_until: Option<Micros>,
+    held: Vec<Event>,
+    /// Log ends of a broker that is down without having lost anything.
+    pub(crate) ends_kept: BTreeMap<TopicPartition, Offset>,
+}
+
+impl Broker {
+    pub(crate) fn new(index: usize, seed: u64) -> Self {
+        Self {
+            index,
+            disk: MemoryFs::new(seed),
+            process: None,
+            last_run: None,
+            boot: 0,
+            paused_until: None,
+            held: Vec::new(),
+            ends_kept: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) const fn id(&self) -> BrokerId {
+        BrokerId(self.index as i32)
+    }
+
+    pub(crate) const fn is_running(&self) -> bool {
+        self.process.is_some() && self.paused_until.is_none()
+    }
+
+    pub(crate) fn start(&mut self, env: &mut Env) {
+        if self.process.is_some() {
+            return;
+        }
+        let me = Peer::Broker(self.index);
+        let storage = match Storage::open(&self.disk, self.id()) {
+            Ok(storage) => storage,
+            Err(failed) => {
+                env.note(me, || format!("can't open its disk ({failed:?}), tries again"));
+                self.disk.heal();
+                env.after(300_000, Event::Start { broker: self.index });
+                return;
+            }
+        };
+        env.runs[self.index] = env.next_id() as u32;
+        self.ends_kept.clear();
+        for (id, end) in storage.found() {
+            env.check.log_opened(env.now, self.id(), id, end);
+        }
+        env.check.all_logs_opened(self.id());
+        let previous_epoch = self.lossless_epoch(storage.was_closed_cleanly());
+        env.note(me, || format!("starts; its last lossless registration is {previous_epoch}"));
+        self.process = Some(Process::new(self.index, storage, previous_epoch));
+        for timer in [BrokerTimer::Metadata, BrokerTimer::Heartbeat, BrokerTimer::Isr, BrokerTimer::Fetchers, BrokerTimer::Checkpoint] {
+            let delay = env.random.range(1_000, 20_000);
+            env.timer(self.index, delay, timer);
+        }
+    }
+
+    /// Epoch of the last run if all that it acknowledged is still there, else -1.
+    fn lossless_epoch(&self, closed_cleanly: bool) -> BrokerEpoch {
+        match self.last_run {
+            Some((epoch, boot)) if closed_cleanly || boot == self.boot => epoch,
+            _ => BrokerEpoch(-1),
+        }
+    }
+
+    /// Ends the process, if there is one.
+    pub(crate) fn stop(&mut self, env: &mut Env, end: End) {
+        let Some(mut process) = self.process.take() else {
+            if end == End::PowerLoss {
+                self.lose_power(env);
+            }
+            return;
+        };
+        env.runs[self.index] = 0;
+        self.paused_until = None;
+        self.held.clear();
+        process.connections_break(env);
+        if let Some(epoch) = process.registered_epoch() {
+            self.last_run = Some((epoch, self.boot));
+        }
+        if end == End::Clean {
+            process.close();
+        }
+        self.ends_kept = process.log_ends();
+        for hosted in process.hosted.values() {
+            env.check.log_stopped(self.id(), hosted);
+        }
+        env.note(Peer::Broker(self.index), || match end {
+            End::Clean => "stops in order",
+            End::Kill => "is killed",
+            End::PowerLoss => "loses power",
+        });
+        drop(process);
+        if end == End::PowerLoss {
+            self.lose_power(env);
+        } else {
+            self.disk.heal();
+        }
+    }
+
+    fn lose_power(&mut self, env: &mut Env) {
+        self.ends_kept.clear();
+        self.disk.crash();
+        self.boot += 1;
+        env.check.power_lost(self.id(), env.now);
+    }
+
+    pub(crate) fn pause(&mut self, env: &mut Env, lasts: Micros) {
+        if self.is_running() {
+            env.note(Peer::Broker(self.index), || "is paused");
+            self.paused_until = Some(env.now + lasts);
+            env.after(lasts, Event::Resume { broker: self.index });
+        }
+    }
+
+    pub(crate) fn resume(&mut self, env: &mut Env) {
+        if self.paused_until.is_some_and(|until| until <= env.now) || env.healed {
+            env.note(Peer::Broker(self.index), || "goes on after a pause");
+            self.paused_until = None;
+            for event in std::mem::take(&mut self.held) {
+                env.after(0, event);
+            }
+        }
+    }
+
+    pub(crate) fn fail_disk(&self, after: u64) {
+        self.disk.fail_after(after, Fault::Io, FaultSpan::Once);
+    }
+
+    pub(crate) fn fill_disk(&self) {
+        self.disk.fail_after(0, Fault::NoSpace, FaultSpan::Lasting);
+    }
+
+    pub(crate) fn heal_disk(&self) {
+        self.disk.heal();
+    }
+
+    /// An event of the process that runs now; a paused one sees it later.
+    pub(crate) fn handle(&mut self, env: &mut Env, event: Event) {
+        if self.paused_until.is_some() {
+            self.held.push(event);
+            return;
+        }
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        match event {
+            Event::Deliver { from, message, .. } => process.handle_message(env, from, message),
+            Event::BrokerTimer { timer, .. } => process.handle_timer(env, timer),
+            _ => {}
+        }
+        process.settle(env);
+        if process.may_stop() {
+            self.stop(env, End::Clean);
+            let down = env.random.range(50_000, 800_000);
+            env.after(down, Event::Start { broker: self.index });
+        }
+    }
+
+    /// Asks for a controlled shutdown; the broker starts again afterwards.
+    pub(crate) fn restart(&mut self, env: &mut Env) {
+        if let Some(process) = &mut self.process {
+            env.note(Peer::Broker(self.index), || "wants to shut down");
+            process.wants_shutdown(env.now);
+        }
+    }
+}

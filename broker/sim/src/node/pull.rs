@@ -1,0 +1,240 @@
+//! Both ends of replication for one partition. Mirrors `broker/src/partition/pull.rs`.
+
+use broker_core::partition::{
+    self, Divergence, EpochError, LeaderEnds, Producers, truncation_offset,
+};
+use broker_core::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Time, Timestamp};
+use broker_log::{Log, MinOneBatch};
+use broker_wire::record::batches;
+use bytes::Bytes;
+
+use super::hosted::{Hosted, sequence};
+use crate::event::{FollowerPosition, PulledContent, PulledPartition};
+
+/// What the leader has for a follower.
+pub(crate) enum Served {
+    Refused(EpochError),
+    Unreadable,
+    Nothing { may_enter_isr: bool },
+    Answer {
+        content: PulledContent,
+        may_enter_isr: bool,
+    },
+}
+
+/// What a follower does after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FollowerStep {
+    /// Pull on from the new position.
+    Continue,
+    Idle,
+    /// Not now.
+    Retry,
+    /// The local log failed.
+    Failed,
+    /// Pull on; the log was cut.
+    Truncated { from: Offset, to: Offset },
+}
+
+impl Hosted {
+    /// Leader: takes note of a follower's position, and reads on from it.
+    pub(crate) fn serve_pull(
+        &mut self,
+        now: Time,
+        follower: (BrokerId, BrokerEpoch),
+        at: FollowerPosition,
+        bytes_max: usize,
+    ) -> Served {
+        if let Err(error) = self.replica.check_leader_epoch(Some(at.leader_epoch)) {
+            return Served::Refused(error);
+        }
+        let (start, end) = (self.log.start_offset(), self.log.end_offset());
+        let answer = |content| Served::Answer {
+            content,
+            may_enter_isr: false,
+        };
+        if at.fetch_offset < start {
+            return answer(PulledContent::OutOfRange);
+        }
+        if let Some(divergence) = self.divergence(at) {
+            return answer(PulledContent::Diverging(divergence));
+        }
+        if at.fetch_offset > end {
+            return answer(PulledContent::OutOfRange);
+        }
+        let may_enter_isr = match self.note_pull(now, follower, at) {
+            Ok(may_enter_isr) => may_enter_isr,
+            Err(error) => return Served::Refused(error),
+        };
+        if at.fetch_offset == end || bytes_max == 0 {
+            return Served::Nothing { may_enter_isr };
+        }
+        let read = self.log.read(at.fetch_offset, end, bytes_max, MinOneBatch::Yes);
+        match read.map(|slice| slice.map(|slice| slice.read_to_bytes())) {
+            Ok(Some(Ok(records))) => Served::Answer {
+                content: PulledContent::Records(records),
+                may_enter_isr,
+            },
+            Ok(None) => Served::Nothing { may_enter_isr },
+            Ok(Some(Err(_))) | Err(_) => Served::Unreadable,
+        }
+    }
+
+    /// Whether the follower's last batch is in the leader's log, and if not, where they part.
+    fn divergence(&self, at: FollowerPosition) -> Option<Divergence> {
+        if at.last_epoch == LeaderEpoch::NONE {
+            return None;
+        }
+        let (epoch, end_offset) = self
+            .log
+            .end_offset_for_epoch(at.last_epoch)
+            .unwrap_or((LeaderEpoch::NONE, Offset(0)));
+        let diverges = epoch < at.last_epoch || end_offset < at.fetch_offset;
+        diverges.then_some(Divergence { epoch, end_offset })
+    }
+
+    fn note_pull(
+        &mut self,
+        now: Time,
+        follower: (BrokerId, BrokerEpoch),
+        at: FollowerPosition,
+    ) -> Result<bool, EpochError> {
+        let ends = LeaderEnds {
+            written: self.log.end_offset(),
+            own: self.own_end(),
+        };
+        let progress =
+            self.replica
+                .handle_pull(now, follower, at.leader_epoch, at.fetch_offset, ends)?;
+        self.moved |= progress.advanced;
+        Ok(progress.may_enter_isr)
+    }
+
+    /// Follower: where to pull from, `None` when this replica follows nobody.
+    pub(crate) fn follower_position(&self) -> Option<FollowerPosition> {
+        self.replica.followed_leader()?;
+        Some(FollowerPosition {
+            leader_epoch: self.replica.leader_epoch(),
+            fetch_offset: self.log.end_offset(),
+            last_epoch: self.last_epoch(),
+        })
+    }
+
+    /// Follower: takes over an answer of the leader.
+    pub(crate) fn handle_pulled(&mut self, now: Timestamp, pulled: &PulledPartition) -> FollowerStep {
+        if self.replica.handle_pulled(pulled.leader_epoch) == partition::Pulled::Stale {
+            return FollowerStep::Retry;
+        }
+        let outcome = match &pulled.content {
+            PulledContent::Records(records) => self.take_over(now, pulled, records),
+            PulledContent::Diverging(divergence) => self.truncate(*divergence),
+            PulledContent::OutOfRange => self.start_over(pulled.log_start),
+            PulledContent::Refused => return FollowerStep::Retry,
+        };
+        outcome.unwrap_or(FollowerStep::Failed)
+    }
+
+    fn take_over(
+        &mut self,
+        now: Timestamp,
+        pulled: &PulledPartition,
+        records: &Bytes,
+    ) -> Result<FollowerStep, LogFailed> {
+        // Two pulls may name a partition before the first is answered.
+        let is_repeated = batches(records).next().is_some_and(|first| {
+            first.is_ok_and(|(header, _)| Offset(header.base_offset) < self.log.end_offset())
+        });
+        if is_repeated {
+            return Ok(FollowerStep::Continue);
+        }
+        if !records.is_empty() {
+            self.log
+                .append_as_follower(records, now)
+                .map_err(|_| LogFailed)?;
+            record_sequences(records, |batch, base_offset, timestamp| {
+                self.replica.record_sequence(batch, base_offset, timestamp);
+            });
+        }
+        let end = self.log.end_offset();
+        self.moved |= self
+            .replica
+            .handle_follower_append(pulled.high_watermark, end);
+        Ok(if records.is_empty() {
+            FollowerStep::Idle
+        } else {
+            FollowerStep::Continue
+        })
+    }
+
+    fn truncate(&mut self, divergence: Divergence) -> Result<FollowerStep, LogFailed> {
+        let end = self.log.end_offset();
+        let local = self.log.end_offset_for_epoch(divergence.epoch);
+        let local_end = local.map_or(Offset(0), |(_, end)| end);
+        let start = self.log.start_offset();
+        let to = truncation_offset(divergence, local_end.max(start), end).max(start);
+        self.log.truncate_to(to).map_err(|_| LogFailed)?;
+        self.replica.handle_truncation(to);
+        self.replica.set_producers(read_producers(&self.log)?);
+        self.verified = self.verified.min(to);
+        Ok(FollowerStep::Truncated { from: end, to })
+    }
+
+    fn start_over(&mut self, at: Offset) -> Result<FollowerStep, LogFailed> {
+        let from = self.log.end_offset();
+        self.log
+            .truncate_fully_and_start_at(at)
+            .map_err(|_| LogFailed)?;
+        self.replica.handle_truncation(at);
+        self.replica.set_producers(Producers::default());
+        self.verified = self.verified.min(at);
+        Ok(FollowerStep::Truncated { from, to: at })
+    }
+
+    /// Follower: makes what was taken over durable where that comes before the next pull.
+    pub(crate) fn flush_pulled(&mut self, now: Timestamp) {
+        if self.log.flush_due(now)
+            && let Ok(synced) = self.log.sync_handle().sync()
+        {
+            self.log.synced(synced);
+        }
+    }
+}
+
+/// The local log takes no more writes, or could not be read.
+#[derive(Debug)]
+pub(crate) struct LogFailed;
+
+/// The sequences of a log's producers.
+pub(crate) fn read_producers(log: &Log) -> Result<Producers, LogFailed> {
+    let mut producers = Producers::default();
+    let mut next = log.start_offset();
+    while next < log.end_offset() {
+        let read = log.read(next, log.end_offset(), usize::MAX, MinOneBatch::Yes);
+        let Some(slice) = read.map_err(|_| LogFailed)? else {
+            break;
+        };
+        let records = slice.read_to_bytes().map_err(|_| LogFailed)?;
+        record_sequences(&records, |batch, base_offset, timestamp| {
+            producers.record(batch, base_offset, timestamp);
+        });
+        for (header, _) in batches(&records).flatten() {
+            next = Offset(header.next_offset());
+        }
+    }
+    Ok(producers)
+}
+
+fn record_sequences(
+    records: &[u8],
+    mut record: impl FnMut(&partition::SequencedBatch, Offset, Timestamp),
+) {
+    for (header, _) in batches(records).flatten() {
+        if let Some(batch) = sequence(&header) {
+            record(
+                &batch,
+                Offset(header.base_offset),
+                Timestamp(header.max_timestamp),
+            );
+        }
+    }
+}

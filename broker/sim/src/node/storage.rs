@@ -1,0 +1,161 @@
+//! The data directory of one process. Mirrors `broker/src/partition/opening.rs` and
+//! `broker/src/previous_run.rs`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use broker_core::metadata::Image;
+use broker_core::partition::{Replica, WaitQueue};
+use broker_core::{BrokerId, Offset, PartitionIndex, TopicPartition};
+use broker_log::fs::Fs;
+use broker_log::fs::memory::MemoryFs;
+use broker_log::{Log, LogConfig, LogDir, OffsetEntry, OpenOptions, RecoveryProgress};
+
+use super::hosted::{Hosted, topic_settings};
+use super::pull::{LogFailed, read_producers};
+
+const CLUSTER_ID: &str = "sim";
+
+type ByPartition = BTreeMap<(String, i32), Offset>;
+
+/// See the module's documentation.
+pub(crate) struct Storage {
+    fs: Arc<dyn Fs>,
+    dir: LogDir,
+    unclaimed: BTreeMap<TopicPartition, Log>,
+    high_watermarks: ByPartition,
+}
+
+impl Storage {
+    /// Opens the directory and recovers every log in it.
+    pub(crate) fn open(disk: &MemoryFs, me: BrokerId) -> Result<Self, LogFailed> {
+        let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+        let directory_id = format!("disk-{me}");
+        let path = Path::new("/data");
+        let dir = LogDir::open(Arc::clone(&fs), path, CLUSTER_ID, me.0, &directory_id)
+            .map_err(|_| LogFailed)?;
+        let recovery_points = by_partition(dir.recovery_points())?;
+        let log_starts = by_partition(dir.log_starts())?;
+        let high_watermarks = by_partition(dir.high_watermarks())?;
+        let mut unclaimed = BTreeMap::new();
+        for found in dir.scan().map_err(|_| LogFailed)? {
+            let key = (found.topic.clone(), found.partition);
+            let options = OpenOptions {
+                clean_shutdown: dir.clean_shutdown(),
+                recovery_point: recovery_points.get(&key).copied().unwrap_or_default(),
+                log_start: log_starts.get(&key).copied().unwrap_or_default(),
+            };
+            let Some(topic) = found.topic_id else {
+                continue;
+            };
+            let id = TopicPartition {
+                topic,
+                partition: PartitionIndex(found.partition),
+            };
+            let config = LogConfig {
+                segment_bytes: 2048,
+                segment_index_bytes: 512,
+                ..LogConfig::default()
+            };
+            let progress = RecoveryProgress::default();
+            let opened = Log::open(Arc::clone(&fs), found.path, config, options, &progress);
+            unclaimed.insert(id, opened.map_err(|_| LogFailed)?.0);
+        }
+        Ok(Self {
+            fs,
+            dir,
+            unclaimed,
+            high_watermarks,
+        })
+    }
+
+    pub(crate) fn was_closed_cleanly(&self) -> bool {
+        self.dir.clean_shutdown()
+    }
+
+    /// The logs that were found, before anybody asked for them.
+    pub(crate) fn found(&self) -> impl Iterator<Item = (TopicPartition, Offset)> + '_ {
+        self.unclaimed.iter().map(|(id, log)| (*id, log.end_offset()))
+    }
+
+    /// Opens a partition: the log found at the start, or a new one.
+    pub(crate) fn open_partition(
+        &mut self,
+        id: TopicPartition,
+        image: &Image,
+        me: BrokerId,
+    ) -> Result<Hosted, LogFailed> {
+        let topic = image.topics.get(&id.topic).ok_or(LogFailed)?;
+        let (settings, config) = topic_settings(image, id).ok_or(LogFailed)?;
+        let mut log = match self.unclaimed.remove(&id) {
+            Some(log) => log,
+            None => self.create(&topic.name, id, &config)?,
+        };
+        log.set_config(config);
+        let producers = read_producers(&log)?;
+        let key = (topic.name.to_string(), id.partition.0);
+        let checkpointed = self.high_watermarks.get(&key).copied().unwrap_or_default();
+        let high_watermark = checkpointed.min(log.end_offset()).max(log.start_offset());
+        Ok(Hosted {
+            id,
+            topic: Arc::clone(&topic.name),
+            replica: Replica::new(me, settings, high_watermark, producers),
+            log,
+            min_insync_replicas: settings.min_insync_replicas,
+            replicated: WaitQueue::default(),
+            durable: WaitQueue::default(),
+            flushing: false,
+            verified: Offset(0),
+            moved: true,
+            abandoned: Vec::new(),
+        })
+    }
+
+    fn create(
+        &self,
+        topic: &str,
+        id: TopicPartition,
+        config: &LogConfig,
+    ) -> Result<Log, LogFailed> {
+        let made = self.dir.create_partition(topic, id.partition.0, id.topic);
+        let options = OpenOptions {
+            clean_shutdown: true,
+            recovery_point: Offset(0),
+            log_start: Offset(0),
+        };
+        let progress = RecoveryProgress::default();
+        let path = made.map_err(|_| LogFailed)?;
+        let opened = Log::open(Arc::clone(&self.fs), path, config.clone(), options, &progress);
+        opened.map(|(log, _)| log).map_err(|_| LogFailed)
+    }
+
+    /// Writes down where recovery starts and what was committed.
+    pub(crate) fn write_checkpoints<'a>(&self, hosted: impl Iterator<Item = &'a Hosted>) -> bool {
+        let (mut recovery, mut marks) = (Vec::new(), Vec::new());
+        for partition in hosted {
+            let entry = |offset| OffsetEntry {
+                topic: partition.topic.to_string(),
+                partition: partition.id.partition.0,
+                offset,
+            };
+            recovery.push(entry(partition.log.recovery_point()));
+            marks.push(entry(partition.replica.high_watermark()));
+        }
+        let written = self.dir.write_recovery_points(&recovery);
+        written
+            .and_then(|()| self.dir.write_high_watermarks(&marks))
+            .is_ok()
+    }
+
+    pub(crate) fn mark_clean_shutdown(&self) -> bool {
+        self.dir.mark_clean_shutdown().is_ok()
+    }
+}
+
+fn by_partition(entries: std::io::Result<Vec<OffsetEntry>>) -> Result<ByPartition, LogFailed> {
+    let entries = entries.map_err(|_| LogFailed)?.into_iter();
+    Ok(entries
+        .map(|entry| ((entry.topic, entry.partition), entry.offset))
+        .collect())
+}
