@@ -13,6 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
@@ -309,6 +310,9 @@ async fn follow_metadata(
     groups: Arc<GroupCoordinator>,
 ) {
     let mut images = controller.watch();
+    if !registration_applied(&controller, &mut images).await {
+        return;
+    }
     let mut failures = partitions.dirs().failures().watch();
     let mut applied = Arc::new(Image::default());
     let mut strays_deleted = false;
@@ -344,6 +348,30 @@ async fn follow_metadata(
         };
         if goes_on.is_err() {
             return;
+        }
+    }
+}
+
+/// Waits for metadata that has this run's registration; `false` when none will come.
+///
+/// Earlier metadata has the roles of the run before. This one may have lost what they stand on: a
+/// leader that went on in its epoch would give offsets a second value.
+async fn registration_applied(
+    controller: &Controller,
+    images: &mut watch::Receiver<Arc<Image>>,
+) -> bool {
+    let mut epochs = controller.broker_epochs();
+    loop {
+        let _ = epochs.borrow_and_update();
+        if controller.is_registered_in(&images.borrow_and_update()) {
+            return true;
+        }
+        let changed = tokio::select! {
+            changed = epochs.changed() => changed,
+            changed = images.changed() => changed,
+        };
+        if changed.is_err() {
+            return false;
         }
     }
 }

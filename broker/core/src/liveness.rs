@@ -90,7 +90,7 @@ impl Liveness {
     /// Starts sessions for new registrations and ends those of brokers that are gone.
     pub fn follow(&mut self, now: Time, image: &Image, offset: Option<u64>) {
         self.sessions
-            .retain(|id, session| is_registered(image, *id, session.epoch));
+            .retain(|id, session| image.is_registered(*id, session.epoch));
         for broker in image.brokers.values() {
             self.sessions.entry(broker.id).or_insert_with(|| Session {
                 epoch: broker.epoch,
@@ -185,13 +185,6 @@ impl Session {
             self.wants_shutdown && !(broker.draining && image.leaders_to_hand_over(broker.id) == 0);
         drains.then_some(Command::DrainBroker(reference))
     }
-}
-
-fn is_registered(image: &Image, id: BrokerId, epoch: BrokerEpoch) -> bool {
-    image
-        .brokers
-        .get(&id)
-        .is_some_and(|broker| broker.epoch == epoch)
 }
 
 #[cfg(test)]

@@ -298,6 +298,13 @@ impl Controller {
         self.membership.epoch.subscribe()
     }
 
+    /// Whether `image` has this broker's current registration.
+    #[must_use]
+    pub fn is_registered_in(&self, image: &Image) -> bool {
+        self.broker_epoch()
+            .is_some_and(|epoch| image.is_registered(self.me, epoch))
+    }
+
     /// Whether the controller lets no partition be led from here.
     #[must_use]
     pub fn is_fenced(&self) -> bool {

@@ -144,6 +144,7 @@ impl Partition {
         match outcome {
             Ok(true) => FollowerStep::Continue,
             Ok(false) => FollowerStep::Idle,
+            Err(error) if error.is_full_disk() => FollowerStep::Retry,
             Err(error) => {
                 tracing::error!(partition = %self, %error, "replication can't write its log");
                 FollowerStep::Failed
@@ -297,6 +298,18 @@ impl State {
         partition.note_given_up(self.replica.handle_truncation(at), at);
         self.replica.set_producers(partition::Producers::default());
         Ok(true)
+    }
+}
+
+impl FollowError {
+    /// The log is as it was: replication goes on when there is room.
+    const fn is_full_disk(&self) -> bool {
+        use broker_log::{AppendError, StorageError};
+        matches!(
+            self,
+            Self::Append(AppendError::Storage(StorageError::NoSpace))
+                | Self::Storage(StorageError::NoSpace)
+        )
     }
 }
 

@@ -39,7 +39,8 @@ impl PullWaker {
         self.notify.notify_one();
     }
 
-    fn mark_lazily(&self, partition: TopicPartition) {
+    /// Marks a partition of which only the high watermark may be news.
+    pub fn mark_lazily(&self, partition: TopicPartition) {
         self.lazy.lock().insert(partition);
     }
 

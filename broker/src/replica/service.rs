@@ -169,6 +169,8 @@ impl Session {
                 && let Some(partition) = self.partitions.get(id)
             {
                 partition.wake_at_append(&self.waker);
+                // Nothing may ever be appended again that would bring it along.
+                self.waker.mark_lazily(id);
             }
             named.insert(id);
         }

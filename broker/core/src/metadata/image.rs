@@ -209,6 +209,14 @@ impl Image {
             .is_some_and(BrokerImage::is_wanted_as_leader)
     }
 
+    /// Whether `broker` is registered under `epoch`.
+    #[must_use]
+    pub fn is_registered(&self, broker: BrokerId, epoch: BrokerEpoch) -> bool {
+        self.brokers
+            .get(&broker)
+            .is_some_and(|registered| registered.epoch == epoch)
+    }
+
     /// Partitions that `broker` leads and that another live replica can take over, now or once it
     /// has caught up. A broker that stops waits for these; the others lose their leader whatever
     /// it does.
