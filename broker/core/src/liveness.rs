@@ -140,7 +140,7 @@ impl Liveness {
     }
 
     /// Brokers that did not heartbeat for a third of their session, or that have no stream.
-    pub(crate) fn silent(&self, now: Time) -> Vec<BrokerId> {
+    pub fn silent(&self, now: Time) -> Vec<BrokerId> {
         let patience = self.config.session_timeout * 2 / 3;
         let sessions = self.sessions.iter();
         sessions

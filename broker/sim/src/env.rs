@@ -37,7 +37,12 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    pub(crate) fn new(network: Network, random: Random, clocks: Vec<BrokerPlan>, trace: Trace) -> Self {
+    pub(crate) fn new(
+        network: Network,
+        random: Random,
+        clocks: Vec<BrokerPlan>,
+        trace: Trace,
+    ) -> Self {
         Self {
             now: 0,
             queue: Queue::default(),
@@ -62,7 +67,9 @@ impl Env {
 
     /// The newest committed metadata.
     pub(crate) fn image(&self) -> &Arc<Image> {
-        self.images.last().expect("the log begins with an empty image")
+        self.images
+            .last()
+            .expect("the log begins with an empty image")
     }
 
     /// Monotonic time as the broker measures it: clocks differ, and run at different rates.
@@ -121,7 +128,12 @@ impl Env {
             Peer::Broker(broker) => self.runs[broker],
             Peer::Client(_) => 0,
         };
-        let event = Event::Deliver { from, to, run, message };
+        let event = Event::Deliver {
+            from,
+            to,
+            run,
+            message,
+        };
         self.queue.add(at, event);
     }
 

@@ -87,7 +87,9 @@ pub(crate) enum BrokerTimer {
     /// A group commit ends.
     Flush(TopicPartition),
     /// The wait of a follower's pull ends.
-    Pull { stream: u64 },
+    Pull {
+        stream: u64,
+    },
 }
 
 /// What travels over the network.
@@ -111,7 +113,7 @@ pub(crate) enum Message {
     },
     Fetched {
         request: u64,
-        result: Result<FetchedRecords, FetchError>,
+        result: Result<Bytes, FetchError>,
     },
     EpochEnd {
         request: u64,
@@ -169,12 +171,6 @@ pub(crate) enum FetchError {
     NotLeader,
     OutOfRange { end: Offset },
     Storage,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct FetchedRecords {
-    pub(crate) records: Bytes,
-    pub(crate) high_watermark: Offset,
 }
 
 #[derive(Clone, Debug)]
@@ -259,6 +255,8 @@ impl Queue {
     }
 
     pub(crate) fn next(&mut self) -> Option<(Micros, Event)> {
-        self.events.pop().map(|Reverse(entry)| (entry.at, entry.event))
+        self.events
+            .pop()
+            .map(|Reverse(entry)| (entry.at, entry.event))
     }
 }

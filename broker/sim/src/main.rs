@@ -5,8 +5,14 @@ use std::time::Instant;
 use broker_sim::{Cut, Recording, simulate};
 
 fn main() {
-    let args: Vec<u64> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
-    let (start, count) = (args.first().copied().unwrap_or(0), args.get(1).copied().unwrap_or(100));
+    let args: Vec<u64> = std::env::args()
+        .skip(1)
+        .filter_map(|arg| arg.parse().ok())
+        .collect();
+    let (start, count) = (
+        args.first().copied().unwrap_or(0),
+        args.get(1).copied().unwrap_or(100),
+    );
     let trace = std::env::args().any(|arg| arg == "--trace");
     let began = Instant::now();
     let (mut failed, mut events, mut committed) = (0, 0, 0);
@@ -24,5 +30,8 @@ fn main() {
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    println!("{count} seeds, {failed} failed, {:.0} seeds/s, {events} events, {committed} committed", count as f64 / seconds);
+    println!(
+        "{count} seeds, {failed} failed, {:.0} seeds/s, {events} events, {committed} committed",
+        count as f64 / seconds
+    );
 }

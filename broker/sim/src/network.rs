@@ -49,7 +49,9 @@ impl Network {
         let (Peer::Broker(from), Peer::Broker(to)) = (from, to) else {
             return true;
         };
-        self.blocked.get(&(from, to)).is_none_or(|until| *until <= now)
+        self.blocked
+            .get(&(from, to))
+            .is_none_or(|until| *until <= now)
     }
 
     /// Whether both brokers reach each other.

@@ -5,8 +5,6 @@
 use crate::random::Random;
 use crate::trace::Micros;
 
-/// Brokers that a plan may have.
-pub(crate) const BROKERS_MAX: usize = 5;
 const FAULTS_MAX: u64 = 14;
 const MILLIS: Micros = 1000;
 
@@ -71,71 +69,64 @@ pub(crate) struct PlannedFault {
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
     /// `kill -9`: the page cache stays.
-    Kill { broker: usize, down: Micros },
+    Kill {
+        broker: usize,
+        down: Micros,
+    },
     /// The machines lose what they had not synced.
-    PowerLoss { brokers: Vec<usize>, down: Micros },
+    PowerLoss {
+        brokers: Vec<usize>,
+        down: Micros,
+    },
     /// Controlled shutdown and start.
-    Restart { broker: usize, down: Micros },
+    Restart {
+        broker: usize,
+    },
     /// `SIGSTOP`, `SIGCONT`.
-    Pause { broker: usize, lasts: Micros },
+    Pause {
+        broker: usize,
+        lasts: Micros,
+    },
     /// Nothing gets from the first broker of a pair to the second.
     Partition {
         blocked: Vec<(usize, usize)>,
         lasts: Micros,
     },
     /// The broker learns of metadata late.
-    SlowMetadata { broker: usize, lasts: Micros },
+    SlowMetadata {
+        broker: usize,
+        lasts: Micros,
+    },
     /// An `EIO` at one of the next operations.
-    DiskError { broker: usize, after: u64 },
+    DiskError {
+        broker: usize,
+        after: u64,
+    },
     /// No space left.
-    DiskFull { broker: usize, lasts: Micros },
+    DiskFull {
+        broker: usize,
+        lasts: Micros,
+    },
     /// Another voter leads the metadata quorum.
     ControllerChange,
     /// `min.insync.replicas` of a topic.
-    MinInsync { topic: usize, value: usize },
+    MinInsync {
+        topic: usize,
+        value: usize,
+    },
     /// `unclean.leader.election.enable` of a topic.
-    Unclean { topic: usize, value: bool },
-    AddPartition { topic: usize },
+    Unclean {
+        topic: usize,
+        value: bool,
+    },
+    AddPartition {
+        topic: usize,
+    },
     PreferredElection,
 }
 
-/// Kinds of [`Fault`], for cutting plans down and for reports.
-pub(crate) const KINDS: [&str; 13] = [
-    "kill",
-    "power-loss",
-    "restart",
-    "pause",
-    "partition",
-    "slow-metadata",
-    "disk-error",
-    "disk-full",
-    "controller-change",
-    "min-insync",
-    "unclean",
-    "add-partition",
-    "preferred-election",
-];
-
-impl Fault {
-    /// Index into [`KINDS`].
-    pub(crate) const fn kind(&self) -> usize {
-        match self {
-            Self::Kill { .. } => 0,
-            Self::PowerLoss { .. } => 1,
-            Self::Restart { .. } => 2,
-            Self::Pause { .. } => 3,
-            Self::Partition { .. } => 4,
-            Self::SlowMetadata { .. } => 5,
-            Self::DiskError { .. } => 6,
-            Self::DiskFull { .. } => 7,
-            Self::ControllerChange => 8,
-            Self::MinInsync { .. } => 9,
-            Self::Unclean { .. } => 10,
-            Self::AddPartition { .. } => 11,
-            Self::PreferredElection => 12,
-        }
-    }
-}
+/// Kinds of [`Fault`]; each run leaves some out.
+const KINDS: usize = 13;
 
 /// What is left out of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,7 +144,11 @@ pub struct Cut {
 impl Plan {
     pub(crate) fn new(seed: u64, cut: &Cut) -> Self {
         let mut random = Random::new(seed);
-        let brokers = if random.chance(700) { 3 } else { random.range(4, 6) as usize };
+        let brokers = if random.chance(700) {
+            3
+        } else {
+            random.range(4, 6) as usize
+        };
         let topics = topics(&mut random.fork(), brokers);
         let heal_at = random.range(2500, 5000) * MILLIS;
         let faults = faults(&mut random.fork(), brokers, topics.len(), heal_at);
@@ -178,7 +173,8 @@ impl Plan {
             !cut.faults.contains(&(index - 1))
         });
         let kept = |len: usize, cut: usize| len.saturating_sub(cut).max(1);
-        self.producers.truncate(kept(self.producers.len(), cut.producers));
+        self.producers
+            .truncate(kept(self.producers.len(), cut.producers));
         self.topics.truncate(kept(self.topics.len(), cut.topics));
         if cut.noise {
             self.network.loss_per_mille = 0;
@@ -202,8 +198,16 @@ fn topics(random: &mut Random, brokers: usize) -> Vec<TopicPlan> {
     NAMES[..count]
         .iter()
         .map(|name| {
-            let replication_factor = if random.chance(800) { 3 } else { random.range(1, brokers as u64 + 1) };
-            let min_insync_replicas = if random.chance(650) { 2 } else { random.range(1, 4) };
+            let replication_factor = if random.chance(800) {
+                3
+            } else {
+                random.range(1, brokers as u64 + 1)
+            };
+            let min_insync_replicas = if random.chance(650) {
+                2
+            } else {
+                random.range(1, 4)
+            };
             TopicPlan {
                 name,
                 partitions: random.range(1, 3) as i32,
@@ -218,7 +222,12 @@ fn topics(random: &mut Random, brokers: usize) -> Vec<TopicPlan> {
 
 fn producers(random: &mut Random) -> Vec<ProducerPlan> {
     let mut producers = vec![ProducerPlan::Idempotent];
-    for plan in [ProducerPlan::All, ProducerPlan::Leader, ProducerPlan::Fire, ProducerPlan::Idempotent] {
+    for plan in [
+        ProducerPlan::All,
+        ProducerPlan::Leader,
+        ProducerPlan::Fire,
+        ProducerPlan::Idempotent,
+    ] {
         if random.chance(350) {
             producers.push(plan);
         }
@@ -238,8 +247,13 @@ fn network(random: &mut Random) -> NetworkPlan {
 }
 
 /// Each run leaves some kinds out: what two kinds do together shows best without the others.
-fn faults(random: &mut Random, brokers: usize, topics: usize, heal_at: Micros) -> Vec<PlannedFault> {
-    let kinds: Vec<usize> = (0..KINDS.len()).filter(|_| random.chance(450)).collect();
+fn faults(
+    random: &mut Random,
+    brokers: usize,
+    topics: usize,
+    heal_at: Micros,
+) -> Vec<PlannedFault> {
+    let kinds: Vec<usize> = (0..KINDS).filter(|_| random.chance(450)).collect();
     let mut faults = Vec::new();
     if kinds.is_empty() {
         return faults;
@@ -266,7 +280,7 @@ fn fault(random: &mut Random, kind: usize, brokers: usize, topics: usize) -> Fau
             brokers: some_brokers(random, broker, brokers),
             down,
         },
-        2 => Fault::Restart { broker, down },
+        2 => Fault::Restart { broker },
         3 => Fault::Pause { broker, lasts },
         4 => Fault::Partition {
             blocked: blocked(random, broker, brokers),
@@ -305,7 +319,9 @@ fn some_brokers(random: &mut Random, first: usize, brokers: usize) -> Vec<usize>
 fn blocked(random: &mut Random, one: usize, brokers: usize) -> Vec<(usize, usize)> {
     let others = (0..brokers).filter(|other| *other != one);
     match random.range(0, 5) {
-        0 => others.flat_map(|other| [(one, other), (other, one)]).collect(),
+        0 => others
+            .flat_map(|other| [(one, other), (other, one)])
+            .collect(),
         1 => others.map(|other| (one, other)).collect(),
         2 => others.map(|other| (other, one)).collect(),
         3 => {

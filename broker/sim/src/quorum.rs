@@ -95,18 +95,33 @@ impl Quorum {
     }
 
     /// A message to the broker in its role as controller; `false` when it is none for that role.
-    pub(crate) fn handle(&mut self, env: &mut Env, from: Peer, to: usize, message: &Message) -> bool {
+    pub(crate) fn handle(
+        &mut self,
+        env: &mut Env,
+        from: Peer,
+        to: usize,
+        message: &Message,
+    ) -> bool {
         match message {
             Message::Submit { request, command } => {
                 if self.is_active(to) {
                     self.submit(env, Some((from, *request)), (**command).clone());
                 } else {
                     let (request, result) = (*request, Err(NotController));
-                    env.send(Peer::Broker(to), from, Message::Submitted { request, result });
+                    env.send(
+                        Peer::Broker(to),
+                        from,
+                        Message::Submitted { request, result },
+                    );
                 }
                 true
             }
-            Message::Heartbeat { stream, epoch, offset, wants_shutdown } => {
+            Message::Heartbeat {
+                stream,
+                epoch,
+                offset,
+                wants_shutdown,
+            } => {
                 let Peer::Broker(broker) = from else {
                     return true;
                 };
@@ -118,7 +133,11 @@ impl Quorum {
                 };
                 let answer = self.heartbeat(env, to, *stream, heartbeat);
                 let stream = *stream;
-                env.send(Peer::Broker(to), from, Message::HeartbeatAnswer { stream, answer });
+                env.send(
+                    Peer::Broker(to),
+                    from,
+                    Message::HeartbeatAnswer { stream, answer },
+                );
                 true
             }
             _ => false,
@@ -126,15 +145,27 @@ impl Quorum {
     }
 
     fn is_active(&self, broker: usize) -> bool {
-        self.active.as_ref().is_some_and(|active| active.broker == broker)
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.broker == broker)
     }
 
-    fn heartbeat(&mut self, env: &Env, to: usize, stream: u64, heartbeat: Heartbeat) -> HeartbeatAnswer {
+    fn heartbeat(
+        &mut self,
+        env: &Env,
+        to: usize,
+        stream: u64,
+        heartbeat: Heartbeat,
+    ) -> HeartbeatAnswer {
         let Some(active) = self.active.as_mut().filter(|active| active.broker == to) else {
             return HeartbeatAnswer::NotController;
         };
         let now = env.time(to);
-        if active.liveness.heartbeat(now, StreamId(stream), heartbeat).is_err() {
+        if active
+            .liveness
+            .heartbeat(now, StreamId(stream), heartbeat)
+            .is_err()
+        {
             return HeartbeatAnswer::StaleEpoch;
         }
         let image = env.image();
@@ -173,7 +204,8 @@ impl Quorum {
     }
 
     fn has_majority(&self, env: &Env, broker: usize, running: &[usize]) -> bool {
-        let connected = |other: &&usize| **other == broker || env.network.connects(env.now, broker, **other);
+        let connected =
+            |other: &&usize| **other == broker || env.network.connects(env.now, broker, **other);
         running.iter().filter(connected).count() > self.brokers / 2
     }
 
@@ -188,7 +220,10 @@ impl Quorum {
         let Some(active) = self.active.take() else {
             return;
         };
-        env.note(Peer::Broker(active.broker), || "is no longer the controller");
+        env.note(
+            Peer::Broker(active.broker),
+            || "is no longer the controller",
+        );
         env.controller = None;
         self.term += 1;
         // A majority may have the batch all the same: the next leader commits it then.
@@ -212,11 +247,15 @@ impl Quorum {
         self.majority_at = env.now;
         env.controller = Some(broker);
         let term = self.term;
-        env.note(Peer::Broker(broker), || format!("is the controller of term {term}"));
+        env.note(Peer::Broker(broker), || {
+            format!("is the controller of term {term}")
+        });
         let config = LivenessConfig {
             session_timeout: Duration::from_millis(1000),
             reconnect_grace: Duration::from_millis(300),
-            voters: (0..self.brokers).map(|broker| BrokerId(broker as i32)).collect::<BTreeSet<_>>(),
+            voters: (0..self.brokers)
+                .map(|broker| BrokerId(broker as i32))
+                .collect::<BTreeSet<_>>(),
         };
         let offset = Some(env.images.len() as u64 - 1);
         self.active = Some(Active {
@@ -229,7 +268,11 @@ impl Quorum {
     }
 
     fn look_after_brokers(&mut self, env: &mut Env) {
-        let Some(active) = self.active.as_mut().filter(|active| active.proposed.is_none()) else {
+        let Some(active) = self
+            .active
+            .as_mut()
+            .filter(|active| active.proposed.is_none())
+        else {
             return;
         };
         let mut commands = active.liveness.tick(env.time(active.broker), env.image());
@@ -246,7 +289,11 @@ impl Quorum {
         if term != self.term {
             return;
         }
-        let Some(active) = self.active.as_mut().filter(|active| active.proposed.is_none()) else {
+        let Some(active) = self
+            .active
+            .as_mut()
+            .filter(|active| active.proposed.is_none())
+        else {
             return;
         };
         let mut image = Image::clone(env.image());
@@ -265,7 +312,11 @@ impl Quorum {
             }
         }
         active.proposed = Some(Batch { image, answers });
-        let delay = if changed { self.random.range(500, 8_000) } else { 0 };
+        let delay = if changed {
+            self.random.range(500, 8_000)
+        } else {
+            0
+        };
         env.after(delay, Event::QuorumCommit { term });
     }
 
@@ -281,7 +332,9 @@ impl Quorum {
         };
         Self::publish(env, batch.image);
         let offset = Some(env.images.len() as u64 - 1);
-        active.liveness.follow(env.time(active.broker), env.image(), offset);
+        active
+            .liveness
+            .follow(env.time(active.broker), env.image(), offset);
         let from = Peer::Broker(active.broker);
         for (sender, request, response) in batch.answers {
             let result = Ok(Box::new(response));
@@ -343,7 +396,9 @@ fn place(request: &PlacementRequest<'_>) -> Result<Vec<Vec<BrokerId>>, String> {
         request.replication_factor,
     );
     let planned = planned.map_err(|error| error.to_string())?.into_iter();
-    Ok(planned.map(|replicas| replicas.into_iter().map(BrokerId).collect()).collect())
+    Ok(planned
+        .map(|replicas| replicas.into_iter().map(BrokerId).collect())
+        .collect())
 }
 
 fn trace_changes(env: &mut Env, old: &Image, new: &Image) {
@@ -358,25 +413,43 @@ fn trace_changes(env: &mut Env, old: &Image, new: &Image) {
         env.note("metadata", || {
             format!(
                 "{}-{}: leader {:?} epoch {} ISR {:?} ELR {:?} of {:?}, partition epoch {}",
-                topic.name, id.partition, state.leader.map(|id| id.0), state.leader_epoch, state.isr,
-                state.elr, state.replicas, state.partition_epoch
+                topic.name,
+                id.partition,
+                state.leader.map(|id| id.0),
+                state.leader_epoch,
+                state.isr,
+                state.elr,
+                state.replicas,
+                state.partition_epoch
             )
         });
     }
     for broker in new.brokers.values() {
         let before = old.brokers.get(&broker.id);
-        if before.is_none_or(|before| before.fenced != broker.fenced || before.epoch != broker.epoch || before.draining != broker.draining) {
+        if before.is_none_or(|before| {
+            before.fenced != broker.fenced
+                || before.epoch != broker.epoch
+                || before.draining != broker.draining
+        }) {
             let state = match (broker.fenced, broker.draining) {
                 (true, _) => "fenced",
                 (false, true) => "draining",
                 (false, false) => "active",
             };
-            env.note("metadata", || format!("broker {} is {state} in epoch {}", broker.id, broker.epoch));
+            env.note("metadata", || {
+                format!("broker {} is {state} in epoch {}", broker.id, broker.epoch)
+            });
         }
     }
     for (id, topic) in &new.topics {
-        if old.topics.get(id).is_none_or(|before| before.config != topic.config) {
-            env.note("metadata", || format!("{} is configured {:?}", topic.name, topic.config));
+        if old
+            .topics
+            .get(id)
+            .is_none_or(|before| before.config != topic.config)
+        {
+            env.note("metadata", || {
+                format!("{} is configured {:?}", topic.name, topic.config)
+            });
         }
     }
 }

@@ -54,13 +54,18 @@ pub(crate) fn run(plan: Plan, trace: Trace) -> Finished {
         world.env.now = at;
         world.events += 1;
         if world.events > EVENTS_MAX {
-            world.env.check.did_not_settle(at, "the run goes round in circles".to_owned());
+            world
+                .env
+                .check
+                .did_not_settle(at, "the run goes round in circles".to_owned());
             break;
         }
         world.handle(event);
     }
     if let Some(violation) = world.env.check.violation().cloned() {
-        world.env.note("VIOLATION", || format!("{}: {}", violation.invariant, violation.found));
+        world.env.note("VIOLATION", || {
+            format!("{}: {}", violation.invariant, violation.found)
+        });
     }
     Finished {
         violation: world.env.check.violation().cloned(),
@@ -77,7 +82,9 @@ impl World {
         let brokers = plan.brokers.len();
         let mut env = Env::new(network, random.fork(), plan.brokers.clone(), trace);
         let quorum = Quorum::new(random.fork(), brokers);
-        let brokers = (0..brokers).map(|index| Broker::new(index, random.next())).collect();
+        let brokers = (0..brokers)
+            .map(|index| Broker::new(index, random.next()))
+            .collect();
         let producers = plan.producers.iter().enumerate();
         let mut clients: Vec<Client> = producers
             .map(|(index, producer)| Client::Producer(Producer::new(index, *producer)))
@@ -97,7 +104,15 @@ impl World {
         env.queue.add(1, Event::QuorumTick);
         env.queue.add(plan.heal_at, Event::Heal);
         let (events, settled) = (0, false);
-        Self { env, plan, quorum, brokers, clients, events, settled }
+        Self {
+            env,
+            plan,
+            quorum,
+            brokers,
+            clients,
+            events,
+            settled,
+        }
     }
 
     fn running(&self) -> Vec<usize> {
@@ -108,10 +123,20 @@ impl World {
     fn handle(&mut self, event: Event) {
         let env = &mut self.env;
         match event {
-            Event::Deliver { to: Peer::Client(client), message, .. } => {
-                self.clients[client].handle(env, message);
+            Event::Deliver {
+                from,
+                to: Peer::Client(client),
+                message,
+                ..
+            } => {
+                self.clients[client].handle(env, from, message);
             }
-            Event::Deliver { from, to: Peer::Broker(broker), run, message } => {
+            Event::Deliver {
+                from,
+                to: Peer::Broker(broker),
+                run,
+                message,
+            } => {
                 self.deliver(from, broker, run, message);
             }
             Event::BrokerTimer { broker, run, .. } => {
@@ -136,7 +161,11 @@ impl World {
             Event::QuorumDecide { term } => self.quorum.decide(env, term),
             Event::QuorumCommit { term } => {
                 self.quorum.commit(env, term);
-                self.env.check.look(self.env.now, &self.env.images[self.env.images.len() - 1], &self.brokers);
+                self.env.check.look(
+                    self.env.now,
+                    &self.env.images[self.env.images.len() - 1],
+                    &self.brokers,
+                );
             }
             Event::Heal => self.heal(),
             Event::Settle => self.settle(),
@@ -152,7 +181,15 @@ impl World {
             return;
         }
         let to = Peer::Broker(broker);
-        self.brokers[broker].handle(env, Event::Deliver { from, to, run, message });
+        self.brokers[broker].handle(
+            env,
+            Event::Deliver {
+                from,
+                to,
+                run,
+                message,
+            },
+        );
         self.look(broker);
     }
 
@@ -161,7 +198,9 @@ impl World {
         let image = std::sync::Arc::clone(self.env.image());
         let now = self.env.now;
         self.env.check.look(now, &image, &self.brokers);
-        self.env.check.check_maximal_isr(now, &image, &self.brokers[broker]);
+        self.env
+            .check
+            .check_maximal_isr(now, &image, &self.brokers[broker]);
     }
 
     /// Makes the cluster and its topics as soon as that is possible.
@@ -175,11 +214,17 @@ impl World {
             self.quorum.submit(env, None, command);
         }
         let image = env.image();
-        let ready = self.brokers.iter().all(|broker| image.is_active(broker.id()));
+        let ready = self
+            .brokers
+            .iter()
+            .all(|broker| image.is_active(broker.id()));
         if image.topics.is_empty() && ready {
             let topics = self.plan.topics.iter().map(new_topic).collect();
             let validate_only = false;
-            let command = Command::CreateTopics(CreateTopics { topics, validate_only });
+            let command = Command::CreateTopics(CreateTopics {
+                topics,
+                validate_only,
+            });
             self.quorum.submit(env, None, command);
         }
     }
@@ -199,11 +244,13 @@ impl World {
                     env.after(down, Event::Start { broker });
                 }
             }
-            Fault::Restart { broker, .. } => self.brokers[broker].restart(env),
+            Fault::Restart { broker } => self.brokers[broker].restart(env),
             Fault::Pause { broker, lasts } => self.brokers[broker].pause(env, lasts),
             Fault::Partition { blocked, lasts } => {
                 let until = env.now + lasts;
-                env.note("network", || format!("{blocked:?} are cut for {} ms", lasts / 1000));
+                env.note("network", || {
+                    format!("{blocked:?} are cut for {} ms", lasts / 1000)
+                });
                 for link in blocked {
                     env.network.block(link, until);
                 }
@@ -216,7 +263,9 @@ impl World {
                 }
             }
             Fault::DiskError { broker, after } => {
-                env.note(Peer::Broker(broker), || format!("has an EIO in {after} operations"));
+                env.note(Peer::Broker(broker), || {
+                    format!("has an EIO in {after} operations")
+                });
                 self.brokers[broker].fail_disk(after);
             }
             Fault::DiskFull { broker, lasts } => {
@@ -237,7 +286,10 @@ impl World {
             Fault::AddPartition { topic } => self.add_partition(topic),
             Fault::PreferredElection => {
                 let election_type = ElectionType::Preferred.into();
-                let command = Command::ElectLeaders(ElectLeaders { election_type, partitions: Vec::new() });
+                let command = Command::ElectLeaders(ElectLeaders {
+                    election_type,
+                    partitions: Vec::new(),
+                });
                 self.quorum.submit(env, None, command);
             }
         }
@@ -298,7 +350,12 @@ impl World {
                     broker.stop(env, End::Kill);
                 }
             }
-            env.after(10_000, Event::Start { broker: broker.index });
+            env.after(
+                10_000,
+                Event::Start {
+                    broker: broker.index,
+                },
+            );
         }
         env.after(SETTLE_INTERVAL, Event::Settle);
     }
@@ -320,8 +377,14 @@ impl World {
 
 fn new_topic(plan: &TopicPlan) -> NewTopic {
     let mut configs = BTreeMap::from([
-        ("min.insync.replicas".to_owned(), plan.min_insync_replicas.to_string()),
-        ("unclean.leader.election.enable".to_owned(), plan.unclean_leader_election.to_string()),
+        (
+            "min.insync.replicas".to_owned(),
+            plan.min_insync_replicas.to_string(),
+        ),
+        (
+            "unclean.leader.election.enable".to_owned(),
+            plan.unclean_leader_election.to_string(),
+        ),
     ]);
     if plan.flushes_every_message {
         configs.insert("flush.messages".to_owned(), "1".to_owned());

@@ -12,6 +12,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("klamm-placement", &[]),
     ("broker-log", &["broker-core", "broker-wire"]),
     (
+        "broker-sim",
+        &[
+            "broker-core",
+            "broker-wire",
+            "broker-log",
+            "klamm-placement",
+        ],
+    ),
+    (
         "klamm-broker",
         &[
             "broker-core",

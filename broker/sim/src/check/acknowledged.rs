@@ -28,7 +28,11 @@ impl Checker {
         }
         let found = account.find_lost(base_offset, first_value, count);
         if let Some(found) = found {
-            self.violate(now, "what is acknowledged is committed", format!("{id}: {found}"));
+            self.violate(
+                now,
+                "what is acknowledged is committed",
+                format!("{id}: {found}"),
+            );
         }
     }
 
@@ -37,9 +41,12 @@ impl Checker {
         let mut lost = None;
         for (id, account) in self.accounts.iter().filter(|(_, account)| !account.gave_up) {
             for (first_value, base_offset) in &account.acknowledged {
-                let count = account.sent.get(first_value).map_or(1, |(sent, _)| sent.count);
+                let count = account
+                    .sent
+                    .get(first_value)
+                    .map_or(1, |(sent, _)| sent.count);
                 let found = account.find_lost(*base_offset, *first_value, count);
-                lost = lost.or(found.map(|found| format!("{id}: {found}")));
+                lost = lost.or_else(|| found.map(|found| format!("{id}: {found}")));
             }
         }
         if let Some(found) = lost {
@@ -55,6 +62,9 @@ impl super::Account {
             record.is_none_or(|record| record.value != first_value + i)
         })?;
         let at = base_offset.plus(missing as i64);
-        Some(format!("{:x} was acknowledged at {at} and is not there", first_value + missing))
+        Some(format!(
+            "{:x} was acknowledged at {at} and is not there",
+            first_value + missing
+        ))
     }
 }

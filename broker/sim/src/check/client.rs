@@ -12,15 +12,25 @@ impl Checker {
     /// A consumer receives a record.
     pub(crate) fn consumed(&mut self, now: Micros, id: TopicPartition, offset: Offset, value: u64) {
         let account = self.account(id);
-        let committed = account.committed.get(offset.0 as usize).map(|record| record.value);
+        let committed = account
+            .committed
+            .get(offset.0 as usize)
+            .map(|record| record.value);
         if committed != Some(value) && !account.gave_up {
-            let found = format!("{id}: {value:x} was consumed at {offset}, {committed:x?} is committed");
+            let found =
+                format!("{id}: {value:x} was consumed at {offset}, {committed:x?} is committed");
             self.violate(now, "what is consumed never changes", found);
         }
     }
 
     /// A consumer finds that the log ends at `end`, before its position.
-    pub(crate) fn position_lost(&mut self, now: Micros, id: TopicPartition, position: Offset, end: Offset) {
+    pub(crate) fn position_lost(
+        &mut self,
+        now: Micros,
+        id: TopicPartition,
+        position: Offset,
+        end: Offset,
+    ) {
         if !self.account(id).gave_up {
             let found = format!("{id}: a consumer is at {position}, the log ends at {end}");
             self.violate(now, "what is consumed is not lost", found);
@@ -30,7 +40,8 @@ impl Checker {
     /// An idempotent producer is told that its sequence does not follow.
     pub(crate) fn sequence_lost(&mut self, now: Micros, id: TopicPartition, producer: usize) {
         if !self.account(id).gave_up {
-            let found = format!("{id}: producer {producer} is told that its sequence does not follow");
+            let found =
+                format!("{id}: producer {producer} is told that its sequence does not follow");
             self.violate(now, "producers' sequences are not lost", found);
         }
     }
@@ -48,13 +59,20 @@ impl Checker {
                 let before = last.insert(producer, record.value);
                 if let Some(before) = before.filter(|before| *before >= record.value) {
                     broken.get_or_insert_with(|| {
-                        format!("{id}: {:x} at {offset} comes after {before:x}", record.value)
+                        format!(
+                            "{id}: {:x} at {offset} comes after {before:x}",
+                            record.value
+                        )
                     });
                 }
             }
         }
         if let Some(found) = broken {
-            self.violate(now, "idempotent producers' records are there once, in order", found);
+            self.violate(
+                now,
+                "idempotent producers' records are there once, in order",
+                found,
+            );
         }
     }
 }

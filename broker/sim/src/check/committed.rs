@@ -10,13 +10,23 @@ use crate::trace::Micros;
 
 impl Checker {
     /// A replica's high watermark moved, or its broker has just opened it.
-    pub(crate) fn high_watermark_moved(&mut self, now: Micros, broker: BrokerId, hosted: &mut Hosted) {
+    pub(crate) fn high_watermark_moved(
+        &mut self,
+        now: Micros,
+        broker: BrokerId,
+        hosted: &mut Hosted,
+    ) {
         let high_watermark = hosted.replica.high_watermark();
         if hosted.replica.is_leader() {
             let epoch = hosted.replica.leader_epoch();
-            let last = self.led_to.insert((broker, hosted.id), (epoch, high_watermark));
+            let last = self
+                .led_to
+                .insert((broker, hosted.id), (epoch, high_watermark));
             if last.is_some_and(|(led_in, led_to)| led_in == epoch && led_to > high_watermark) {
-                let found = format!("broker {broker} falls back to {high_watermark} in {}", hosted.id);
+                let found = format!(
+                    "broker {broker} falls back to {high_watermark} in {}",
+                    hosted.id
+                );
                 self.violate(now, "a leader's high watermark never falls", found);
             }
         }
@@ -25,12 +35,22 @@ impl Checker {
     }
 
     /// Compares a log with what is committed, from where that was done last up to `to`.
-    pub(super) fn compare(&mut self, now: Micros, broker: BrokerId, hosted: &mut Hosted, to: Offset) {
+    pub(super) fn compare(
+        &mut self,
+        now: Micros,
+        broker: BrokerId,
+        hosted: &mut Hosted,
+        to: Offset,
+    ) {
         let account = self.accounts.entry(hosted.id).or_default();
-        let mut from = hosted.verified;
+        let mut from = hosted.verified.min(account.end());
         while from < to {
             let read = hosted.log.read(from, to, usize::MAX, MinOneBatch::Yes);
-            let Some(bytes) = read.ok().flatten().and_then(|slice| slice.read_to_bytes().ok()) else {
+            let Some(bytes) = read
+                .ok()
+                .flatten()
+                .and_then(|slice| slice.read_to_bytes().ok())
+            else {
                 break;
             };
             for (offset, epoch, value) in records(&bytes, from, to) {
@@ -63,7 +83,9 @@ impl Account {
                 return Err(format!("offset {offset} follows {}", self.end()));
             }
             if !leads && !self.gave_up {
-                return Err(format!("a follower's high watermark is above {offset}, which is not committed"));
+                return Err(format!(
+                    "a follower's high watermark is above {offset}, which is not committed"
+                ));
             }
             if leads {
                 self.committed.push(record);

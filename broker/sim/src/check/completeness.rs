@@ -38,7 +38,13 @@ impl Checker {
         }
     }
 
-    fn check_candidates(&mut self, now: Micros, id: TopicPartition, image: &Image, brokers: &[Broker]) {
+    fn check_candidates(
+        &mut self,
+        now: Micros,
+        id: TopicPartition,
+        image: &Image,
+        brokers: &[Broker],
+    ) {
         let (Some(state), account) = (image.partition(id), self.account(id)) else {
             return;
         };
@@ -51,18 +57,26 @@ impl Checker {
                 continue;
             };
             let registered = image.brokers.get(member).map(|broker| broker.epoch);
-            let current = process.registered_epoch().is_some() && process.registered_epoch() == registered;
-            let Some(hosted) = process.hosted.get(&id).filter(|hosted| current && !hosted.log.is_failed())
+            let current =
+                process.registered_epoch().is_some() && process.registered_epoch() == registered;
+            let Some(hosted) = process
+                .hosted
+                .get(&id)
+                .filter(|hosted| current && !hosted.log.is_failed())
             else {
                 continue;
             };
             let end = hosted.log.end_offset();
-            if end < committed {
+            if end < committed && !self.account(id).may_lose(end) {
                 let found = format!(
                     "{id} has ISR {:?} and ELR {:?}; the log of broker {member} ends at {end}, {committed} is committed",
                     state.isr, state.elr
                 );
-                self.violate(now, "every member of ISR and ELR has all that is committed", found);
+                self.violate(
+                    now,
+                    "every member of ISR and ELR has all that is committed",
+                    found,
+                );
                 return;
             }
         }
@@ -77,9 +91,8 @@ impl Checker {
         let newest = account.committed.last().map_or(0, |record| record.value);
         let lossy = account.lossy_since(account.sent_at(newest));
         let has_all = |broker: &&Broker| {
-            let running = broker.process.as_ref().and_then(|process| process.hosted.get(&id));
-            let log_end = match running {
-                Some(hosted) => Some(hosted.log.end_offset()),
+            let log_end = match &broker.process {
+                Some(process) => process.log_end(id),
                 None => broker.ends_kept.get(&id).copied(),
             };
             log_end >= Some(end)
@@ -88,7 +101,11 @@ impl Checker {
         let copies = brokers.iter().filter(has_all).count();
         if copies + lossy < wanted.min(replicas) {
             let found = format!("{id} is committed up to {end} with {copies} of {wanted} copies");
-            self.violate(now, "what is committed has min.insync.replicas copies", found);
+            self.violate(
+                now,
+                "what is committed has min.insync.replicas copies",
+                found,
+            );
         }
     }
 }

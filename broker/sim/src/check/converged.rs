@@ -38,7 +38,10 @@ impl Checker {
     pub(crate) fn finish(&mut self, now: Micros, brokers: &mut [Broker]) {
         for broker in brokers {
             let id = broker.id();
-            let hosted = broker.process.iter_mut().flat_map(|process| process.hosted.values_mut());
+            let hosted = broker
+                .process
+                .iter_mut()
+                .flat_map(|process| process.hosted.values_mut());
             for hosted in hosted {
                 hosted.verified = Default::default();
                 let to = hosted.replica.high_watermark();
@@ -60,7 +63,10 @@ fn unsettled_partition(
         return Some(format!("{id} has no leader"));
     };
     if state.isr.len() < state.replicas.len() {
-        return Some(format!("{id} has ISR {:?} of {:?}", state.isr, state.replicas));
+        return Some(format!(
+            "{id} has ISR {:?} of {:?}",
+            state.isr, state.replicas
+        ));
     }
     let log = |broker: broker_core::BrokerId| {
         let process = brokers[broker.0 as usize].process.as_ref();
@@ -73,10 +79,16 @@ fn unsettled_partition(
         };
         let (log_end, mark) = (hosted.log.end_offset(), hosted.replica.high_watermark());
         if log_end != end || mark != end {
-            return Some(format!("broker {replica} has {id} up to {log_end}, high watermark {mark}, of {end}"));
+            return Some(format!(
+                "broker {replica} has {id} up to {log_end}, high watermark {mark}, of {end}"
+            ));
         }
     }
-    let committed = env.check.accounts.get(&id).map_or(0, |account| account.committed.len() as i64);
+    let committed = env
+        .check
+        .accounts
+        .get(&id)
+        .map_or(0, |account| account.committed.len() as i64);
     (committed != end.0).then(|| format!("{id} ends at {end}, {committed} is committed"))
 }
 
@@ -89,7 +101,11 @@ fn unanswered(env: &Env, image: &Image, clients: &[Client]) -> Option<Waiting> {
             Client::Producer(_) => {}
             Client::Consumer(consumer) => {
                 for (id, _) in image.partitions() {
-                    let committed = env.check.accounts.get(&id).map_or(0, |a| a.committed.len() as i64);
+                    let committed = env
+                        .check
+                        .accounts
+                        .get(&id)
+                        .map_or(0, |a| a.committed.len() as i64);
                     let at = consumer.position(id);
                     if at.0 != committed {
                         return Some(format!("a consumer of {id} is at {at} of {committed}"));

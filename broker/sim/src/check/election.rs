@@ -1,7 +1,7 @@
 //! One leader for each leader epoch, elected from ISR or ELR; epochs rise.
 
 use broker_core::metadata::{Image, PartitionImage};
-use broker_core::TopicPartition;
+use broker_core::{BrokerId, TopicPartition};
 
 use super::Checker;
 use crate::trace::Micros;
@@ -16,7 +16,11 @@ impl Checker {
         new: &PartitionImage,
     ) {
         if let Some(leader) = new.leader {
-            let known = *self.account(id).leaders.entry(new.leader_epoch).or_insert(leader);
+            let known = *self
+                .account(id)
+                .leaders
+                .entry(new.leader_epoch)
+                .or_insert(leader);
             if known != leader {
                 let found = format!("{id}: {known} and {leader} in epoch {}", new.leader_epoch);
                 self.violate(now, "one leader for each leader epoch", found);
@@ -60,8 +64,13 @@ impl Checker {
             self.account(id).gave_up = true;
             return;
         }
-        if !old.isr.is_empty() || !old.elr.is_empty() {
-            let found = format!("{id}: broker {leader}, ISR {:?}, ELR {:?}", old.isr, old.elr);
+        // The one who starts again without its data is a candidate no more.
+        let lost = |id: &BrokerId| image.brokers.get(id).is_none_or(|broker| broker.fenced);
+        if !old.isr.is_empty() || !old.elr.iter().all(lost) {
+            let found = format!(
+                "{id}: broker {leader}, ISR {:?}, ELR {:?}",
+                old.isr, old.elr
+            );
             self.violate(now, "leaders are elected from ISR and ELR", found);
         }
     }

@@ -22,7 +22,10 @@ impl Checker {
             return;
         };
         for (id, hosted) in &process.hosted {
-            let Some(state) = image.partition(*id).filter(|state| hosted.leads(broker.id(), state)) else {
+            let Some(state) = image
+                .partition(*id)
+                .filter(|state| hosted.leads(broker.id(), state))
+            else {
                 continue;
             };
             let Some(maximal) = hosted.replica.maximal_isr() else {
@@ -38,9 +41,15 @@ impl Checker {
             if !missing.is_empty() {
                 let found = format!(
                     "{id}: leader {} waits for {maximal:?}; the ISR is {:?}, the ELR {:?}",
-                    broker.id(), state.isr, state.elr
+                    broker.id(),
+                    state.isr,
+                    state.elr
                 );
-                self.violate(now, "ISR and ELR lie within the leader's maximal ISR", found);
+                self.violate(
+                    now,
+                    "ISR and ELR lie within the leader's maximal ISR",
+                    found,
+                );
             }
         }
     }

@@ -19,17 +19,30 @@ impl Checker {
 
     pub(crate) fn power_lost(&mut self, broker: BrokerId, now: Micros) {
         self.powerless.insert(broker);
-        let lost = self.stopped.keys().filter(|(stopped, _)| *stopped == broker);
+        let lost = self
+            .stopped
+            .keys()
+            .filter(|(stopped, _)| *stopped == broker);
         for id in lost.map(|(_, id)| *id).collect::<Vec<_>>() {
             self.account(id).lossy.push((now, broker));
         }
     }
 
-    pub(crate) fn log_opened(&mut self, now: Micros, broker: BrokerId, id: TopicPartition, end: Offset) {
+    pub(crate) fn log_opened(
+        &mut self,
+        now: Micros,
+        broker: BrokerId,
+        id: TopicPartition,
+        end: Offset,
+    ) {
         let Some((durable, written)) = self.stopped.remove(&(broker, id)) else {
             return;
         };
-        let least = if self.powerless.contains(&broker) { durable } else { written };
+        let least = if self.powerless.contains(&broker) {
+            durable
+        } else {
+            written
+        };
         if end < least || end > written {
             self.violate(
                 now,

@@ -39,7 +39,11 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, millis) = (self.at / 1_000_000, self.at / 1000 % 1000);
-        write!(f, "t={seconds}.{millis:03}s  {}: {}", self.invariant, self.found)
+        write!(
+            f,
+            "t={seconds}.{millis:03}s  {}: {}",
+            self.invariant, self.found
+        )
     }
 }
 
@@ -106,7 +110,11 @@ impl Checker {
 
     fn violate(&mut self, at: Micros, invariant: &'static str, found: impl Into<String>) {
         let found = found.into();
-        self.violation.get_or_insert(Violation { at, invariant, found });
+        self.violation.get_or_insert(Violation {
+            at,
+            invariant,
+            found,
+        });
     }
 
     fn account(&mut self, id: TopicPartition) -> &mut Account {
@@ -139,7 +147,10 @@ impl Account {
     }
 
     fn lossy_since(&self, at: Micros) -> usize {
-        self.lossy.iter().filter(|(lost_at, _)| *lost_at >= at).count()
+        self.lossy
+            .iter()
+            .filter(|(lost_at, _)| *lost_at >= at)
+            .count()
     }
 
     /// Whether the records from `from` on may be lost: there were as many lossy failures since each
@@ -147,9 +158,9 @@ impl Account {
     fn may_lose(&self, from: Offset) -> bool {
         let lost = &self.committed[(from.0 as usize).min(self.committed.len())..];
         self.gave_up
-            || lost
-                .iter()
-                .all(|record| self.lossy_since(self.sent_at(record.value)) >= record.min_insync_replicas)
+            || lost.iter().all(|record| {
+                self.lossy_since(self.sent_at(record.value)) >= record.min_insync_replicas
+            })
     }
 
     fn give_up(&mut self, from: Offset) {
@@ -177,7 +188,9 @@ fn records(bytes: &[u8], from: Offset, to: Offset) -> Vec<(Offset, LeaderEpoch, 
     let mut found = Vec::new();
     for (header, batch) in batches(bytes).flatten() {
         let epoch = LeaderEpoch(header.partition_leader_epoch);
-        let wanted = values(batch).into_iter().filter(|(offset, _)| *offset >= from && *offset < to);
+        let wanted = values(batch)
+            .into_iter()
+            .filter(|(offset, _)| *offset >= from && *offset < to);
         found.extend(wanted.map(|(offset, value)| (offset, epoch, value)));
     }
     found

@@ -41,7 +41,9 @@ impl Consumer {
     }
 
     pub(crate) fn position(&self, id: TopicPartition) -> Offset {
-        self.partitions.get(&id).map_or(Offset(0), |position| position.offset)
+        self.partitions
+            .get(&id)
+            .map_or(Offset(0), |position| position.offset)
     }
 
     pub(crate) fn tick(&mut self, env: &mut Env) {
@@ -57,7 +59,10 @@ impl Consumer {
                 sent_at: None,
                 asked_epoch: LeaderEpoch::NONE,
             });
-            if position.sent_at.is_some_and(|sent_at| env.now <= sent_at + REQUEST_TIMEOUT) {
+            if position
+                .sent_at
+                .is_some_and(|sent_at| env.now <= sent_at + REQUEST_TIMEOUT)
+            {
                 continue;
             }
             let Some((broker, epoch)) = leader(env, id) else {
@@ -69,12 +74,26 @@ impl Consumer {
             position.asked_epoch = epoch;
             let validated = position.last_epoch == LeaderEpoch::NONE || position.validated >= epoch;
             let message = if validated {
-                Message::Fetch { request, partition: id, epoch, offset: position.offset }
+                Message::Fetch {
+                    request,
+                    partition: id,
+                    epoch,
+                    offset: position.offset,
+                }
             } else {
                 let wanted = position.last_epoch;
-                Message::EpochEnd { request, partition: id, current: epoch, wanted }
+                Message::EpochEnd {
+                    request,
+                    partition: id,
+                    current: epoch,
+                    wanted,
+                }
             };
-            env.send(Peer::Client(self.index), Peer::Broker(broker.0 as usize), message);
+            env.send(
+                Peer::Client(self.index),
+                Peer::Broker(broker.0 as usize),
+                message,
+            );
         }
     }
 
@@ -93,7 +112,7 @@ impl Consumer {
         position.request = 0;
         match outcome {
             Outcome::Fetched(Ok(fetched)) => {
-                for (header, bytes) in batches(&fetched.records).flatten() {
+                for (header, bytes) in batches(&fetched).flatten() {
                     if header.next_offset() <= position.offset.0 {
                         continue;
                     }
@@ -125,6 +144,6 @@ impl Consumer {
 }
 
 enum Outcome {
-    Fetched(Result<crate::event::FetchedRecords, FetchError>),
+    Fetched(Result<bytes::Bytes, FetchError>),
     EpochEnded(Result<Option<(LeaderEpoch, Offset)>, FetchError>),
 }

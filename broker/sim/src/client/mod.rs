@@ -8,7 +8,7 @@ use broker_wire::record::{BatchBuilder, NewRecord};
 use bytes::Bytes;
 
 use crate::env::Env;
-use crate::event::Message;
+use crate::event::{Message, Peer};
 
 pub(crate) use consumer::Consumer;
 pub(crate) use producer::Producer;
@@ -20,9 +20,9 @@ pub(crate) enum Client {
 }
 
 impl Client {
-    pub(crate) fn handle(&mut self, env: &mut Env, message: Message) {
+    pub(crate) fn handle(&mut self, env: &mut Env, from: Peer, message: Message) {
         match self {
-            Self::Producer(producer) => producer.handle(env, message),
+            Self::Producer(producer) => producer.handle(env, from, message),
             Self::Consumer(consumer) => consumer.handle(env, message),
         }
     }
@@ -38,7 +38,11 @@ impl Client {
 /// Who leads a partition, as far as some broker knows: metadata on the way may be old.
 fn leader(env: &mut Env, id: TopicPartition) -> Option<(BrokerId, LeaderEpoch)> {
     let newest = env.images.len() - 1;
-    let behind = if env.random.chance(150) { env.random.index(4) } else { 0 };
+    let behind = if env.random.chance(150) {
+        env.random.index(4)
+    } else {
+        0
+    };
     let image = &env.images[newest.saturating_sub(behind)];
     let state = image.partition(id)?;
     Some((state.leader?, state.leader_epoch))

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use broker_core::partition::Acks;
 use broker_core::TopicPartition;
+use broker_core::partition::Acks;
 
 use super::{batch, leader};
 use crate::check::Sent;
@@ -70,7 +70,10 @@ impl Producer {
     /// Whether everything that must be answered is.
     pub(crate) fn is_idle(&self) -> bool {
         self.plan != ProducerPlan::Idempotent
-            || self.partitions.values().all(|lane| lane.in_flight.is_none())
+            || self
+                .partitions
+                .values()
+                .all(|lane| lane.in_flight.is_none())
     }
 
     pub(crate) fn tick(&mut self, env: &mut Env) {
@@ -105,22 +108,34 @@ impl Producer {
         };
         self.next_value += count;
         lane.next_sequence += count as i32;
-        env.check.produced(env.now, id, Sent {
-            first_value: new.first_value,
-            count,
-            idempotent: (self.plan == ProducerPlan::Idempotent).then_some(self.index),
-        });
+        env.check.produced(
+            env.now,
+            id,
+            Sent {
+                first_value: new.first_value,
+                count,
+                idempotent: (self.plan == ProducerPlan::Idempotent).then_some(self.index),
+            },
+        );
         self.send(env, id, new);
     }
 
     fn send(&mut self, env: &mut Env, id: TopicPartition, sent: InFlight) {
         let Some((leader, _)) = leader(env, id) else {
             let refused = true;
-            self.keep(id, InFlight { refused, sent_at: env.now, ..sent });
+            self.keep(
+                id,
+                InFlight {
+                    refused,
+                    sent_at: env.now,
+                    ..sent
+                },
+            );
             return;
         };
         let request = env.next_id();
-        let sequence = (self.plan == ProducerPlan::Idempotent).then_some((self.id(), sent.sequence));
+        let sequence =
+            (self.plan == ProducerPlan::Idempotent).then_some((self.id(), sent.sequence));
         let message = Message::Produce {
             request,
             partition: id,
@@ -135,14 +150,22 @@ impl Producer {
             env.send_in_order(Peer::Client(self.index), to, message, &mut 0);
         }
         let refused = self.plan == ProducerPlan::Fire;
-        self.keep(id, InFlight { request, sent_at: env.now, refused, ..sent });
+        self.keep(
+            id,
+            InFlight {
+                request,
+                sent_at: env.now,
+                refused,
+                ..sent
+            },
+        );
     }
 
     fn keep(&mut self, id: TopicPartition, in_flight: InFlight) {
         self.partitions.entry(id).or_default().in_flight = Some(in_flight);
     }
 
-    pub(crate) fn handle(&mut self, env: &mut Env, message: Message) {
+    pub(crate) fn handle(&mut self, env: &mut Env, from: Peer, message: Message) {
         let Message::Produced { request, result } = message else {
             return;
         };
@@ -156,19 +179,27 @@ impl Producer {
         match result {
             Ok(base_offset) => {
                 if self.acks() == Acks::All {
-                    env.check.acknowledged(env.now, id, base_offset, sent.first_value, sent.count);
+                    env.check
+                        .acknowledged(env.now, id, base_offset, sent.first_value, sent.count);
                 }
                 self.partitions.entry(id).or_default().in_flight = None;
             }
-            Err(ProduceError::OutOfOrder) => {
+            // A broker that no longer leads does not know what was appended elsewhere since.
+            Err(ProduceError::OutOfOrder) if leads(env, id, from) => {
                 env.check.sequence_lost(env.now, id, self.index);
                 self.generation += 1;
                 self.partitions.clear();
             }
-            Err(ProduceError::NotLeader | ProduceError::NotEnoughReplicas | ProduceError::Storage) => {
+            Err(_) => {
                 let refused = true;
                 self.keep(id, InFlight { refused, ..sent });
             }
         }
     }
+}
+
+fn leads(env: &Env, id: TopicPartition, broker: Peer) -> bool {
+    let state = env.image().partition(id);
+    let leader = state.and_then(|state| state.leader);
+    leader.is_some_and(|leader| broker == Peer::Broker(leader.0 as usize))
 }

@@ -46,7 +46,9 @@ pub(crate) struct Fetcher {
 pub(crate) enum Outgoing {
     Pull(Pull),
     /// The stream is given up.
-    Close { stream: u64 },
+    Close {
+        stream: u64,
+    },
 }
 
 impl Fetcher {
@@ -68,7 +70,9 @@ impl Fetcher {
     }
 
     pub(crate) fn is_current(&self, stream: u64) -> bool {
-        self.stream.as_ref().is_some_and(|current| current.id == stream)
+        self.stream
+            .as_ref()
+            .is_some_and(|current| current.id == stream)
     }
 
     /// An answer came in on the stream.

@@ -72,7 +72,11 @@ impl Process {
             .wants_shutdown
             .is_some_and(|since| env.now > since + SHUTDOWN_WAIT_MAX);
         let impatient = membership.fenced || membership.wants_shutdown.is_some();
-        let delay = if impatient { IMPATIENT_INTERVAL } else { HEARTBEAT_INTERVAL };
+        let delay = if impatient {
+            IMPATIENT_INTERVAL
+        } else {
+            HEARTBEAT_INTERVAL
+        };
         env.timer(self.index, delay, BrokerTimer::Heartbeat);
     }
 
@@ -130,7 +134,11 @@ impl Process {
             offset,
             wants_shutdown,
         };
-        env.send(Peer::Broker(self.index), Peer::Broker(controller), heartbeat);
+        env.send(
+            Peer::Broker(self.index),
+            Peer::Broker(controller),
+            heartbeat,
+        );
     }
 
     pub(super) fn handle_heartbeat_answer(
@@ -145,7 +153,10 @@ impl Process {
         }
         membership.heard = env.now;
         match answer {
-            HeartbeatAnswer::Heard { fenced, may_shutdown } => {
+            HeartbeatAnswer::Heard {
+                fenced,
+                may_shutdown,
+            } => {
                 membership.fenced = fenced;
                 membership.may_stop |= may_shutdown && membership.wants_shutdown.is_some();
             }
@@ -184,7 +195,9 @@ impl Process {
                 continue;
             };
             let kind = failure.error();
-            env.note(self.peer(), || format!("is refused an ISR change of {id}: {kind:?}"));
+            env.note(self.peer(), || {
+                format!("is refused an ISR change of {id}: {kind:?}")
+            });
             if let Some(hosted) = self.hosted.get_mut(&id).filter(|_| is_final(kind)) {
                 hosted.replica.handle_isr_refused(now, partition_epoch);
             }
@@ -211,7 +224,9 @@ impl Process {
             };
             let members: Vec<i32> = proposal.isr.iter().map(|member| member.broker.0).collect();
             let name = format!("{}-{}", hosted.topic, id.partition);
-            env.note(Peer::Broker(self.index), || format!("proposes ISR {members:?} for {name}"));
+            env.note(Peer::Broker(self.index), || {
+                format!("proposes ISR {members:?} for {name}")
+            });
             proposed.push((*id, proposal.partition_epoch));
             partitions.push(self.command(leader, &proposal, *id));
         }
@@ -224,8 +239,18 @@ impl Process {
         }
     }
 
-    fn command(&self, leader: BrokerRef, proposal: &IsrProposal, id: TopicPartition) -> AlterPartition {
-        let registered = |id| self.image.brokers.get(&id).map_or(-1, |broker| broker.epoch.0);
+    fn command(
+        &self,
+        leader: BrokerRef,
+        proposal: &IsrProposal,
+        id: TopicPartition,
+    ) -> AlterPartition {
+        let registered = |id| {
+            self.image
+                .brokers
+                .get(&id)
+                .map_or(-1, |broker| broker.epoch.0)
+        };
         let member = |member: &broker_core::partition::IsrMember| BrokerRef {
             broker_id: member.broker.0,
             broker_epoch: match member.epoch {

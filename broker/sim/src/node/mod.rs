@@ -80,7 +80,9 @@ impl Broker {
         let storage = match Storage::open(&self.disk, self.id()) {
             Ok(storage) => storage,
             Err(failed) => {
-                env.note(me, || format!("can't open its disk ({failed:?}), tries again"));
+                env.note(me, || {
+                    format!("can't open its disk ({failed:?}), tries again")
+                });
                 self.disk.heal();
                 env.after(300_000, Event::Start { broker: self.index });
                 return;
@@ -93,9 +95,17 @@ impl Broker {
         }
         env.check.all_logs_opened(self.id());
         let previous_epoch = self.lossless_epoch(storage.was_closed_cleanly());
-        env.note(me, || format!("starts; its last lossless registration is {previous_epoch}"));
+        env.note(me, || {
+            format!("starts; its last lossless registration is {previous_epoch}")
+        });
         self.process = Some(Process::new(self.index, storage, previous_epoch));
-        for timer in [BrokerTimer::Metadata, BrokerTimer::Heartbeat, BrokerTimer::Isr, BrokerTimer::Fetchers, BrokerTimer::Checkpoint] {
+        for timer in [
+            BrokerTimer::Metadata,
+            BrokerTimer::Heartbeat,
+            BrokerTimer::Isr,
+            BrokerTimer::Fetchers,
+            BrokerTimer::Checkpoint,
+        ] {
             let delay = env.random.range(1_000, 20_000);
             env.timer(self.index, delay, timer);
         }

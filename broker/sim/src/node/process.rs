@@ -32,6 +32,10 @@ pub(crate) struct Process {
     pub(crate) image: Arc<Image>,
     /// Entries of the metadata log that were applied.
     pub(super) applied: usize,
+    /// A log could not be opened.
+    offline: bool,
+    /// Metadata was applied that has this run's registration.
+    joined: bool,
     /// Metadata comes late until then.
     metadata_slow_until: Micros,
     pub(super) membership: Membership,
@@ -48,6 +52,8 @@ impl Process {
             hosted: BTreeMap::new(),
             image: Arc::new(Image::default()),
             applied: 0,
+            offline: false,
+            joined: false,
             metadata_slow_until: 0,
             membership: Membership::new(previous_epoch),
             fetchers: BTreeMap::new(),
@@ -85,13 +91,28 @@ impl Process {
         self.membership.may_stop
     }
 
+    /// Whether only a restart brings all logs back.
     pub(crate) fn has_failed_log(&self) -> bool {
-        self.hosted.values().any(|hosted| hosted.log.is_failed())
+        self.offline || self.hosted.values().any(|hosted| hosted.log.is_failed())
+    }
+
+    /// End of a log, whether it is in use yet or not.
+    pub(crate) fn log_end(&self, id: TopicPartition) -> Option<Offset> {
+        let hosted = self.hosted.get(&id).map(|hosted| hosted.log.end_offset());
+        hosted.or_else(|| {
+            self.storage
+                .found()
+                .find(|(found, _)| *found == id)
+                .map(|(_, end)| end)
+        })
     }
 
     /// Ends of the logs.
     pub(super) fn log_ends(&self) -> BTreeMap<TopicPartition, Offset> {
-        let hosted = self.hosted.iter().map(|(id, hosted)| (*id, hosted.log.end_offset()));
+        let hosted = self
+            .hosted
+            .iter()
+            .map(|(id, hosted)| (*id, hosted.log.end_offset()));
         self.storage.found().chain(hosted).collect()
     }
 
@@ -112,14 +133,29 @@ impl Process {
 
     pub(super) fn handle_message(&mut self, env: &mut Env, from: Peer, message: Message) {
         match message {
-            Message::Produce { request, partition, batch, acks } => {
+            Message::Produce {
+                request,
+                partition,
+                batch,
+                acks,
+            } => {
                 self.produce(env, (from, request), partition, &batch, acks);
             }
-            Message::Fetch { request, partition, epoch, offset } => {
+            Message::Fetch {
+                request,
+                partition,
+                epoch,
+                offset,
+            } => {
                 let result = self.fetch(partition, epoch, offset);
                 env.send(self.peer(), from, Message::Fetched { request, result });
             }
-            Message::EpochEnd { request, partition, current, wanted } => {
+            Message::EpochEnd {
+                request,
+                partition,
+                current,
+                wanted,
+            } => {
                 let result = self.epoch_end(partition, current, wanted);
                 env.send(self.peer(), from, Message::EpochEnded { request, result });
             }
@@ -189,12 +225,22 @@ impl Process {
         let Some(controller) = env.controller else {
             return;
         };
-        let behind = self.applied + 1 < env.images.len();
-        if !behind || !env.network.reaches(env.now, Peer::Broker(controller), self.peer()) {
+        let behind = self.applied + 1 < env.images.len() || !self.joined;
+        if !behind
+            || !env
+                .network
+                .reaches(env.now, Peer::Broker(controller), self.peer())
+        {
             return;
         }
-        self.applied = env.images.len() - 1;
         let new = Arc::clone(env.image());
+        self.applied = env.images.len() - 1;
+        // Earlier metadata has the roles of the run before.
+        let registered = self.membership.epoch;
+        self.joined |= registered.is_some_and(|epoch| new.is_registered(self.me(), epoch));
+        if !self.joined {
+            return;
+        }
         let old = std::mem::replace(&mut self.image, Arc::clone(&new));
         for change in changes(&old, &new, self.me()) {
             match change {
@@ -208,7 +254,11 @@ impl Process {
                     self.hosted.remove(&partition);
                 }
                 ReplicaChange::TopicConfig { topic } => {
-                    for hosted in self.hosted.values_mut().filter(|hosted| hosted.id.topic == topic) {
+                    for hosted in self
+                        .hosted
+                        .values_mut()
+                        .filter(|hosted| hosted.id.topic == topic)
+                    {
                         if let Some((settings, config)) = topic_settings(&new, hosted.id) {
                             hosted.replica.set_settings(settings);
                             hosted.log.set_config(config);
@@ -225,7 +275,10 @@ impl Process {
             Ok(hosted) => {
                 self.hosted.insert(id, hosted);
             }
-            Err(failed) => env.note(self.peer(), || format!("can't open a log ({failed:?})")),
+            Err(failed) => {
+                self.offline = true;
+                env.note(self.peer(), || format!("can't open a log ({failed:?})"));
+            }
         }
     }
 
@@ -244,23 +297,33 @@ impl Process {
                 env.note(Peer::Broker(self.index), || {
                     format!("leads {name} in epoch {epoch} from {end}, ISR {isr:?}")
                 });
-                env.check.became_leader(env.now, BrokerId(self.index as i32), hosted);
+                env.check
+                    .became_leader(env.now, BrokerId(self.index as i32), hosted);
                 self.leave(id);
             }
             RoleChange::BecameFollower => {
                 let (epoch, leader) = (state.leader_epoch, state.leader);
                 env.note(Peer::Broker(self.index), || match leader {
-                    Some(leader) => format!("follows {leader} in {name}, epoch {epoch}, from {end}"),
+                    Some(leader) => {
+                        format!("follows {leader} in {name}, epoch {epoch}, from {end}")
+                    }
                     None => format!("{name} has no leader in epoch {epoch}"),
                 });
                 self.leave(id);
                 if let Some(leader) = leader {
                     self.followed.insert(id, leader.0 as usize);
-                    self.fetchers.entry(leader.0 as usize).or_default().follow(id);
+                    self.fetchers
+                        .entry(leader.0 as usize)
+                        .or_default()
+                        .follow(id);
                 }
             }
         }
-        for session in self.sessions.values_mut().filter(|session| session.names(id)) {
+        for session in self
+            .sessions
+            .values_mut()
+            .filter(|session| session.names(id))
+        {
             session.news.insert(id);
         }
     }
@@ -280,10 +343,14 @@ impl Process {
         let stream = pull.stream;
         // A follower has one stream here; an older one is found dead when it opens another.
         if env.random.chance(500) {
-            self.sessions.retain(|id, session| session.follower != follower || *id >= stream);
+            self.sessions
+                .retain(|id, session| session.follower != follower || *id >= stream);
         }
         let now = env.time(self.index);
-        let session = self.sessions.entry(stream).or_insert_with(|| Session::new(follower));
+        let session = self
+            .sessions
+            .entry(stream)
+            .or_insert_with(|| Session::new(follower));
         let step = session.pull(now, pull, &mut self.hosted);
         env.timer(self.index, PULL_WAIT, BrokerTimer::Pull { stream });
         self.answer_pulls(env, stream, step);
@@ -316,7 +383,11 @@ impl Process {
         let (Peer::Broker(leader), now) = (from, env.timestamp(self.index)) else {
             return;
         };
-        let Some(fetcher) = self.fetchers.get_mut(&leader).filter(|f| f.is_current(stream)) else {
+        let Some(fetcher) = self
+            .fetchers
+            .get_mut(&leader)
+            .filter(|f| f.is_current(stream))
+        else {
             return;
         };
         fetcher.heard(env.now);
@@ -332,7 +403,9 @@ impl Process {
                 FollowerStep::Failed => fetcher.leave(id),
                 FollowerStep::Truncated { from, to } => {
                     let name = format!("{}-{}", hosted.topic, id.partition);
-                    env.note(Peer::Broker(self.index), || format!("cuts {name} from {from} to {to}"));
+                    env.note(Peer::Broker(self.index), || {
+                        format!("cuts {name} from {from} to {to}")
+                    });
                     fetcher.continues(id);
                 }
             }
@@ -363,26 +436,41 @@ impl Process {
             for parked in hosted.replicated.release(high_watermark) {
                 released.push((parked, Ok(parked.base_offset)));
             }
-            for session in self.sessions.values_mut().filter(|session| session.names(*id)) {
+            for session in self
+                .sessions
+                .values_mut()
+                .filter(|session| session.names(*id))
+            {
                 session.lazy.insert(*id);
             }
         }
         for (parked, result) in released {
             let request = parked.request;
-            env.send(self.peer(), parked.client, Message::Produced { request, result });
+            env.send(
+                self.peer(),
+                parked.client,
+                Message::Produced { request, result },
+            );
         }
     }
 
     /// Tells followers' streams of an append.
     pub(super) fn appended(&mut self, id: TopicPartition) {
-        for session in self.sessions.values_mut().filter(|session| session.names(id)) {
+        for session in self
+            .sessions
+            .values_mut()
+            .filter(|session| session.names(id))
+        {
             session.news.insert(id);
         }
     }
 
     fn wake_sessions(&mut self, env: &mut Env) {
         let now = env.time(self.index);
-        let woken = self.sessions.iter().filter(|(_, session)| !session.news.is_empty());
+        let woken = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| !session.news.is_empty());
         let woken: Vec<u64> = woken.map(|(stream, _)| *stream).collect();
         for stream in woken {
             if let Some(session) = self.sessions.get_mut(&stream) {
@@ -393,7 +481,12 @@ impl Process {
     }
 
     fn pump_fetchers(&mut self, env: &mut Env) {
-        let Some(registered) = self.image.brokers.get(&self.me()).map(|broker| broker.epoch) else {
+        let Some(registered) = self
+            .image
+            .brokers
+            .get(&self.me())
+            .map(|broker| broker.epoch)
+        else {
             return;
         };
         let from = self.peer();
@@ -420,7 +513,10 @@ impl Process {
         if let Some(stream) = self.membership.stream {
             let delay = env.random.range(1_000, 30_000);
             let broker = self.index;
-            env.after(delay, crate::event::Event::HeartbeatClosed { broker, stream });
+            env.after(
+                delay,
+                crate::event::Event::HeartbeatClosed { broker, stream },
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use broker_core::partition::{
     self, Divergence, EpochError, LeaderEnds, Producers, truncation_offset,
 };
 use broker_core::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Time, Timestamp};
-use broker_log::{Log, MinOneBatch};
+use broker_log::{AppendError, Log, MinOneBatch, StorageError};
 use broker_wire::record::batches;
 use bytes::Bytes;
 
@@ -13,9 +13,11 @@ use crate::event::{FollowerPosition, PulledContent, PulledPartition};
 
 /// What the leader has for a follower.
 pub(crate) enum Served {
-    Refused(EpochError),
+    Refused,
     Unreadable,
-    Nothing { may_enter_isr: bool },
+    Nothing {
+        may_enter_isr: bool,
+    },
     Answer {
         content: PulledContent,
         may_enter_isr: bool,
@@ -33,7 +35,10 @@ pub(crate) enum FollowerStep {
     /// The local log failed.
     Failed,
     /// Pull on; the log was cut.
-    Truncated { from: Offset, to: Offset },
+    Truncated {
+        from: Offset,
+        to: Offset,
+    },
 }
 
 impl Hosted {
@@ -45,8 +50,12 @@ impl Hosted {
         at: FollowerPosition,
         bytes_max: usize,
     ) -> Served {
-        if let Err(error) = self.replica.check_leader_epoch(Some(at.leader_epoch)) {
-            return Served::Refused(error);
+        if self
+            .replica
+            .check_leader_epoch(Some(at.leader_epoch))
+            .is_err()
+        {
+            return Served::Refused;
         }
         let (start, end) = (self.log.start_offset(), self.log.end_offset());
         let answer = |content| Served::Answer {
@@ -62,14 +71,15 @@ impl Hosted {
         if at.fetch_offset > end {
             return answer(PulledContent::OutOfRange);
         }
-        let may_enter_isr = match self.note_pull(now, follower, at) {
-            Ok(may_enter_isr) => may_enter_isr,
-            Err(error) => return Served::Refused(error),
+        let Ok(may_enter_isr) = self.note_pull(now, follower, at) else {
+            return Served::Refused;
         };
-        if at.fetch_offset == end || bytes_max == 0 {
+        if at.fetch_offset == end {
             return Served::Nothing { may_enter_isr };
         }
-        let read = self.log.read(at.fetch_offset, end, bytes_max, MinOneBatch::Yes);
+        let read = self
+            .log
+            .read(at.fetch_offset, end, bytes_max, MinOneBatch::Yes);
         match read.map(|slice| slice.map(|slice| slice.read_to_bytes())) {
             Ok(Some(Ok(records))) => Served::Answer {
                 content: PulledContent::Records(records),
@@ -121,7 +131,11 @@ impl Hosted {
     }
 
     /// Follower: takes over an answer of the leader.
-    pub(crate) fn handle_pulled(&mut self, now: Timestamp, pulled: &PulledPartition) -> FollowerStep {
+    pub(crate) fn handle_pulled(
+        &mut self,
+        now: Timestamp,
+        pulled: &PulledPartition,
+    ) -> FollowerStep {
         if self.replica.handle_pulled(pulled.leader_epoch) == partition::Pulled::Stale {
             return FollowerStep::Retry;
         }
@@ -131,7 +145,11 @@ impl Hosted {
             PulledContent::OutOfRange => self.start_over(pulled.log_start),
             PulledContent::Refused => return FollowerStep::Retry,
         };
-        outcome.unwrap_or(FollowerStep::Failed)
+        match outcome {
+            Ok(step) => step,
+            Err(LogFailed::NoSpace) => FollowerStep::Retry,
+            Err(LogFailed::Lasting) => FollowerStep::Failed,
+        }
     }
 
     fn take_over(
@@ -150,7 +168,7 @@ impl Hosted {
         if !records.is_empty() {
             self.log
                 .append_as_follower(records, now)
-                .map_err(|_| LogFailed)?;
+                .map_err(append_failure)?;
             record_sequences(records, |batch, base_offset, timestamp| {
                 self.replica.record_sequence(batch, base_offset, timestamp);
             });
@@ -172,7 +190,7 @@ impl Hosted {
         let local_end = local.map_or(Offset(0), |(_, end)| end);
         let start = self.log.start_offset();
         let to = truncation_offset(divergence, local_end.max(start), end).max(start);
-        self.log.truncate_to(to).map_err(|_| LogFailed)?;
+        self.log.truncate_to(to).map_err(storage_failure)?;
         self.replica.handle_truncation(to);
         self.replica.set_producers(read_producers(&self.log)?);
         self.verified = self.verified.min(to);
@@ -183,7 +201,7 @@ impl Hosted {
         let from = self.log.end_offset();
         self.log
             .truncate_fully_and_start_at(at)
-            .map_err(|_| LogFailed)?;
+            .map_err(storage_failure)?;
         self.replica.handle_truncation(at);
         self.replica.set_producers(Producers::default());
         self.verified = self.verified.min(at);
@@ -200,9 +218,27 @@ impl Hosted {
     }
 }
 
-/// The local log takes no more writes, or could not be read.
-#[derive(Debug)]
-pub(crate) struct LogFailed;
+/// The local log did not do what was asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LogFailed {
+    /// It is as it was, and may be tried again.
+    NoSpace,
+    Lasting,
+}
+
+fn append_failure(error: AppendError) -> LogFailed {
+    match error {
+        AppendError::Storage(error) => storage_failure(error),
+        _ => LogFailed::Lasting,
+    }
+}
+
+fn storage_failure(error: StorageError) -> LogFailed {
+    match error {
+        StorageError::NoSpace => LogFailed::NoSpace,
+        StorageError::Failed | StorageError::Io(_) => LogFailed::Lasting,
+    }
+}
 
 /// The sequences of a log's producers.
 pub(crate) fn read_producers(log: &Log) -> Result<Producers, LogFailed> {
@@ -210,10 +246,10 @@ pub(crate) fn read_producers(log: &Log) -> Result<Producers, LogFailed> {
     let mut next = log.start_offset();
     while next < log.end_offset() {
         let read = log.read(next, log.end_offset(), usize::MAX, MinOneBatch::Yes);
-        let Some(slice) = read.map_err(|_| LogFailed)? else {
+        let Some(slice) = read.map_err(|_| LogFailed::Lasting)? else {
             break;
         };
-        let records = slice.read_to_bytes().map_err(|_| LogFailed)?;
+        let records = slice.read_to_bytes().map_err(|_| LogFailed::Lasting)?;
         record_sequences(&records, |batch, base_offset, timestamp| {
             producers.record(batch, base_offset, timestamp);
         });

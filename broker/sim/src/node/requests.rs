@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::process::Process;
 use crate::env::Env;
-use crate::event::{BrokerTimer, FetchError, FetchedRecords, Message, Peer, ProduceError};
+use crate::event::{BrokerTimer, FetchError, Message, Peer, ProduceError};
 
 const FETCH_BYTES_MAX: usize = 1200;
 
@@ -30,11 +30,19 @@ impl Process {
         let result = match result {
             Ok(None) => return,
             Ok(Some(parked)) => Ok(parked.base_offset),
-            Err(error) => Err(error),
+            Err(error) => {
+                env.note(self.peer(), || {
+                    format!("refuses {} a batch: {error:?}", request.0)
+                });
+                Err(error)
+            }
         };
         if acks != Acks::None {
             let request_id = request.1;
-            let answer = Message::Produced { request: request_id, result };
+            let answer = Message::Produced {
+                request: request_id,
+                result,
+            };
             env.send(self.peer(), request.0, answer);
         }
     }
@@ -58,7 +66,11 @@ impl Process {
         };
         for parked in hosted.flush() {
             let (request, result) = (parked.request, Ok(parked.base_offset));
-            env.send(Peer::Broker(self.index), parked.client, Message::Produced { request, result });
+            env.send(
+                Peer::Broker(self.index),
+                parked.client,
+                Message::Produced { request, result },
+            );
         }
         self.start_flush(env, id);
     }
@@ -68,7 +80,7 @@ impl Process {
         id: TopicPartition,
         epoch: LeaderEpoch,
         offset: Offset,
-    ) -> Result<FetchedRecords, FetchError> {
+    ) -> Result<Bytes, FetchError> {
         let hosted = self.hosted.get(&id).ok_or(FetchError::NotLeader)?;
         let checked = hosted.replica.check_leader_epoch(Some(epoch));
         checked.map_err(|_| FetchError::NotLeader)?;
@@ -79,15 +91,14 @@ impl Process {
         }
         let mut records = Bytes::new();
         if offset < high_watermark {
-            let read = hosted.log.read(offset, high_watermark, FETCH_BYTES_MAX, MinOneBatch::Yes);
+            let read = hosted
+                .log
+                .read(offset, high_watermark, FETCH_BYTES_MAX, MinOneBatch::Yes);
             if let Some(slice) = read.map_err(|_| FetchError::Storage)? {
                 records = slice.read_to_bytes().map_err(|_| FetchError::Storage)?;
             }
         }
-        Ok(FetchedRecords {
-            records,
-            high_watermark,
-        })
+        Ok(records)
     }
 
     pub(super) fn epoch_end(

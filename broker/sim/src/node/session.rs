@@ -72,7 +72,13 @@ impl Session {
         }
         for (id, state) in pull.partitions {
             let answered = false;
-            self.positions.insert(id, Position { state, answered });
+            if self
+                .positions
+                .insert(id, Position { state, answered })
+                .is_none()
+            {
+                self.lazy.insert(id);
+            }
             self.named.insert(id);
         }
         self.waiting.push_back(pull.broker_epoch);
@@ -121,7 +127,7 @@ impl Session {
         let (content, hosted) = match partitions.get_mut(&id) {
             None => (PulledContent::Refused, None),
             Some(hosted) => match hosted.serve_pull(now, follower, position.state, BYTES_MAX) {
-                Served::Refused(_) | Served::Unreadable => (PulledContent::Refused, Some(hosted)),
+                Served::Refused | Served::Unreadable => (PulledContent::Refused, Some(hosted)),
                 Served::Nothing { may_enter_isr } => {
                     step.isr_due.extend(may_enter_isr.then_some(id));
                     return None;
@@ -140,15 +146,21 @@ impl Session {
                 self.positions.remove(&id);
             }
             PulledContent::Records(_) | PulledContent::Diverging(_) => {
-                self.positions.entry(id).and_modify(|position| position.answered = true);
+                self.positions
+                    .entry(id)
+                    .and_modify(|position| position.answered = true);
             }
         }
         let epoch = position.state.leader_epoch;
         Some(PulledPartition {
             partition: id,
             leader_epoch: epoch,
-            high_watermark: hosted.as_ref().map_or_else(Default::default, |h| h.replica.high_watermark()),
-            log_start: hosted.as_ref().map_or_else(Default::default, |h| h.log.start_offset()),
+            high_watermark: hosted
+                .as_ref()
+                .map_or_else(Default::default, |h| h.replica.high_watermark()),
+            log_start: hosted
+                .as_ref()
+                .map_or_else(Default::default, |h| h.log.start_offset()),
             content,
         })
     }

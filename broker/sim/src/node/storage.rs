@@ -34,12 +34,12 @@ impl Storage {
         let directory_id = format!("disk-{me}");
         let path = Path::new("/data");
         let dir = LogDir::open(Arc::clone(&fs), path, CLUSTER_ID, me.0, &directory_id)
-            .map_err(|_| LogFailed)?;
+            .map_err(|_| LogFailed::Lasting)?;
         let recovery_points = by_partition(dir.recovery_points())?;
         let log_starts = by_partition(dir.log_starts())?;
         let high_watermarks = by_partition(dir.high_watermarks())?;
         let mut unclaimed = BTreeMap::new();
-        for found in dir.scan().map_err(|_| LogFailed)? {
+        for found in dir.scan().map_err(|_| LogFailed::Lasting)? {
             let key = (found.topic.clone(), found.partition);
             let options = OpenOptions {
                 clean_shutdown: dir.clean_shutdown(),
@@ -60,7 +60,7 @@ impl Storage {
             };
             let progress = RecoveryProgress::default();
             let opened = Log::open(Arc::clone(&fs), found.path, config, options, &progress);
-            unclaimed.insert(id, opened.map_err(|_| LogFailed)?.0);
+            unclaimed.insert(id, opened.map_err(|_| LogFailed::Lasting)?.0);
         }
         Ok(Self {
             fs,
@@ -76,7 +76,9 @@ impl Storage {
 
     /// The logs that were found, before anybody asked for them.
     pub(crate) fn found(&self) -> impl Iterator<Item = (TopicPartition, Offset)> + '_ {
-        self.unclaimed.iter().map(|(id, log)| (*id, log.end_offset()))
+        self.unclaimed
+            .iter()
+            .map(|(id, log)| (*id, log.end_offset()))
     }
 
     /// Opens a partition: the log found at the start, or a new one.
@@ -86,8 +88,8 @@ impl Storage {
         image: &Image,
         me: BrokerId,
     ) -> Result<Hosted, LogFailed> {
-        let topic = image.topics.get(&id.topic).ok_or(LogFailed)?;
-        let (settings, config) = topic_settings(image, id).ok_or(LogFailed)?;
+        let topic = image.topics.get(&id.topic).ok_or(LogFailed::Lasting)?;
+        let (settings, config) = topic_settings(image, id).ok_or(LogFailed::Lasting)?;
         let mut log = match self.unclaimed.remove(&id) {
             Some(log) => log,
             None => self.create(&topic.name, id, &config)?,
@@ -125,9 +127,15 @@ impl Storage {
             log_start: Offset(0),
         };
         let progress = RecoveryProgress::default();
-        let path = made.map_err(|_| LogFailed)?;
-        let opened = Log::open(Arc::clone(&self.fs), path, config.clone(), options, &progress);
-        opened.map(|(log, _)| log).map_err(|_| LogFailed)
+        let path = made.map_err(|_| LogFailed::Lasting)?;
+        let opened = Log::open(
+            Arc::clone(&self.fs),
+            path,
+            config.clone(),
+            options,
+            &progress,
+        );
+        opened.map(|(log, _)| log).map_err(|_| LogFailed::Lasting)
     }
 
     /// Writes down where recovery starts and what was committed.
@@ -154,7 +162,7 @@ impl Storage {
 }
 
 fn by_partition(entries: std::io::Result<Vec<OffsetEntry>>) -> Result<ByPartition, LogFailed> {
-    let entries = entries.map_err(|_| LogFailed)?.into_iter();
+    let entries = entries.map_err(|_| LogFailed::Lasting)?.into_iter();
     Ok(entries
         .map(|entry| ((entry.topic, entry.partition), entry.offset))
         .collect())
