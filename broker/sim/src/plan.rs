@@ -47,6 +47,8 @@ pub(crate) enum ProducerPlan {
     Fire,
     Leader,
     All,
+    /// `acks=2`.
+    Two,
     /// `acks=all` with sequence numbers and retries.
     Idempotent,
 }
@@ -226,6 +228,7 @@ fn producers(random: &mut Random) -> Vec<ProducerPlan> {
         ProducerPlan::All,
         ProducerPlan::Leader,
         ProducerPlan::Fire,
+        ProducerPlan::Two,
         ProducerPlan::Idempotent,
     ] {
         if random.chance(350) {

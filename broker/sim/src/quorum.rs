@@ -300,8 +300,9 @@ impl Quorum {
         let mut answers = Vec::new();
         let mut changed = false;
         for submission in std::mem::take(&mut active.mailbox) {
-            let Decision { records, response } =
-                decide_one(&image, &submission.command, &mut self.topics_made);
+            let Decision {
+                records, response, ..
+            } = decide_one(&image, &submission.command, &mut self.topics_made);
             for record in &records {
                 let applied = image.apply(record);
                 applied.expect("a decision's records apply to the image it was decided on");

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use broker_core::controller::Command;
-use broker_core::metadata::Image;
 use broker_core::liveness::{Heartbeat, StreamId};
+use broker_core::metadata::Image;
 use broker_core::{BrokerEpoch, BrokerId};
 use bytes::Bytes;
 use futures::Stream;

@@ -63,6 +63,7 @@ impl Producer {
         match self.plan {
             ProducerPlan::Fire => Acks::None,
             ProducerPlan::Leader => Acks::Leader,
+            ProducerPlan::Two => Acks::Counted(2),
             ProducerPlan::All | ProducerPlan::Idempotent => Acks::All,
         }
     }

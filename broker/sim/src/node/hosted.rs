@@ -1,6 +1,7 @@
 //! One partition on one broker: the replica that decides, and its log. Mirrors
 //! `broker/src/partition`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use broker_core::metadata::{Image, PartitionImage};
@@ -16,6 +17,9 @@ use crate::event::{Peer, ProduceError};
 
 /// `replica.lag.time.max.ms`.
 const LAG_TIME_MAX: Duration = Duration::from_millis(700);
+
+/// `klamm.isr.dwell.ms`.
+const ISR_DWELL: Duration = Duration::from_millis(100);
 
 /// A produce request whose answer waits.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +39,7 @@ pub(crate) struct Hosted {
     pub(crate) log: Log,
     pub(crate) min_insync_replicas: usize,
     pub(crate) replicated: WaitQueue<Parked>,
+    pub(crate) counted: BTreeMap<usize, WaitQueue<Parked>>,
     pub(crate) durable: WaitQueue<Parked>,
     pub(crate) flushing: bool,
     /// Below it, the log was compared with what is committed.
@@ -49,7 +54,9 @@ pub(crate) struct Hosted {
 pub(crate) fn produce_error(error: &AppendError) -> ProduceError {
     match error {
         AppendError::NotLeader(_) => ProduceError::NotLeader,
-        AppendError::NotEnoughReplicas { .. } => ProduceError::NotEnoughReplicas,
+        AppendError::NotEnoughReplicas { .. } | AppendError::TooManyAcks { .. } => {
+            ProduceError::NotEnoughReplicas
+        }
         AppendError::Sequence(_) => ProduceError::OutOfOrder,
     }
 }
@@ -71,6 +78,7 @@ pub(crate) fn topic_settings(image: &Image, id: TopicPartition) -> Option<(Setti
     let settings = Settings {
         min_insync_replicas: image.min_insync_replicas(topic, 1),
         lag_time_max: LAG_TIME_MAX,
+        isr_dwell: ISR_DWELL,
     };
     Some((settings, log))
 }
@@ -103,6 +111,7 @@ impl Hosted {
             partition_epoch: image.partition_epoch,
             replicas: image.replicas.clone(),
             isr: image.isr.clone(),
+            elr: image.elr.clone(),
         };
         let before = self.replica.high_watermark();
         let log_end = self.log.end_offset();
@@ -110,7 +119,7 @@ impl Hosted {
         self.moved |= self.replica.high_watermark() != before;
         match change {
             RoleChange::Unchanged => {}
-            RoleChange::BecameLeader => {
+            RoleChange::BecameLeader { .. } => {
                 self.abandon();
                 self.log.assign_epoch(image.leader_epoch);
             }
@@ -123,6 +132,9 @@ impl Hosted {
     pub(crate) fn abandon(&mut self) {
         self.abandoned.extend(self.replicated.take_all());
         self.abandoned.extend(self.durable.take_all());
+        for (_, mut waiting) in std::mem::take(&mut self.counted) {
+            self.abandoned.extend(waiting.take_all());
+        }
     }
 
     /// Appends a batch as the leader; answers at once, or parks the request.
@@ -175,8 +187,27 @@ impl Hosted {
                 self.durable.push(parked.end_offset, parked);
                 None
             }
-            Acks::None | Acks::Leader | Acks::All => Some(parked),
+            Acks::Counted(count)
+                if self.replica.replicated_on(count, self.own_end()) < Some(parked.end_offset) =>
+            {
+                let waiting = self.counted.entry(count).or_default();
+                waiting.push(parked.end_offset, parked);
+                None
+            }
+            Acks::None | Acks::Leader | Acks::All | Acks::Counted(_) => Some(parked),
         }
+    }
+
+    /// Requests that so many replicas have by now as they asked for.
+    pub(crate) fn release_counted(&mut self) -> Vec<Parked> {
+        let own_end = self.own_end();
+        let mut released = Vec::new();
+        for (count, waiting) in &mut self.counted {
+            if let Some(end) = self.replica.replicated_on(*count, own_end) {
+                released.extend(waiting.release(end));
+            }
+        }
+        released
     }
 
     /// Ends a group commit. What is returned may be answered now.

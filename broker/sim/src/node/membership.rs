@@ -11,6 +11,7 @@ use broker_core::partition::IsrProposal;
 use broker_core::{BrokerEpoch, PartitionEpoch, TopicPartition};
 
 use super::process::Process;
+use super::storage::LastRun;
 use crate::env::Env;
 use crate::event::{BrokerTimer, HeartbeatAnswer, Message, NotController, Peer};
 use crate::trace::Micros;
@@ -26,7 +27,7 @@ const SHUTDOWN_WAIT_MAX: Micros = 1_500_000;
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Membership {
-    previous_epoch: BrokerEpoch,
+    last_run: LastRun,
     pub(super) epoch: Option<BrokerEpoch>,
     /// The heartbeat stream, to the controller of that time.
     pub(super) stream: Option<u64>,
@@ -43,9 +44,9 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    pub(super) const fn new(previous_epoch: BrokerEpoch) -> Self {
+    pub(super) const fn new(last_run: LastRun) -> Self {
         Self {
-            previous_epoch,
+            last_run,
             epoch: None,
             stream: None,
             controller: None,
@@ -100,7 +101,8 @@ impl Process {
                 rpc_port: 9090,
                 ..metadata::RegisterBroker::default()
             },
-            previous_broker_epoch: membership.previous_epoch.0,
+            previous_broker_epoch: membership.last_run.lossless_epoch.0,
+            disks_broker_epoch: membership.last_run.epoch.0,
         });
         membership.asked = env.now;
         self.membership.registering = self.submit(env, command);

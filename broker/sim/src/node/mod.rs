@@ -23,7 +23,7 @@ use crate::trace::Micros;
 
 pub(crate) use hosted::Hosted;
 pub(crate) use process::Process;
-use storage::Storage;
+use storage::{LastRun, Storage};
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) struct Broker {
     disk: MemoryFs,
     pub(crate) process: Option<Process>,
     /// What the file of the last run's registration says: its epoch, and the boot it ran in.
-    last_run: Option<(BrokerEpoch, u64)>,
+    run_record: Option<(BrokerEpoch, u64)>,
     boot: u64,
     paused_until: Option<Micros>,
     held: Vec<Event>,
@@ -56,7 +56,7 @@ impl Broker {
             index,
             disk: MemoryFs::new(seed),
             process: None,
-            last_run: None,
+            run_record: None,
             boot: 0,
             paused_until: None,
             held: Vec::new(),
@@ -94,11 +94,14 @@ impl Broker {
             env.check.log_opened(env.now, self.id(), id, end);
         }
         env.check.all_logs_opened(self.id());
-        let previous_epoch = self.lossless_epoch(storage.was_closed_cleanly());
+        let last_run = self.last_run(storage.was_closed_cleanly());
         env.note(me, || {
-            format!("starts; its last lossless registration is {previous_epoch}")
+            format!(
+                "starts; the last run was {} and counts as {}",
+                last_run.epoch, last_run.lossless_epoch
+            )
         });
-        self.process = Some(Process::new(self.index, storage, previous_epoch));
+        self.process = Some(Process::new(self.index, storage, last_run));
         for timer in [
             BrokerTimer::Metadata,
             BrokerTimer::Heartbeat,
@@ -111,11 +114,14 @@ impl Broker {
         }
     }
 
-    /// Epoch of the last run if all that it acknowledged is still there, else -1.
-    fn lossless_epoch(&self, closed_cleanly: bool) -> BrokerEpoch {
-        match self.last_run {
-            Some((epoch, boot)) if closed_cleanly || boot == self.boot => epoch,
-            _ => BrokerEpoch(-1),
+    /// What the last process may have lost: nothing when it stopped cleanly, nothing either when
+    /// the machine went on.
+    fn last_run(&self, closed_cleanly: bool) -> LastRun {
+        let (epoch, boot) = self.run_record.unwrap_or((BrokerEpoch(-1), self.boot));
+        let lossless = closed_cleanly || boot == self.boot;
+        LastRun {
+            epoch,
+            lossless_epoch: if lossless { epoch } else { BrokerEpoch(-1) },
         }
     }
 
@@ -132,7 +138,7 @@ impl Broker {
         self.held.clear();
         process.connections_break(env);
         if let Some(epoch) = process.registered_epoch() {
-            self.last_run = Some((epoch, self.boot));
+            self.run_record = Some((epoch, self.boot));
         }
         if end == End::Clean {
             process.close();

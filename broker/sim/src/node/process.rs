@@ -12,7 +12,7 @@ use super::hosted::{Hosted, Parked, topic_settings};
 use super::membership::Membership;
 use super::pull::FollowerStep;
 use super::session::{Session, Step};
-use super::storage::Storage;
+use super::storage::{LastRun, Storage};
 use crate::env::Env;
 use crate::event::{BrokerTimer, Message, Peer, ProduceError, Pull, PulledPartition};
 use crate::trace::Micros;
@@ -45,7 +45,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(index: usize, storage: Storage, previous_epoch: BrokerEpoch) -> Self {
+    pub(super) fn new(index: usize, storage: Storage, last_run: LastRun) -> Self {
         Self {
             index,
             storage,
@@ -55,7 +55,7 @@ impl Process {
             offline: false,
             joined: false,
             metadata_slow_until: 0,
-            membership: Membership::new(previous_epoch),
+            membership: Membership::new(last_run),
             fetchers: BTreeMap::new(),
             followed: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -292,7 +292,7 @@ impl Process {
         let name = format!("{}-{}", hosted.topic, id.partition);
         match change {
             RoleChange::Unchanged => return,
-            RoleChange::BecameLeader => {
+            RoleChange::BecameLeader { .. } => {
                 let (epoch, isr) = (state.leader_epoch, &state.isr);
                 env.note(Peer::Broker(self.index), || {
                     format!("leads {name} in epoch {epoch} from {end}, ISR {isr:?}")
@@ -427,6 +427,9 @@ impl Process {
         for (id, hosted) in &mut self.hosted {
             for parked in std::mem::take(&mut hosted.abandoned) {
                 released.push((parked, Err(ProduceError::NotLeader)));
+            }
+            for parked in hosted.release_counted() {
+                released.push((parked, Ok(parked.base_offset)));
             }
             if !std::mem::take(&mut hosted.moved) {
                 continue;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use broker_core::metadata::Image;
 use broker_core::partition::{Replica, WaitQueue};
-use broker_core::{BrokerId, Offset, PartitionIndex, TopicPartition};
+use broker_core::{BrokerEpoch, BrokerId, Offset, PartitionIndex, TopicPartition};
 use broker_log::fs::Fs;
 use broker_log::fs::memory::MemoryFs;
 use broker_log::{Log, LogConfig, LogDir, OffsetEntry, OpenOptions, RecoveryProgress};
@@ -16,6 +16,14 @@ use super::hosted::{Hosted, topic_settings};
 use super::pull::{LogFailed, read_producers};
 
 const CLUSTER_ID: &str = "sim";
+
+/// What disks say about the run that used them last: its registration's epoch, and the same if all
+/// that it acknowledged is still there, else -1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastRun {
+    pub(crate) epoch: BrokerEpoch,
+    pub(crate) lossless_epoch: BrokerEpoch,
+}
 
 type ByPartition = BTreeMap<(String, i32), Offset>;
 
@@ -106,6 +114,7 @@ impl Storage {
             log,
             min_insync_replicas: settings.min_insync_replicas,
             replicated: WaitQueue::default(),
+            counted: BTreeMap::new(),
             durable: WaitQueue::default(),
             flushing: false,
             verified: Offset(0),
