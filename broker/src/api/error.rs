@@ -7,7 +7,7 @@ use broker_wire::ErrorCode;
 use broker_wire::record::BatchError;
 
 use crate::controller::SubmitError;
-use crate::partition::{AppendError, ReadError};
+use crate::partition::{AppendError, DeleteRecordsError, ReadError};
 
 /// An error that Kafka has a code for.
 pub(super) trait KafkaError {
@@ -78,6 +78,16 @@ impl KafkaError for ReadError {
             }
             Self::OffsetNotAvailable => ErrorCode::OffsetNotAvailable,
             Self::Log(_) | Self::Timestamp(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl KafkaError for DeleteRecordsError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::NotLeader(_) => ErrorCode::NotLeaderOrFollower,
+            Self::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            Self::Storage(_) => ErrorCode::KafkaStorageError,
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use broker_core::controller::PartitionRef;
 use broker_core::metadata::Image;
 use broker_core::{PartitionIndex, TopicPartition};
 use broker_wire::ErrorCode;
 
 use super::context::Context;
+use super::create_topics::Refusal;
 use crate::partition::Partition;
 
 /// The partition of a topic by name.
@@ -39,4 +41,26 @@ pub(super) fn find_hosted(
             Some(_) => ErrorCode::NotLeaderOrFollower,
             None => ErrorCode::UnknownTopicOrPartition,
         })
+}
+
+/// The partition of a topic by name, for the controller.
+pub(super) fn partition_ref(
+    image: &Image,
+    topic: &str,
+    partition: i32,
+) -> Result<PartitionRef, Refusal> {
+    let known = image.topic_by_name(topic).filter(|topic| {
+        let index = PartitionIndex(partition);
+        topic.partition(index).is_some()
+    });
+    let topic = known.ok_or_else(|| {
+        Refusal::new(
+            ErrorCode::UnknownTopicOrPartition,
+            format!("there is no partition {topic}-{partition}"),
+        )
+    })?;
+    Ok(PartitionRef {
+        topic_id: topic.id.into(),
+        partition,
+    })
 }

@@ -7,17 +7,20 @@
 //! and the answer follows when they are replicated.
 
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod context;
 mod create_partitions;
 mod create_topics;
 mod current_leader;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod error;
 mod fetch;
 mod find_coordinator;
@@ -28,6 +31,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod lookup;
 mod metadata;
 mod offset_commit;
@@ -35,6 +39,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod unregister_broker;
 
 use broker_log::LogSlice;
 use broker_wire::header::HeaderError;
@@ -234,6 +239,19 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
         Request::CreateTopics(r) => handle!(CreateTopics, create_topics, r),
         Request::DeleteTopics(r) => handle!(DeleteTopics, delete_topics, r),
         Request::CreatePartitions(r) => handle!(CreatePartitions, create_partitions, r),
+        Request::AlterPartitionReassignments(r) => {
+            handle!(
+                AlterPartitionReassignments,
+                alter_partition_reassignments,
+                r
+            )
+        }
+        Request::DeleteRecords(r) => handle!(DeleteRecords, delete_records, r),
+        Request::ElectLeaders(r) => handle!(ElectLeaders, elect_leaders, r),
+        Request::ListPartitionReassignments(r) => {
+            handle!(ListPartitionReassignments, list_partition_reassignments, r)
+        }
+        Request::UnregisterBroker(r) => handle!(UnregisterBroker, unregister_broker, r),
         Request::DescribeCluster(r) => handle!(DescribeCluster, describe_cluster, r),
         Request::DescribeConfigs(r) => handle!(DescribeConfigs, describe_configs, r),
         Request::AlterConfigs(r) => handle!(AlterConfigs, alter_configs, r),

@@ -23,6 +23,20 @@ impl From<NotLeader> for AppendError {
     }
 }
 
+/// Records were not deleted.
+#[derive(Debug, Error)]
+pub enum DeleteRecordsError {
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+    #[error("offset {wanted} is not within the log up to its high watermark {high_watermark}")]
+    OutOfRange {
+        wanted: Offset,
+        high_watermark: Offset,
+    },
+    #[error(transparent)]
+    Storage(#[from] broker_log::StorageError),
+}
+
 /// Records or offsets were not read.
 #[derive(Debug, Error)]
 pub enum ReadError {

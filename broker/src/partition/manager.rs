@@ -373,6 +373,12 @@ impl PartitionManager {
         self.storage.lock().write_checkpoints(&partitions);
     }
 
+    /// Writes down at once what the next start needs to know, as after log start offsets were raised
+    /// on request: what was deleted must not come back. Blocks.
+    pub fn checkpoint_log_starts(&self) {
+        self.storage.lock().write_checkpoints(&self.all());
+    }
+
     /// Closes all logs so that the next start needs no recovery. Blocks.
     pub fn close(&self) {
         let partitions: Vec<_> = self.partitions.write().drain().map(|(_, p)| p).collect();

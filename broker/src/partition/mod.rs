@@ -4,11 +4,13 @@
 //! * `append`: producers, and the answers parked until their records are replicated or durable;
 //! * `read`: consumers and offset look-ups;
 //! * `pull`: both ends of replication;
+//! * `delete_records`: the log start offset that all replicas shall reach;
 //! * `manager`: opens, closes and re-assigns partitions as the metadata says.
 //!
 //! Nobody awaits while holding the lock; what is slow (fsync, recovery) runs outside it.
 
 mod append;
+mod delete_records;
 mod error;
 mod housekeeping;
 mod manager;
@@ -29,10 +31,10 @@ use broker_core::partition::{Assignment, IsrProposal, Replica, RoleChange, Setti
 use broker_core::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use broker_log::Log;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 pub use append::{Appended, ProducedBatch};
-pub use error::{AppendError, ReadError};
+pub use error::{AppendError, DeleteRecordsError, ReadError};
 pub use manager::{Counts, PartitionManager, RoleEvent};
 pub use opening::{Storage, StorageOpenError};
 pub use pull::{FollowerState, FollowerStep, Pulled, PulledContent};
@@ -42,6 +44,7 @@ pub use wakers::{FetchWaker, PullWaker};
 use crate::clock;
 use crate::config::{IsrTiming, TopicConfig};
 use crate::log_dirs::Directory;
+use delete_records::FollowerStarts;
 use wakers::Wakers;
 
 /// One hosted partition. Cheap to share; all state is behind its lock.
@@ -53,6 +56,8 @@ pub struct Partition {
     flushing: AtomicBool,
     /// Committed records that replicas of this broker lost to unclean elections.
     records_given_up: Arc<AtomicU64>,
+    /// A replica's log start offset moved, or the role changed.
+    low_watermark_moved: Notify,
 }
 
 struct State {
@@ -70,6 +75,7 @@ struct State {
     /// Producers waiting for the leader's own fsync.
     durable: WaitQueue<oneshot::Sender<()>>,
     wakers: Wakers,
+    follower_starts: FollowerStarts,
     closed: bool,
 }
 
@@ -161,11 +167,13 @@ impl Partition {
             RoleChange::BecameLeader { missing } => {
                 state.role_changed();
                 self.note_given_up(missing, log_end);
+                self.low_watermark_moved.notify_waiters();
                 state.log.assign_epoch(image.leader_epoch);
                 Some(Assigned::Leader(image.leader_epoch))
             }
             RoleChange::BecameFollower => {
                 state.role_changed();
+                self.low_watermark_moved.notify_waiters();
                 Some(Assigned::Follower(image.leader))
             }
         }
@@ -255,6 +263,7 @@ impl State {
         self.durable.take_all().for_each(drop);
         self.counted.clear();
         self.wakers.role_changed();
+        self.follower_starts.forget();
     }
 }
 

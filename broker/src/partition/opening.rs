@@ -17,9 +17,11 @@ use broker_log::fs::{Fs, RealFs};
 use broker_log::{Log, LogDirError, OpenError, OpenOptions, RecoveryProgress};
 use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::recovery::{Found, Recovered, recover_all};
+use super::delete_records::FollowerStarts;
 use super::wakers::Wakers;
 use super::{Partition, State, producers};
 use crate::config::{BrokerConfig, IsrTiming, TopicConfig};
@@ -134,10 +136,12 @@ impl Storage {
                 counted: BTreeMap::new(),
                 durable: WaitQueue::default(),
                 wakers: Wakers::new(id),
+                follower_starts: FollowerStarts::default(),
                 closed: false,
             }),
             flushing: AtomicBool::new(false),
             records_given_up: Arc::clone(&self.records_given_up),
+            low_watermark_moved: Notify::new(),
         })
     }
 

@@ -86,7 +86,13 @@ impl Partition {
         };
         // A position in a log that differs from ours acknowledges nothing.
         let may_enter_isr = match content {
-            PulledContent::Nothing => state.note_pull(follower, at)?,
+            PulledContent::Nothing => {
+                let may_enter_isr = state.note_pull(follower, at)?;
+                if state.follower_starts.note(follower.0, at.log_start) {
+                    self.low_watermark_moved.notify_waiters();
+                }
+                may_enter_isr
+            }
             PulledContent::Records(_) | PulledContent::Diverging(_) | PulledContent::OutOfRange => {
                 false
             }
@@ -255,7 +261,8 @@ impl State {
             }
         }
         let leader_start = Offset(pulled.log_start_offset);
-        if leader_start > self.log.start_offset() {
+        let starts_later = leader_start > self.log.start_offset();
+        if starts_later {
             let deleted = self
                 .log
                 .delete_before(leader_start.min(self.log.end_offset()))?;
@@ -268,7 +275,8 @@ impl State {
         {
             self.high_watermark_moved();
         }
-        Ok(!pulled.records.is_empty())
+        // The leader waits to hear where this log starts now.
+        Ok(!pulled.records.is_empty() || starts_later)
     }
 
     fn truncate(

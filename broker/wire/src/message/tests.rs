@@ -151,6 +151,11 @@ every_api! {
     describe_groups: DescribeGroupsRequest, DescribeGroupsResponse;
     list_groups: ListGroupsRequest, ListGroupsResponse;
     delete_groups: DeleteGroupsRequest, DeleteGroupsResponse;
+    unregister_broker: UnregisterBrokerRequest, UnregisterBrokerResponse;
+    list_partition_reassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
+    elect_leaders: ElectLeadersRequest, ElectLeadersResponse;
+    delete_records: DeleteRecordsRequest, DeleteRecordsResponse;
+    alter_partition_reassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
 }
 
 proptest! {
