@@ -32,7 +32,9 @@ use crate::net::{NetMetrics, Server};
 use crate::partition::{PartitionManager, RoleEvent, Storage};
 use crate::policy::policy;
 use crate::previous_run::{self, LastRun};
-use crate::replica::{FetcherSettings, Fetchers, PULL_MESSAGE_BYTES_MAX, ReplicaService};
+use crate::replica::{
+    FetcherSettings, Fetchers, PULL_MESSAGE_BYTES_MAX, ReplicaService, ReplicationQuotas,
+};
 use crate::rpc::{self, Token};
 
 /// Threads for elections, heartbeats and metadata, so that a stalled disk under client requests
@@ -96,6 +98,7 @@ async fn serve(config: Arc<BrokerConfig>, control: Handle) -> anyhow::Result<()>
         stopped: CancellationToken::new(),
         health: Health::default(),
         metrics: Arc::new(Metrics::default()),
+        quotas: Arc::default(),
         config,
         control,
     };
@@ -125,6 +128,7 @@ struct Starting {
     stopped: CancellationToken,
     health: Health,
     metrics: Arc<Metrics>,
+    quotas: Arc<ReplicationQuotas>,
 }
 
 /// A broker whose parts run.
@@ -208,7 +212,12 @@ impl Starting {
         self.control.spawn(serve_rpc(
             listener,
             Arc::clone(controller),
-            ReplicaService::new(Arc::clone(partitions), Handle::current()),
+            ReplicaService::new(
+                self.config.id,
+                Arc::clone(partitions),
+                Arc::clone(&self.quotas),
+                Handle::current(),
+            ),
             self.token.clone(),
             self.stopped.clone(),
         ));
@@ -224,7 +233,13 @@ impl Starting {
         let offsets_partitions = u32::try_from(config.number("offsets.topic.num.partitions"))?;
         let groups = Arc::new(GroupCoordinator::new(config.groups(), offsets_partitions));
         let settings = fetcher_settings(config);
-        let fetchers = Fetchers::new(config.id, self.token.clone(), settings, controller.watch());
+        let fetchers = Fetchers::new(
+            config.id,
+            self.token.clone(),
+            settings,
+            controller.watch(),
+            Arc::clone(&self.quotas),
+        );
         tokio::spawn(follow_metadata(
             Arc::clone(controller),
             Arc::clone(partitions),
@@ -331,6 +346,7 @@ async fn follow_metadata(
                 std::process::abort();
             }
         };
+        fetchers.configure(&new);
         fetchers.apply(&events).await;
         groups.apply(&events);
         for topic in deleted_topics(&applied, &new) {

@@ -148,6 +148,18 @@ impl Collector for PartitionMetrics {
             "records_given_up",
             "Committed records that replicas here lost to unclean leader elections",
             counts.records_given_up,
+        )?;
+        gauge(
+            e,
+            "adding_replicas",
+            "Replicas here that a reassignment adds and that are not in sync yet",
+            count(counts.adding),
+        )?;
+        gauge(
+            e,
+            "adding_replicas_lag_offsets",
+            "Offsets that the replicas being added here still have to copy",
+            i64::try_from(counts.offsets_to_copy).unwrap_or(i64::MAX),
         )
     }
 }
@@ -164,11 +176,12 @@ impl fmt::Debug for ClusterMetrics {
 impl Collector for ClusterMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let image = self.0.image();
-        let (mut partitions, mut offline, mut under_replicated) = (0, 0, 0);
+        let (mut partitions, mut offline, mut under_replicated, mut reassigning) = (0, 0, 0, 0);
         for (_, partition) in image.partitions() {
             partitions += 1;
             offline += usize::from(partition.leader.is_none());
             under_replicated += usize::from(partition.is_under_replicated());
+            reassigning += usize::from(partition.is_reassigning());
         }
         let active = image
             .brokers
@@ -200,6 +213,12 @@ impl Collector for ClusterMetrics {
             "cluster_under_replicated_partitions",
             "Partitions with a replica out of sync",
             count(under_replicated),
+        )?;
+        gauge(
+            e,
+            "cluster_reassigning_partitions",
+            "Partitions with a reassignment in progress",
+            count(reassigning),
         )?;
         gauge(
             e,

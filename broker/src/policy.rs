@@ -57,22 +57,29 @@ fn place(request: &PlacementRequest<'_>) -> Result<Vec<Vec<BrokerId>>, String> {
         .collect())
 }
 
-/// The table of [`keys`]: topics take what it has, brokers take nothing while they run.
+/// The tables of [`keys`]: what topics take, and what brokers take while they run.
 struct KnownKeys;
 
 impl ConfigTable for KnownKeys {
     fn validate(&self, resource_type: ResourceType, key: &str, value: &str) -> Result<(), String> {
         match resource_type {
             ResourceType::Topic => keys::check_topic_setting(key, value),
-            ResourceType::Broker | ResourceType::ClusterDefault => Err(format!(
-                "{key} can't be changed while brokers run; set it in their configuration"
-            )),
+            ResourceType::Broker | ResourceType::ClusterDefault => {
+                keys::check_dynamic_broker_setting(key, value)
+            }
             ResourceType::Unknown => Err("this kind of resource has no configuration".to_owned()),
         }
     }
 
     fn list_default(&self, resource_type: ResourceType, key: &str) -> Option<String> {
-        if resource_type != ResourceType::Topic || key != "cleanup.policy" {
+        if resource_type != ResourceType::Topic {
+            return None;
+        }
+        let key = keys::topic_key(key)?;
+        if key.kind == keys::Kind::ThrottledReplicas {
+            return key.default.map(str::to_owned);
+        }
+        if key.name != "cleanup.policy" {
             return None;
         }
         let default = keys::broker_key("log.cleanup.policy")?.default?;

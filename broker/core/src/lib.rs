@@ -20,6 +20,7 @@ pub mod liveness;
 pub mod metadata;
 pub mod partition;
 pub mod quorum;
+mod replication_quota;
 pub mod slow_disk;
 mod time;
 
@@ -27,4 +28,5 @@ pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, PartitionIndex, ProducerEpoch,
     ProducerId, TopicId, TopicPartition,
 };
+pub use replication_quota::ReplicationQuota;
 pub use time::{Duration, Time, Timestamp};

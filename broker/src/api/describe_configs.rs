@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use broker_core::metadata::Image;
 use broker_wire::message::describe_configs::{
     DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResult,
     DescribeConfigsSynonym,
@@ -27,6 +28,8 @@ pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
 
 const SOURCE_TOPIC: i8 = 1;
+const SOURCE_DYNAMIC_BROKER: i8 = 2;
+const SOURCE_DYNAMIC_DEFAULT: i8 = 3;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
 
@@ -96,9 +99,12 @@ fn describe(
                 format!("no topic is called {name:?}"),
             )),
         },
-        // Only what was set while brokers run belongs to the default of all brokers: nothing yet.
-        BROKER if name.is_empty() => Ok(Vec::new()),
-        BROKER if name == ctx.config.id.to_string() => Ok(describer.broker()),
+        BROKER if name.is_empty() => Ok(describer.all_brokers(&ctx.image())),
+        BROKER if name == ctx.config.id.to_string() => {
+            let mut described = describer.broker();
+            described.extend(describer.running_broker(&ctx.image()));
+            Ok(described)
+        }
         BROKER => Err(invalid(format!(
             "this is broker {}; ask broker {name:?} for its configuration",
             ctx.config.id
@@ -153,6 +159,53 @@ impl Describer<'_> {
         keys.map(describe).collect()
     }
 
+    /// What is set for this broker, or for all, while it runs.
+    fn running_broker(&self, image: &Image) -> Vec<DescribeConfigsResourceResult> {
+        let own = image.broker_configs.get(&self.config.id);
+        let keys = keys::DYNAMIC_BROKER_KEYS
+            .iter()
+            .filter(|key| self.wants(key.name));
+        let describe = |key: &BrokerKey| {
+            let synonyms: Vec<_> = [
+                (own.and_then(|own| own.get(key.name)), SOURCE_DYNAMIC_BROKER),
+                (image.cluster_config.get(key.name), SOURCE_DYNAMIC_DEFAULT),
+            ]
+            .into_iter()
+            .filter_map(|(value, source)| Some(synonym(key.name, value?, source)))
+            .chain(
+                key.default
+                    .map(|default| synonym(key.name, default, SOURCE_DEFAULT)),
+            )
+            .collect();
+            let first = synonyms.first();
+            DescribeConfigsResourceResult {
+                value: first.and_then(|first| first.value.clone()),
+                config_source: first.map_or(SOURCE_DEFAULT, |first| first.source),
+                synonyms: self.synonyms(|| synonyms.clone()),
+                ..self.entry(key.name, key.kind, key.doc)
+            }
+        };
+        keys.map(describe).collect()
+    }
+
+    /// What is set for all brokers while they run.
+    fn all_brokers(&self, image: &Image) -> Vec<DescribeConfigsResourceResult> {
+        let keys = keys::DYNAMIC_BROKER_KEYS
+            .iter()
+            .filter(|key| self.wants(key.name));
+        let describe = |key: &BrokerKey| {
+            let value = image.cluster_config.get(key.name)?;
+            let set = synonym(key.name, value, SOURCE_DYNAMIC_DEFAULT);
+            Some(DescribeConfigsResourceResult {
+                value: set.value.clone(),
+                config_source: SOURCE_DYNAMIC_DEFAULT,
+                synonyms: self.synonyms(|| vec![set]),
+                ..self.entry(key.name, key.kind, key.doc)
+            })
+        };
+        keys.filter_map(describe).collect()
+    }
+
     fn wants(&self, name: &str) -> bool {
         match self.resource.configuration_keys.as_deref() {
             None | Some([]) => true,
@@ -195,8 +248,12 @@ fn topic_synonyms(
         .get(key.name)
         .map(|value| synonym(key.name, value, SOURCE_TOPIC));
     let fallbacks: Vec<_> = key.fallbacks.iter().map(|(name, _)| *name).collect();
+    let default = key
+        .default
+        .map(|default| synonym(key.name, default, SOURCE_DEFAULT));
     own.into_iter()
         .chain(broker_synonyms(config, &fallbacks))
+        .chain(default)
         .collect()
 }
 
@@ -229,7 +286,7 @@ const fn type_code(kind: Kind) -> i8 {
         Kind::Text | Kind::OneOf(_) => 2,
         Kind::Int { .. } => 3,
         Kind::Long { .. } => 5,
-        Kind::List => 7,
+        Kind::List | Kind::ThrottledReplicas => 7,
     }
 }
 
@@ -318,6 +375,46 @@ mod tests {
             one_topic_key(&minutes, &own, "retention.ms"),
             expected("7", 1, &[("retention.ms", "7", 1), set, default])
         );
+    }
+
+    #[test]
+    fn what_is_set_while_brokers_run_goes_before_what_is_set_for_all() {
+        let config = config(&[]);
+        let key = keys::LEADER_THROTTLED_RATE;
+        let set = |rate: &str| BTreeMap::from([(key.to_owned(), rate.to_owned())]);
+        let image = Image {
+            broker_configs: BTreeMap::from([(config.id, set("7"))]),
+            cluster_config: set("9"),
+            ..Image::default()
+        };
+        let request = DescribeConfigsRequest {
+            include_synonyms: true,
+            ..DescribeConfigsRequest::default()
+        };
+        let resource = DescribeConfigsResource {
+            configuration_keys: Some(vec![key.into()]),
+            ..DescribeConfigsResource::default()
+        };
+        let describer = Describer {
+            config: &config,
+            request: &request,
+            resource: &resource,
+        };
+        let default = (key, "9223372036854775807", 5);
+        assert_eq!(
+            told(&describer.running_broker(&image)[0]),
+            expected("7", 2, &[(key, "7", 2), (key, "9", 3), default])
+        );
+        assert_eq!(
+            told(&describer.all_brokers(&image)[0]),
+            expected("9", 3, &[(key, "9", 3)])
+        );
+        let unset = Image::default();
+        assert_eq!(
+            told(&describer.running_broker(&unset)[0]),
+            expected("9223372036854775807", 5, &[default])
+        );
+        assert_eq!(describer.all_brokers(&unset), []);
     }
 
     #[test]

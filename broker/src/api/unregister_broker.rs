@@ -21,7 +21,10 @@ pub(super) async fn handle(
 ) -> UnregisterBrokerResponse {
     let deadline = Instant::now() + TIMEOUT;
     let broker_id = request.broker_id;
-    let command = Command::UnregisterBroker(UnregisterBroker { broker_id });
+    let command = Command::UnregisterBroker(UnregisterBroker {
+        broker_id,
+        expected_incarnation: None,
+    });
     let unregistered = submit(ctx, command, deadline, |response| {
         matches!(response, Response::Accepted(_)).then_some(())
     })

@@ -1,6 +1,8 @@
 //! The table of configuration keys: name, type, default, documentation, and how a topic's setting
 //! falls back to the broker's.
 
+use super::ThrottledReplicas;
+
 /// Type and bounds of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -17,6 +19,8 @@ pub enum Kind {
     /// Comma separated.
     List,
     OneOf(&'static [&'static str]),
+    /// `*`, or a comma-separated list of partition:broker.
+    ThrottledReplicas,
 }
 
 impl Kind {
@@ -36,6 +40,7 @@ impl Kind {
                 Err(_) => Err("must be a whole number".to_owned()),
             },
             Self::Text | Self::List => Ok(()),
+            Self::ThrottledReplicas => ThrottledReplicas::parse(value).map(drop),
             Self::OneOf(allowed) if allowed.contains(&value) => Ok(()),
             Self::OneOf(allowed) => Err(format!("must be one of: {}", allowed.join(", "))),
         }
@@ -60,6 +65,8 @@ pub struct TopicKey {
     /// Broker keys that give the default, most specific first, each with the factor that converts
     /// it into the topic key's unit.
     pub fallbacks: &'static [(&'static str, i64)],
+    /// Of a key without fallbacks.
+    pub default: Option<&'static str>,
     pub doc: &'static str,
 }
 
@@ -182,6 +189,18 @@ const fn topic(
         name,
         kind,
         fallbacks,
+        default: None,
+        doc,
+    }
+}
+
+/// Replicas that a throttle holds for; brokers have no default for them.
+const fn throttled_replicas(name: &'static str, doc: &'static str) -> TopicKey {
+    TopicKey {
+        name,
+        kind: Kind::ThrottledReplicas,
+        fallbacks: &[],
+        default: Some(""),
         doc,
     }
 }
@@ -195,7 +214,9 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
     topic("cleanup.policy", Kind::OneOf(&["delete"]), &[("log.cleanup.policy", 1)], "What happens to old segments."),
     topic("flush.messages", POSITIVE_LONG, &[("log.flush.interval.messages", 1)], "fsync before the acknowledgement of every so many messages; 1 makes each acknowledged message durable."),
     topic("flush.ms", POSITIVE_LONG, &[("log.flush.interval.ms", 1)], "fsync when the oldest unflushed message is this old."),
+    throttled_replicas("follower.replication.throttled.replicas", "Replicas that pull no faster than their broker's follower.replication.throttled.rate while they are not in sync: partition:broker,... or *."),
     topic("index.interval.bytes", NATURAL_INT, &[("log.index.interval.bytes", 1)], "Bytes of log between two index entries."),
+    throttled_replicas("leader.replication.throttled.replicas", "Replicas that serve followers out of sync no faster than their broker's leader.replication.throttled.rate: partition:broker,... or *."),
     topic("max.message.bytes", NATURAL_INT, &[("message.max.bytes", 1)], "Largest record batch."),
     topic("message.timestamp.type", Kind::OneOf(&["CreateTime", "LogAppendTime"]), &[("log.message.timestamp.type", 1)], "Whether messages keep the producer's time or get the broker's."),
     topic("min.insync.replicas", POSITIVE_INT, &[("min.insync.replicas", 1)], "Replicas that must have a message before acks=all is answered."),
@@ -206,6 +227,29 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
     topic("segment.ms", POSITIVE_LONG, &[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)], "Age at which a segment is closed though it is not full."),
     topic("unclean.leader.election.enable", Kind::Bool, &[("unclean.leader.election.enable", 1)], "Let a replica lead that may lack acknowledged messages when no other is left."),
 ];
+
+/// Keys that are set while brokers run, for one or for all of them, and nowhere else.
+#[rustfmt::skip]
+pub const DYNAMIC_BROKER_KEYS: &[BrokerKey] = &[
+    key(FOLLOWER_THROTTLED_RATE, POSITIVE_LONG, NEVER, "Bytes per second that this broker's throttled replicas pull at most."),
+    key(LEADER_THROTTLED_RATE, POSITIVE_LONG, NEVER, "Bytes per second that followers pull of this broker's throttled replicas at most."),
+];
+pub const FOLLOWER_THROTTLED_RATE: &str = "follower.replication.throttled.rate";
+pub const LEADER_THROTTLED_RATE: &str = "leader.replication.throttled.rate";
+
+/// Checks one setting of running brokers.
+///
+/// # Errors
+/// What is wrong with it, for the client to read.
+pub fn check_dynamic_broker_setting(name: &str, value: &str) -> Result<(), String> {
+    let mut keys = DYNAMIC_BROKER_KEYS.iter();
+    let key = keys.find(|key| key.name == name).ok_or_else(|| {
+        format!("{name} can't be changed while brokers run; set it in their configuration")
+    })?;
+    key.kind
+        .check(value)
+        .map_err(|reason| format!("{name}={value}: {reason}"))
+}
 
 /// Looks up a broker key.
 #[must_use]
@@ -285,10 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn every_topic_key_ends_in_a_broker_default() {
+    fn every_topic_key_has_a_default_of_its_own_or_the_brokers() {
         for key in TOPIC_KEYS {
-            let (last, _) = key.fallbacks.last().unwrap();
-            assert!(broker_key(last).unwrap().default.is_some(), "{}", key.name);
+            let fallback = key
+                .fallbacks
+                .last()
+                .map(|(last, _)| broker_key(last).unwrap());
+            let inherited = fallback.and_then(|key| key.default);
+            assert_ne!(key.default.is_some(), inherited.is_some(), "{}", key.name);
         }
     }
 

@@ -9,6 +9,7 @@ mod endpoint;
 mod hash;
 pub mod keys;
 mod properties;
+mod throttled_replicas;
 mod topic;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use thiserror::Error;
 
 pub use broker::{BrokerConfig, LivenessSettings, Voter};
 pub use endpoint::{Endpoint, HostPort};
+pub use throttled_replicas::ThrottledReplicas;
 pub use topic::{IsrTiming, Source, TopicConfig};
 
 /// Explicitly set properties, last one wins.

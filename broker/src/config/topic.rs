@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use broker_core::Duration;
 use broker_log::LogConfig;
 
-use super::{BrokerConfig, keys};
+use super::{BrokerConfig, ThrottledReplicas, keys};
 
 /// Settings that the broker acts on for each partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct TopicConfig {
     pub min_insync_replicas: usize,
     pub max_message_bytes: usize,
     pub log_append_time: bool,
+    pub leader_throttled_replicas: ThrottledReplicas,
+    pub follower_throttled_replicas: ThrottledReplicas,
 }
 
 /// When replicas leave and enter ISRs: the same for all topics.
@@ -55,7 +57,9 @@ impl BrokerConfig {
             Some(scaled(default, *factor))
         });
         (
-            default.expect("every topic key ends in a broker default"),
+            default
+                .or_else(|| key.default.map(str::to_owned))
+                .expect("every topic key has a default of its own or the brokers'"),
             Source::Default,
         )
     }
@@ -74,6 +78,9 @@ impl BrokerConfig {
         let number = |name| text(name).parse::<i64>().unwrap_or(-1);
         let limit = |name| u64::try_from(number(name)).ok();
         let bounded = |name| limit(name).filter(|value| *value != i64::MAX as u64);
+        let throttled = |name| {
+            ThrottledReplicas::parse(&text(name)).unwrap_or_else(|_| ThrottledReplicas::none())
+        };
         TopicConfig {
             log: LogConfig {
                 segment_bytes: limit("segment.bytes").unwrap_or(u64::MAX),
@@ -90,6 +97,8 @@ impl BrokerConfig {
             min_insync_replicas: usize::try_from(number("min.insync.replicas")).unwrap_or(1),
             max_message_bytes: usize::try_from(number("max.message.bytes")).unwrap_or(0),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
+            leader_throttled_replicas: throttled("leader.replication.throttled.replicas"),
+            follower_throttled_replicas: throttled("follower.replication.throttled.replicas"),
         }
     }
 

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker_core::controller::{Command, Context, Decision, Failure, InitializeCluster, Response};
-use broker_core::controller::{CommandError, decide, plan_preferred_elections};
+use broker_core::controller::{
+    CommandError, ELECTIONS_PER_COMMAND_MAX, decide, plan_preferred_elections,
+};
 use broker_core::metadata::{Image, Record};
 use broker_core::{BrokerId, TopicId, TopicPartition};
 use bytes::Bytes;
@@ -133,6 +135,9 @@ impl ControllerTask {
                 }
                 _ = rebalance.tick(), if rebalance_interval.is_some() => {
                     let command = plan_preferred_elections(&self.feed.position().image);
+                    if command.as_ref().is_some_and(may_leave_some) {
+                        rebalance.reset_immediately();
+                    }
                     self.decide_own(leading.term, command.into_iter().collect()).await
                 }
                 submission = self.mailbox.recv() => match submission {
@@ -208,6 +213,11 @@ impl ControllerTask {
         }
         outcome.map_err(|_| Deposed)
     }
+}
+
+/// Whether more elections may be wanted than the command asks for; the next one needn't wait.
+fn may_leave_some(elections: &Command) -> bool {
+    matches!(elections, Command::ElectLeaders(c) if c.partitions.len() >= ELECTIONS_PER_COMMAND_MAX)
 }
 
 impl Batch {

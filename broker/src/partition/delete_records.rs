@@ -15,7 +15,7 @@ use super::{DeleteRecordsError, Partition};
 pub(super) struct FollowerStarts(BTreeMap<BrokerId, Offset>);
 
 impl FollowerStarts {
-    /// Returns whether that is news. Only replicas are noted.
+    /// Returns whether that is news.
     pub(super) fn note(&mut self, follower: BrokerId, start: Offset) -> bool {
         self.0.insert(follower, start) != Some(start)
     }

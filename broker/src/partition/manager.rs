@@ -407,6 +407,10 @@ impl PartitionManager {
             counts.replicas += 1;
             counts.leaders += usize::from(partition.is_leader());
             counts.bytes += partition.size_bytes();
+            if let Some(offsets) = partition.offsets_to_copy(self.me) {
+                counts.adding += 1;
+                counts.offsets_to_copy += offsets;
+            }
         }
         counts
     }
@@ -425,6 +429,10 @@ pub struct Counts {
     pub bytes: u64,
     /// Committed records that they lost to unclean elections.
     pub records_given_up: u64,
+    /// Replicas that a reassignment adds and that are not in sync yet.
+    pub adding: usize,
+    /// What these lack of what their leaders have committed.
+    pub offsets_to_copy: u64,
 }
 
 fn ticker(period: Duration) -> tokio::time::Interval {

@@ -20,6 +20,7 @@ mod pull;
 mod read;
 mod recovery;
 mod replica_health;
+mod throttle;
 mod wakers;
 
 use std::collections::BTreeMap;
@@ -76,15 +77,27 @@ struct State {
     durable: WaitQueue<oneshot::Sender<()>>,
     wakers: Wakers,
     follower_starts: FollowerStarts,
+    /// Newest state in the metadata; `None` before the first one.
+    assigned: Option<Arc<PartitionImage>>,
+    /// As the leader told a follower last.
+    leader_high_watermark: Offset,
     closed: bool,
 }
 
 impl State {
-    const fn settings(config: &TopicConfig, isr_timing: IsrTiming) -> Settings {
+    /// A reassignment does not ask for more in-sync replicas before it is complete.
+    fn settings(&self) -> Settings {
+        let replicas = self
+            .assigned
+            .as_ref()
+            .map(|state| state.replication_factor());
         Settings {
-            min_insync_replicas: config.min_insync_replicas,
-            lag_time_max: isr_timing.lag_time_max,
-            isr_dwell: isr_timing.dwell,
+            min_insync_replicas: self
+                .config
+                .min_insync_replicas
+                .min(replicas.unwrap_or(usize::MAX)),
+            lag_time_max: self.isr_timing.lag_time_max,
+            isr_dwell: self.isr_timing.dwell,
         }
     }
 
@@ -142,8 +155,12 @@ impl Partition {
         &self.topic
     }
 
-    fn assign(&self, me: BrokerId, image: &PartitionImage) -> Option<Assigned> {
+    fn assign(&self, me: BrokerId, image: &Arc<PartitionImage>) -> Option<Assigned> {
         let mut state = self.state.lock();
+        state.assigned = Some(Arc::clone(image));
+        let settings = state.settings();
+        state.replica.set_settings(settings);
+        let led_before = state.replica.is_leader();
         let log_end = state.log.end_offset();
         let assignment = Assignment {
             leader: image.leader,
@@ -165,7 +182,11 @@ impl Partition {
         match change {
             RoleChange::Unchanged => None,
             RoleChange::BecameLeader { missing } => {
-                state.role_changed();
+                if led_before {
+                    state.epoch_changed();
+                } else {
+                    state.role_changed();
+                }
                 self.note_given_up(missing, log_end);
                 self.low_watermark_moved.notify_waiters();
                 state.log.assign_epoch(image.leader_epoch);
@@ -193,10 +214,10 @@ impl Partition {
     /// Takes over changed topic settings.
     fn set_config(&self, config: TopicConfig) {
         let mut state = self.state.lock();
-        let settings = State::settings(&config, state.isr_timing);
-        state.replica.set_settings(settings);
         state.log.set_config(config.log.clone());
         state.config = config;
+        let settings = state.settings();
+        state.replica.set_settings(settings);
     }
 
     /// Offsets below it are visible to consumers.
@@ -262,6 +283,12 @@ impl State {
         self.replicated.take_all().for_each(drop);
         self.durable.take_all().for_each(drop);
         self.counted.clear();
+        self.epoch_changed();
+    }
+
+    /// This replica goes on leading, as after replicas were removed: who waits for an answer still
+    /// gets it, because the log stays as it is; followers name their positions again.
+    fn epoch_changed(&mut self) {
         self.wakers.role_changed();
         self.follower_starts.forget();
     }

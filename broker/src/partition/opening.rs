@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use broker_core::metadata::{Image, PartitionImage, ReplicaHealth};
-use broker_core::partition::{Producers, Replica, WaitQueue};
+use broker_core::partition::{Producers, Replica, Settings, WaitQueue};
 use broker_core::{BrokerId, Offset, PartitionIndex, TopicPartition};
 use broker_log::fs::{Fs, RealFs};
 use broker_log::{Log, LogDirError, OpenError, OpenOptions, RecoveryProgress};
@@ -20,8 +20,8 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::recovery::{Found, Recovered, recover_all};
 use super::delete_records::FollowerStarts;
+use super::recovery::{Found, Recovered, recover_all};
 use super::wakers::Wakers;
 use super::{Partition, State, producers};
 use crate::config::{BrokerConfig, IsrTiming, TopicConfig};
@@ -122,7 +122,11 @@ impl Storage {
             .high_watermark
             .min(log.end_offset())
             .max(log.start_offset());
-        let settings = State::settings(&config, wanted.isr_timing);
+        let settings = Settings {
+            min_insync_replicas: config.min_insync_replicas,
+            lag_time_max: wanted.isr_timing.lag_time_max,
+            isr_dwell: wanted.isr_timing.dwell,
+        };
         Ok(Partition {
             id,
             topic: Arc::clone(wanted.topic),
@@ -137,6 +141,8 @@ impl Storage {
                 durable: WaitQueue::default(),
                 wakers: Wakers::new(id),
                 follower_starts: FollowerStarts::default(),
+                assigned: None,
+                leader_high_watermark: Offset(0),
                 closed: false,
             }),
             flushing: AtomicBool::new(false),

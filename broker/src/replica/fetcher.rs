@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{PULL_MESSAGE_BYTES_MAX, from_key, to_key};
+use super::{PULL_MESSAGE_BYTES_MAX, ReplicationQuotas, from_key, to_key};
 use crate::partition::{FollowerState, FollowerStep, Partition, RoleEvent};
 use crate::rpc::{self, Token};
 
@@ -41,6 +41,7 @@ struct Context {
     token: Token,
     settings: FetcherSettings,
     image: watch::Receiver<Arc<Image>>,
+    quotas: Arc<ReplicationQuotas>,
 }
 
 /// All fetchers of this broker.
@@ -62,18 +63,25 @@ impl Fetchers {
         token: Token,
         settings: FetcherSettings,
         image: watch::Receiver<Arc<Image>>,
+        quotas: Arc<ReplicationQuotas>,
     ) -> Self {
         let context = Context {
             me,
             token,
             settings,
             image,
+            quotas,
         };
         Self {
             context,
             leaders: BTreeMap::new(),
             followed: BTreeMap::new(),
         }
+    }
+
+    /// Takes over the throttles of this broker, for both ends.
+    pub fn configure(&self, image: &Image) {
+        self.context.quotas.configure(image, self.context.me);
     }
 
     /// Follows and leaves partitions as their roles changed.
@@ -124,7 +132,7 @@ struct Fetcher {
     /// To be named in the next pull.
     changed: BTreeSet<TopicPartition>,
     removed: BTreeSet<TopicPartition>,
-    /// Refused by the leader; named again at this time.
+    /// Refused by the leader or held back by the throttle; named again at this time.
     retry: BTreeMap<TopicPartition, Instant>,
 }
 
@@ -279,6 +287,7 @@ impl Fetcher {
     fn request(&mut self) -> Result<PullRequest, PullFailure> {
         let broker_epoch = self.broker_epoch()?.0;
         let settings = self.context.settings;
+        self.hold_back_throttled();
         let partitions = std::mem::take(&mut self.changed)
             .into_iter()
             .filter_map(|id| {
@@ -306,6 +315,20 @@ impl Fetcher {
         })
     }
 
+    /// Throttled partitions are named again when the quota allows it.
+    fn hold_back_throttled(&mut self) {
+        let wait = self.context.quotas.follower.wait();
+        if wait.is_zero() {
+            return;
+        }
+        let (me, partitions) = (self.context.me, &self.partitions);
+        let held_back = self.changed.extract_if(.., |id| {
+            partitions.get(id).is_some_and(|p| p.is_throttled(me))
+        });
+        let until = Instant::now() + wait;
+        self.retry.extend(held_back.map(|id| (id, until)));
+    }
+
     async fn take_over(&mut self, answer: PullResponse) {
         let mut flush = Vec::new();
         for pulled in answer.partitions {
@@ -316,6 +339,9 @@ impl Fetcher {
                 continue;
             };
             let refused = pulled.error() != PullError::None;
+            if !pulled.records.is_empty() && partition.is_throttled(self.context.me) {
+                self.context.quotas.follower.record(pulled.records.len());
+            }
             match partition.handle_pulled(&pulled) {
                 FollowerStep::Continue => {
                     self.changed.insert(id);

@@ -15,11 +15,11 @@ use klamm_proto::v1::{
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{from_key, to_key};
+use super::{ReplicationQuotas, from_key, to_key};
 use crate::partition::{FollowerState, PartitionManager, PullWaker, PulledContent, ReadError};
 
 /// Partitions in one follower's session.
@@ -31,15 +31,27 @@ const BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 /// Serves [`Replica`] from the partitions that this broker leads.
 pub struct ReplicaService {
+    me: BrokerId,
     partitions: Arc<PartitionManager>,
+    quotas: Arc<ReplicationQuotas>,
     /// Where logs are read: not on the threads of elections and heartbeats, which serve gRPC.
     data: Handle,
 }
 
 impl ReplicaService {
     #[must_use]
-    pub const fn new(partitions: Arc<PartitionManager>, data: Handle) -> Self {
-        Self { partitions, data }
+    pub const fn new(
+        me: BrokerId,
+        partitions: Arc<PartitionManager>,
+        quotas: Arc<ReplicationQuotas>,
+        data: Handle,
+    ) -> Self {
+        Self {
+            me,
+            partitions,
+            quotas,
+            data,
+        }
     }
 }
 
@@ -53,9 +65,12 @@ impl Replica for ReplicaService {
     ) -> Result<Response<Self::PullStream>, Status> {
         let (sender, receiver) = mpsc::channel(1);
         let session = Session {
+            me: self.me,
             partitions: Arc::clone(&self.partitions),
+            quotas: Arc::clone(&self.quotas),
             waker: Arc::new(PullWaker::default()),
             positions: BTreeMap::new(),
+            throttled: BTreeSet::new(),
         };
         self.data.spawn(session.serve(request.into_inner(), sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -72,9 +87,13 @@ struct Position {
 }
 
 struct Session {
+    me: BrokerId,
     partitions: Arc<PartitionManager>,
+    quotas: Arc<ReplicationQuotas>,
     waker: Arc<PullWaker>,
     positions: BTreeMap<TopicPartition, Position>,
+    /// Have records that wait for the quota.
+    throttled: BTreeSet<TopicPartition>,
 }
 
 impl Session {
@@ -130,6 +149,10 @@ impl Session {
         let mut following = None;
         loop {
             due.append(&mut self.waker.take_news());
+            let throttled_for = self.quotas.leader.wait();
+            if throttled_for.is_zero() {
+                due.append(&mut self.throttled);
+            }
             self.collect(follower, due, &mut budget, &mut answer);
             if !answer.partitions.is_empty() || following.is_some() {
                 break;
@@ -137,6 +160,7 @@ impl Session {
             tokio::select! {
                 () = self.waker.woken() => {}
                 () = sleep_until(deadline) => break,
+                () = sleep(throttled_for), if !self.throttled.is_empty() => {}
                 received = requests.message() => match received? {
                     Some(request) => following = Some(request),
                     None => break,
@@ -211,8 +235,9 @@ impl Session {
         }
     }
 
+    /// `None` without news, and while the throttle holds it back.
     fn read(
-        &self,
+        &mut self,
         follower: (BrokerId, BrokerEpoch),
         id: TopicPartition,
         state: FollowerState,
@@ -249,13 +274,23 @@ impl Session {
                     end_offset: divergence.end_offset.0,
                 });
             }
-            PulledContent::Records(slice) => match slice.read_to_bytes() {
-                Ok(records) => answer.records = records,
-                Err(error) => {
-                    tracing::error!(%partition, %error, "can't read the log for a follower");
-                    answer.set_error(PullError::Storage);
+            PulledContent::Records(slice) => {
+                let throttled = partition.throttles_follower(self.me, follower.0);
+                if throttled && !self.quotas.leader.wait().is_zero() {
+                    self.throttled.insert(id);
+                    return None;
                 }
-            },
+                match slice.read_to_bytes() {
+                    Ok(records) => answer.records = records,
+                    Err(error) => {
+                        tracing::error!(%partition, %error, "can't read the log for a follower");
+                        answer.set_error(PullError::Storage);
+                    }
+                }
+                if throttled {
+                    self.quotas.leader.record(answer.records.len());
+                }
+            }
         }
         Some(answer)
     }

@@ -1,0 +1,125 @@
+//! Throttle of replication to and from replicas that catch up (KIP-73): a token bucket that may be
+//! overdrawn, because a batch goes as a whole.
+//!
+//! Over any span of time no more than the rate plus [`BURST`] and one transfer passes.
+
+use crate::{Duration, Time};
+
+/// An idle bucket saves up for so long.
+const BURST: Duration = Duration::from_secs(1);
+
+/// Bytes that may pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplicationQuota {
+    /// `None`: no limit.
+    bytes_per_second: Option<u64>,
+    /// Below zero after a transfer that was larger than what was left; in bytes times
+    /// milliseconds per second, so that nothing is lost to rounding.
+    available: i128,
+    filled_at: Time,
+}
+
+const MS_PER_SECOND: i128 = 1_000;
+
+impl ReplicationQuota {
+    /// Changes the rate, `None` for no limit. What was overdrawn under the old rate is forgotten.
+    pub fn set_rate(&mut self, now: Time, bytes_per_second: Option<u64>) {
+        if bytes_per_second == self.bytes_per_second {
+            return;
+        }
+        *self = Self {
+            bytes_per_second,
+            available: 0,
+            filled_at: now,
+        };
+    }
+
+    /// The rate, `None` without limit.
+    #[must_use]
+    pub const fn bytes_per_second(&self) -> Option<u64> {
+        self.bytes_per_second
+    }
+
+    /// How long nothing may pass; zero when something may.
+    pub fn wait(&mut self, now: Time) -> Duration {
+        let Some(rate) = self.bytes_per_second else {
+            return Duration::ZERO;
+        };
+        self.fill(now, rate);
+        if self.available >= 0 {
+            return Duration::ZERO;
+        }
+        let ms = self
+            .available
+            .unsigned_abs()
+            .div_ceil(u128::from(rate.max(1)));
+        Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
+    }
+
+    /// So many bytes have passed.
+    pub fn record(&mut self, now: Time, bytes: usize) {
+        if let Some(rate) = self.bytes_per_second {
+            self.fill(now, rate);
+            self.available -= bytes as i128 * MS_PER_SECOND;
+        }
+    }
+
+    fn fill(&mut self, now: Time, rate: u64) {
+        let passed_ms = now.since(self.filled_at).as_millis() as i128;
+        let most = i128::from(rate) * BURST.as_millis() as i128;
+        self.available = (self.available + passed_ms * i128::from(rate)).min(most);
+        self.filled_at = self.filled_at.max(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_large_transfer_is_waited_off() {
+        let mut quota = ReplicationQuota::default();
+        quota.record(Time(0), 1_000_000);
+        assert_eq!(quota.wait(Time(0)), Duration::ZERO, "no limit");
+        quota.set_rate(Time(0), Some(1_000));
+        assert_eq!(quota.wait(Time(0)), Duration::ZERO);
+        quota.record(Time(0), 5_000);
+        assert_eq!(quota.wait(Time(0)), Duration::from_secs(5));
+        assert_eq!(quota.wait(Time(4_999)), Duration::from_millis(1));
+        assert_eq!(quota.wait(Time(5_000)), Duration::ZERO);
+        quota.set_rate(Time(5_000), None);
+        quota.record(Time(5_000), 1_000_000);
+        assert_eq!(quota.wait(Time(5_000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_idle_quota_saves_up_for_a_burst_only() {
+        let mut quota = ReplicationQuota::default();
+        quota.set_rate(Time(0), Some(1_000));
+        quota.record(Time(1_000_000), 2_000);
+        assert_eq!(quota.wait(Time(1_000_000)), Duration::from_secs(1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_the_rate_passes(
+            rate in 1..100_000u64,
+            steps in prop::collection::vec((0..2_000u64, 1..50_000usize), 1..60),
+        ) {
+            let mut quota = ReplicationQuota::default();
+            quota.set_rate(Time(0), Some(rate));
+            let (mut now, mut passed, mut last) = (Time(0), 0, 0);
+            for (pause_ms, bytes) in steps {
+                now = now.plus(Duration::from_millis(pause_ms));
+                now = now.plus(quota.wait(now));
+                prop_assert_eq!(quota.wait(now), Duration::ZERO);
+                quota.record(now, bytes);
+                passed += bytes as u64;
+                last = bytes as u64;
+            }
+            prop_assert!((passed - last) * 1_000 <= rate * (now.0 + 1_000));
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Which pulls are throttled (KIP-73), and how far a replica that is being added has come.
+
+use broker_core::BrokerId;
+
+use super::Partition;
+
+impl Partition {
+    /// Leader: whether what `follower` pulls counts for the throttle: the topic asks for it here,
+    /// and the follower is not in sync.
+    #[must_use]
+    pub fn throttles_follower(&self, me: BrokerId, follower: BrokerId) -> bool {
+        let state = self.state.lock();
+        let throttled = &state.config.leader_throttled_replicas;
+        throttled.contains(self.id.partition, me) && !state.is_in_sync(follower)
+    }
+
+    /// Follower: whether what this replica pulls counts for the throttle.
+    #[must_use]
+    pub fn is_throttled(&self, me: BrokerId) -> bool {
+        let state = self.state.lock();
+        let throttled = &state.config.follower_throttled_replicas;
+        throttled.contains(self.id.partition, me) && !state.is_in_sync(me)
+    }
+
+    /// Offsets that this replica still has to copy before a reassignment can be complete, as far as
+    /// its leader has told; `None` when it is not being added.
+    #[must_use]
+    pub fn offsets_to_copy(&self, me: BrokerId) -> Option<u64> {
+        let state = self.state.lock();
+        let assigned = state.assigned.as_ref()?;
+        if !assigned.adding.contains(&me) || assigned.isr.contains(&me) {
+            return None;
+        }
+        let behind = state.leader_high_watermark.0 - state.log.end_offset().0;
+        Some(u64::try_from(behind).unwrap_or(0))
+    }
+}
+
+impl super::State {
+    fn is_in_sync(&self, replica: BrokerId) -> bool {
+        let assigned = self.assigned.as_ref();
+        assigned.is_some_and(|assigned| assigned.isr.contains(&replica))
+    }
+}
