@@ -79,8 +79,6 @@ struct State {
     follower_starts: FollowerStarts,
     /// Newest state in the metadata; `None` before the first one.
     assigned: Option<Arc<PartitionImage>>,
-    /// As the leader told a follower last.
-    leader_high_watermark: Offset,
     closed: bool,
 }
 

@@ -142,7 +142,6 @@ impl Storage {
                 wakers: Wakers::new(id),
                 follower_starts: FollowerStarts::default(),
                 assigned: None,
-                leader_high_watermark: Offset(0),
                 closed: false,
             }),
             flushing: AtomicBool::new(false),

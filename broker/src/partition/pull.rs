@@ -269,10 +269,9 @@ impl State {
             remove(deleted);
         }
         let end = self.log.end_offset();
-        self.leader_high_watermark = Offset(pulled.high_watermark);
         if self
             .replica
-            .handle_follower_append(self.leader_high_watermark, end)
+            .handle_follower_append(Offset(pulled.high_watermark), end)
         {
             self.high_watermark_moved();
         }

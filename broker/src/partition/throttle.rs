@@ -31,8 +31,7 @@ impl Partition {
         if !assigned.adding.contains(&me) || assigned.isr.contains(&me) {
             return None;
         }
-        let behind = state.leader_high_watermark.0 - state.log.end_offset().0;
-        Some(u64::try_from(behind).unwrap_or(0))
+        Some(state.replica.offsets_behind_leader(state.log.end_offset()))
     }
 }
 

@@ -52,6 +52,13 @@ impl Replica {
         advanced
     }
 
+    /// Offsets that this replica, whose log ends at `log_end`, lacks of what its leader has told to
+    /// be committed.
+    #[must_use]
+    pub fn offsets_behind_leader(&self, log_end: Offset) -> u64 {
+        log_end.records_until(self.leader_high_watermark)
+    }
+
     /// Remembers an idempotent producer's batch that the follower appended.
     pub fn record_sequence(
         &mut self,
