@@ -26,6 +26,7 @@ use crate::config::{BrokerConfig, HostPort};
 use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_ENTRIES, Timing};
 use crate::coordinator::GroupCoordinator;
 use crate::health::{Health, Phase};
+use crate::lease::Lease;
 use crate::log_dirs::LogDirs;
 use crate::metrics::{ClientMetrics, ClusterMetrics, HealthMetrics, Metrics, PartitionMetrics};
 use crate::net::{NetMetrics, Server};
@@ -163,7 +164,7 @@ impl Starting {
         self.metrics.add(PartitionMetrics(Arc::clone(&partitions)));
 
         self.health.enter(Phase::Joining);
-        let options = controller_options(config, self.token.clone());
+        let options = controller_options(config, self.token.clone(), partitions.lease());
         let controller = self.control.spawn(Controller::start(options)).await??;
         self.metrics.add(ClusterMetrics(Arc::clone(&controller)));
         self.serve_brokers(&controller, &partitions).await?;
@@ -231,7 +232,11 @@ impl Starting {
     ) -> anyhow::Result<Arc<GroupCoordinator>> {
         let config = &self.config;
         let offsets_partitions = u32::try_from(config.number("offsets.topic.num.partitions"))?;
-        let groups = Arc::new(GroupCoordinator::new(config.groups(), offsets_partitions));
+        let groups = Arc::new(GroupCoordinator::new(
+            config.groups(),
+            offsets_partitions,
+            partitions.lease(),
+        ));
         let settings = fetcher_settings(config);
         let fetchers = Fetchers::new(
             config.id,
@@ -428,7 +433,11 @@ async fn bind(address: &HostPort, key: &str) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("can't listen on {text}; is another process there? ({key})"))
 }
 
-fn controller_options(config: &Arc<BrokerConfig>, token: Token) -> ControllerOptions {
+fn controller_options(
+    config: &Arc<BrokerConfig>,
+    token: Token,
+    lease: Arc<Lease>,
+) -> ControllerOptions {
     let liveness = config.liveness();
     let rebalance = config.number("leader.imbalance.check.interval.seconds");
     ControllerOptions {
@@ -451,6 +460,7 @@ fn controller_options(config: &Arc<BrokerConfig>, token: Token) -> ControllerOpt
                 .flag("auto.leader.rebalance.enable")
                 .then(|| Duration::from_secs(u64::try_from(rebalance).unwrap_or(300))),
         },
+        lease,
         snapshot_interval_entries: SNAPSHOT_INTERVAL_ENTRIES,
         policy: policy(config),
     }

@@ -21,7 +21,7 @@ pub const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const CONNECTION_STREAMS_MAX: u32 = 256;
 /// A peer that answers no HTTP/2 ping for this long is disconnected: a machine that is gone is
 /// noticed about as fast as a new controller is elected.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(1000);
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(1000);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const TOKEN_BYTES_MIN: usize = 16;

@@ -6,7 +6,9 @@
 //! * A broker is fenced `session_timeout` after its last heartbeat at the latest, and
 //!   `reconnect_grace` after its stream broke unless it opened a new one.
 //! * A new controller gives every broker time to find it and open a stream.
-//! * A broker is unfenced only when it heartbeats and knows the metadata up to its registration.
+//! * A broker whose stream is gone and whose process has ended is fenced at once.
+//! * A broker is unfenced only when it heartbeats and knows the metadata up to its registration, and
+//!   up to where it was fenced: it knows by then what it no longer leads.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -53,6 +55,13 @@ pub struct Heartbeat {
     pub wants_shutdown: bool,
 }
 
+/// A broker without a heartbeat stream that is not fenced yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unheard {
+    pub id: BrokerId,
+    pub epoch: BrokerEpoch,
+}
+
 /// The heartbeat names a registration that is not the broker's newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleEpoch;
@@ -67,11 +76,14 @@ pub struct Liveness {
 #[derive(Debug)]
 struct Session {
     epoch: BrokerEpoch,
+    /// The newest one.
     stream: Option<StreamId>,
+    stream_is_open: bool,
     deadline: Time,
     applied: Option<u64>,
-    /// Offset at which the registration is known to be in the metadata.
-    registered_at: Option<u64>,
+    fenced: bool,
+    /// Offset at which the registration, and the last fencing, are known to be in the metadata.
+    needed: Option<u64>,
     wants_shutdown: bool,
 }
 
@@ -92,14 +104,20 @@ impl Liveness {
         self.sessions
             .retain(|id, session| image.is_registered(*id, session.epoch));
         for broker in image.brokers.values() {
-            self.sessions.entry(broker.id).or_insert_with(|| Session {
+            let session = self.sessions.entry(broker.id).or_insert_with(|| Session {
                 epoch: broker.epoch,
                 stream: None,
+                stream_is_open: false,
                 deadline: now.plus(self.config.first_stream(broker.id)),
                 applied: None,
-                registered_at: offset,
+                fenced: broker.fenced,
+                needed: offset,
                 wants_shutdown: false,
             });
+            if broker.fenced && !session.fenced {
+                session.needed = offset;
+            }
+            session.fenced = broker.fenced;
         }
     }
 
@@ -118,6 +136,7 @@ impl Liveness {
             return Err(StaleEpoch);
         }
         session.stream = Some(stream);
+        session.stream_is_open = true;
         session.deadline = now.plus(self.config.session_timeout);
         session.applied = heartbeat.offset;
         session.wants_shutdown |= heartbeat.wants_shutdown;
@@ -130,6 +149,7 @@ impl Liveness {
             return;
         };
         if session.stream == Some(stream) {
+            session.stream_is_open = false;
             let grace = if session.wants_shutdown {
                 Duration::ZERO
             } else {
@@ -149,6 +169,29 @@ impl Liveness {
             })
             .map(|(id, _)| *id)
             .collect()
+    }
+
+    /// Brokers of which only a dial can tell more.
+    #[must_use]
+    pub fn unheard(&self) -> Vec<Unheard> {
+        let sessions = self.sessions.iter();
+        sessions
+            .filter(|(_, session)| !session.stream_is_open && !session.fenced)
+            .map(|(id, session)| Unheard {
+                id: *id,
+                epoch: session.epoch,
+            })
+            .collect()
+    }
+
+    /// The broker's process has ended, unless it has been heard meanwhile.
+    pub fn ended(&mut self, now: Time, broker: Unheard) {
+        if let Some(session) = self.sessions.get_mut(&broker.id)
+            && session.epoch == broker.epoch
+            && !session.stream_is_open
+        {
+            session.deadline = session.deadline.min(now);
+        }
     }
 
     /// What has to be decided now: fencing, unfencing and controlled shutdowns.
@@ -178,7 +221,7 @@ impl Session {
         }
         if broker.fenced {
             let ready =
-                self.stream.is_some() && self.applied >= self.registered_at && !self.wants_shutdown;
+                self.stream.is_some() && self.applied >= self.needed && !self.wants_shutdown;
             return ready.then_some(Command::UnfenceBroker(reference));
         }
         let drains =

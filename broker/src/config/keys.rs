@@ -118,7 +118,7 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
     key("auto.leader.rebalance.enable", Kind::Bool, Some("true"), "Move leaders back to their preferred replica in the background."),
     key("broker.heartbeat.interval.ms", Kind::Int { min: 50, max: 60_000 }, Some("500"), "Time between a broker's heartbeats to the controller."),
     key("broker.rack", Kind::Text, None, "Zone of this broker; replicas of a partition are spread over zones."),
-    key("broker.session.timeout.ms", Kind::Int { min: 500, max: 600_000 }, Some("9000"), "A broker silent for so long is fenced."),
+    key("broker.session.timeout.ms", Kind::Int { min: 500, max: 600_000 }, Some("3000"), "A broker silent for so long is fenced."),
     key("connections.max.idle.ms", POSITIVE_LONG, Some("600000"), "Idle client connections are closed after this time."),
     key("controlled.shutdown.timeout.ms", POSITIVE_LONG, Some("60000"), "How long a stopping broker waits for its leaders to be moved away."),
     key("controller.quorum.election.timeout.ms", Kind::Int { min: 100, max: 60_000 }, Some("1000"), "Upper bound of the time without a leader after which a voter calls an election."),

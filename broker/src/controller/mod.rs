@@ -16,6 +16,7 @@ mod follow;
 mod leases;
 mod options;
 mod peers;
+mod probes;
 mod raft;
 mod registration;
 mod service;
@@ -52,6 +53,7 @@ pub use service::ControllerService;
 pub use view::{ControllerView, ViewError};
 pub use voters::ChangeVotersError;
 
+use crate::lease::Lease;
 use crate::rpc::{Guard, MESSAGE_BYTES_MAX, Token};
 use addresses::{Addresses, Voters};
 use broker_core::liveness::LivenessConfig;
@@ -83,6 +85,7 @@ pub struct Controller {
     voters: VoterAdmin,
     quorum: Arc<Quorum>,
     membership: Arc<Membership>,
+    lease: Arc<Lease>,
     unclean_elections: Arc<AtomicU64>,
     runtime: Handle,
     tasks: Mutex<JoinSet<()>>,
@@ -120,6 +123,7 @@ impl Controller {
             quorum: Arc::clone(&quorum),
             feed: Arc::clone(&feed),
             sessions: Arc::clone(&sessions),
+            addresses: Arc::clone(&addresses),
             policy: options.policy,
             leader_rebalance_interval: options.timing.leader_rebalance_interval,
             mailbox: receiver,
@@ -157,6 +161,7 @@ impl Controller {
             sessions,
             quorum,
             membership: Arc::default(),
+            lease: options.lease,
             unclean_elections,
             runtime: Handle::current(),
             tasks: Mutex::new(tasks),
@@ -184,6 +189,8 @@ impl Controller {
             feed: Arc::clone(&self.feed),
             membership: Arc::clone(&self.membership),
             heartbeat_interval: self.timing.heartbeat_interval,
+            lease: Arc::clone(&self.lease),
+            lease_duration: self.timing.lease_duration(),
         };
         self.tasks
             .lock()

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::BrokerId;
 use broker_core::controller::{ConfigTable, Defaults, PlacementRequest};
 
-use crate::rpc::Token;
+use crate::lease::Lease;
+use crate::rpc::{self, Token};
 
 /// Everything [`super::Controller::start`] needs.
 #[derive(Debug)]
@@ -26,10 +28,15 @@ pub struct ControllerOptions {
     pub may_form_quorum: bool,
     pub token: Token,
     pub timing: Timing,
+    /// Held while the controller accepts this broker's heartbeats.
+    pub lease: Arc<Lease>,
     /// Entries of the metadata log between two snapshots.
     pub snapshot_interval_entries: u64,
     pub policy: DecisionPolicy,
 }
+
+/// For answers on their way when a process is paused.
+const LEASE_MARGIN: Duration = Duration::from_millis(100);
 
 /// Time-outs and intervals.
 #[derive(Clone, Copy, Debug)]
@@ -48,12 +55,23 @@ pub struct Timing {
     pub leader_rebalance_interval: Option<Duration>,
 }
 
+impl Timing {
+    /// How long a broker may lead without running: no longer than it takes the controller to fence a
+    /// paused process.
+    pub(crate) fn lease_duration(&self) -> Duration {
+        let silent = self.session_timeout.saturating_sub(self.heartbeat_interval);
+        let disconnected = rpc::KEEPALIVE_TIMEOUT + self.reconnect_grace;
+        let soonest = silent.min(disconnected).saturating_sub(LEASE_MARGIN);
+        soonest.max(self.session_timeout / 2)
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Self {
             election_timeout: Duration::from_millis(1000),
-            session_timeout: Duration::from_millis(9000),
-            heartbeat_interval: Duration::from_millis(2000),
+            session_timeout: Duration::from_millis(3000),
+            heartbeat_interval: Duration::from_millis(500),
             reconnect_grace: Duration::from_millis(1000),
             leader_rebalance_interval: Some(Duration::from_secs(300)),
         }

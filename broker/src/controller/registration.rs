@@ -1,11 +1,12 @@
 //! This broker's life in the cluster: it registers, heartbeats to the active controller, and leaves
 //! in order.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::controller::{Command, CommandError, Failure, RegisterBroker, Response};
-use broker_core::{BrokerEpoch, BrokerId};
+use broker_core::{BrokerEpoch, BrokerId, Time};
 use klamm_proto::v1::{HeartbeatRequest, HeartbeatResponse, QuorumVoter};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -17,6 +18,8 @@ use super::error::known_controller;
 use super::feed::Feed;
 use super::peers::Peers;
 use super::submit::Submitter;
+use crate::clock;
+use crate::lease::Lease;
 
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -25,8 +28,11 @@ const RECONNECT_INTERVAL: Duration = Duration::from_millis(50);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// While the broker waits to be unfenced or to stop, the controller hears of it this often.
 const IMPATIENT_INTERVAL: Duration = Duration::from_millis(50);
-/// Heartbeats on their way; one that finds no room is left out.
+const LEASE_EXTENSION_INTERVAL: Duration = Duration::from_millis(100);
+/// Heartbeats on their way.
 const OUTGOING_MAX: usize = 4;
+/// Heartbeats without an answer; with so many the controller is not there.
+const UNANSWERED_MAX: usize = 64;
 
 /// How far this broker has come, and what it wants.
 #[derive(Debug, Default)]
@@ -49,6 +55,16 @@ pub(crate) struct Registration {
     pub(crate) feed: Arc<Feed>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) heartbeat_interval: Duration,
+    pub(crate) lease: Arc<Lease>,
+    /// How long an accepted heartbeat lets this broker lead.
+    pub(crate) lease_duration: Duration,
+}
+
+/// Heartbeats on their way to one controller. Each is answered, in order.
+struct Outgoing {
+    requests: mpsc::Sender<HeartbeatRequest>,
+    /// When those without an answer were sent.
+    sent_at: VecDeque<Time>,
 }
 
 /// Why a heartbeat stream ended.
@@ -62,12 +78,28 @@ enum StreamEnd {
 impl Registration {
     /// Runs for as long as the broker is part of the cluster.
     pub(crate) async fn run(self) {
+        tokio::join!(self.keep_lease(), self.keep_registered());
+    }
+
+    async fn keep_lease(&self) {
+        let mut extension = interval(LEASE_EXTENSION_INTERVAL);
+        extension.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            extension.tick().await;
+            self.lease.extend(clock::now(), self.lease_duration);
+        }
+    }
+
+    async fn keep_registered(&self) {
         loop {
             let epoch = self.register().await;
             self.membership.epoch.send_replace(Some(epoch));
             for attempt in 0.. {
                 match self.heartbeat(epoch, attempt).await {
-                    StreamEnd::Stale => break,
+                    StreamEnd::Stale => {
+                        self.lease.end();
+                        break;
+                    }
                     StreamEnd::Broken => sleep(RECONNECT_INTERVAL).await,
                 }
             }
@@ -97,9 +129,13 @@ impl Registration {
         let Some(mut client) = self.peers.client(controller) else {
             return StreamEnd::Broken;
         };
-        let (outgoing, requests) = mpsc::channel(OUTGOING_MAX);
+        let (sender, requests) = mpsc::channel(OUTGOING_MAX);
+        let mut outgoing = Outgoing {
+            requests: sender,
+            sent_at: VecDeque::new(),
+        };
         // The first heartbeat has to be under way before the controller answers the call.
-        self.send(&outgoing, epoch);
+        self.send(&mut outgoing, epoch);
         let call = client.heartbeat(ReceiverStream::new(requests));
         match timeout(CONNECT_TIMEOUT, call).await {
             Ok(Ok(stream)) => {
@@ -120,7 +156,7 @@ impl Registration {
         epoch: BrokerEpoch,
         controller: BrokerId,
         mut responses: Streaming<HeartbeatResponse>,
-        outgoing: mpsc::Sender<HeartbeatRequest>,
+        mut outgoing: Outgoing,
     ) -> StreamEnd {
         let mut regular = interval(self.heartbeat_interval);
         let mut impatient = interval(IMPATIENT_INTERVAL);
@@ -134,15 +170,16 @@ impl Registration {
                 response = responses.message() => match response {
                     Ok(Some(response)) => {
                         fenced = response.fenced;
+                        self.renew_lease(outgoing.sent_at.pop_front(), fenced);
                         self.learn_voters(response.voters);
                         self.membership.may_shutdown.send_replace(response.may_shutdown);
                     }
                     Ok(None) => return self.stream_end(&Status::unavailable("closed")),
                     Err(status) => return self.stream_end(&status),
                 },
-                Ok(()) = wants_shutdown.changed() => self.send(&outgoing, epoch),
-                _ = regular.tick() => self.send(&outgoing, epoch),
-                _ = impatient.tick(), if waits => self.send(&outgoing, epoch),
+                Ok(()) = wants_shutdown.changed() => self.send(&mut outgoing, epoch),
+                _ = regular.tick() => self.send(&mut outgoing, epoch),
+                _ = impatient.tick(), if waits => self.send(&mut outgoing, epoch),
                 () = self.peers.controller_changed(Some(controller)) => return StreamEnd::Broken,
             }
         }
@@ -155,14 +192,26 @@ impl Registration {
         self.addresses.learn(voters.collect());
     }
 
-    fn send(&self, outgoing: &mpsc::Sender<HeartbeatRequest>, epoch: BrokerEpoch) {
-        // A full channel means that the connection is stuck, which the controller notices.
-        let _ = outgoing.try_send(HeartbeatRequest {
+    fn send(&self, outgoing: &mut Outgoing, epoch: BrokerEpoch) {
+        let sent_at = clock::now();
+        let request = HeartbeatRequest {
             broker_id: self.me.0,
             broker_epoch: epoch.0,
             metadata_offset: self.feed.position().offset,
             wants_shutdown: *self.membership.wants_shutdown.borrow(),
-        });
+        };
+        // One that finds no room is left out: the next one says the same.
+        if outgoing.sent_at.len() < UNANSWERED_MAX && outgoing.requests.try_send(request).is_ok() {
+            outgoing.sent_at.push_back(sent_at);
+        }
+    }
+
+    fn renew_lease(&self, sent_at: Option<Time>, fenced: bool) {
+        match sent_at {
+            _ if fenced => self.lease.end(),
+            Some(sent_at) => self.lease.accept(sent_at, self.lease_duration),
+            None => {}
+        }
     }
 
     fn stream_end(&self, status: &Status) -> StreamEnd {

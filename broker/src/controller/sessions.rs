@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use broker_core::controller::Command;
 use broker_core::{BrokerId, Time};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::feed::Position;
 use crate::clock;
-use broker_core::liveness::{Heartbeat, Liveness, LivenessConfig, StaleEpoch, StreamId};
+use broker_core::liveness::{Heartbeat, Liveness, LivenessConfig, StaleEpoch, StreamId, Unheard};
 
 /// Why a heartbeat is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) struct Sessions {
     /// What brokers said of their metadata last.
     followers: Mutex<BTreeMap<BrokerId, FollowerProgress>>,
     last_stream: AtomicU64,
+    /// A stream has closed.
+    lost: Notify,
 }
 
 impl Sessions {
@@ -45,6 +48,7 @@ impl Sessions {
             liveness: Mutex::new(None),
             followers: Mutex::default(),
             last_stream: AtomicU64::new(0),
+            lost: Notify::new(),
         }
     }
 
@@ -104,6 +108,27 @@ impl Sessions {
     pub(crate) fn close_stream(&self, broker: BrokerId, stream: StreamId) {
         if let Some(liveness) = self.liveness.lock().as_mut() {
             liveness.stream_closed(clock::now(), broker, stream);
+        }
+        self.lost.notify_one();
+    }
+
+    /// Waits until a stream closes.
+    pub(crate) async fn lost(&self) {
+        self.lost.notified().await;
+    }
+
+    /// Brokers without a stream that are not fenced yet.
+    pub(crate) fn unheard(&self) -> Vec<Unheard> {
+        let liveness = self.liveness.lock();
+        liveness
+            .as_ref()
+            .map_or_else(Vec::new, |liveness| liveness.unheard())
+    }
+
+    /// The broker's process has ended.
+    pub(crate) fn ended(&self, broker: Unheard) {
+        if let Some(liveness) = self.liveness.lock().as_mut() {
+            liveness.ended(clock::now(), broker);
         }
     }
 

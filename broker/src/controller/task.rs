@@ -21,10 +21,12 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
+use super::addresses::Addresses;
 use super::error::{AttemptError, SubmitError};
 use super::feed::{Feed, Position};
 use super::leases::Leases;
 use super::options::DecisionPolicy;
+use super::probes::Probes;
 use super::raft::{Leadership, ProposeError, Quorum};
 use super::sessions::Sessions;
 use super::submit::{Answer, Submission};
@@ -47,6 +49,7 @@ pub(crate) struct ControllerTask {
     pub(crate) quorum: Arc<Quorum>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) addresses: Arc<Addresses>,
     pub(crate) policy: DecisionPolicy,
     pub(crate) leader_rebalance_interval: Option<Duration>,
     pub(crate) mailbox: mpsc::Receiver<Submission>,
@@ -120,6 +123,7 @@ impl ControllerTask {
         let mut leases = Leases::default();
         let mut session_check = interval(SESSION_CHECK_INTERVAL);
         session_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut probes = Probes::default();
         let rebalance_interval = self.leader_rebalance_interval;
         // Polled only when there is an interval; the fallback keeps the arm's type.
         let period = rebalance_interval.unwrap_or(Duration::from_secs(3600));
@@ -128,10 +132,17 @@ impl ControllerTask {
             let outcome = tokio::select! {
                 () = leading.ended(leadership) => Err(Deposed),
                 _ = session_check.tick() => {
-                    let position = self.feed.position();
-                    let mut commands = self.sessions.tick(&position);
-                    commands.extend(leases.tick(clock::now(), &position.image));
-                    self.decide_own(leading.term, commands).await
+                    self.dial_unheard(&mut probes);
+                    let lapsed = leases.tick(clock::now(), &self.feed.position().image);
+                    self.decide_sessions(leading.term, lapsed).await
+                }
+                () = self.sessions.lost() => {
+                    self.dial_unheard(&mut probes);
+                    Ok(())
+                }
+                ended = probes.ended() => {
+                    self.sessions.ended(ended);
+                    self.decide_sessions(leading.term, Vec::new()).await
                 }
                 _ = rebalance.tick(), if rebalance_interval.is_some() => {
                     let command = plan_preferred_elections(&self.feed.position().image);
@@ -149,6 +160,23 @@ impl ControllerTask {
                 return deposed;
             }
         }
+    }
+
+    fn dial_unheard(&self, probes: &mut Probes) {
+        for broker in self.sessions.unheard() {
+            if broker.id != self.me
+                && let Some(address) = self.addresses.address(broker.id)
+            {
+                probes.dial(broker, address);
+            }
+        }
+    }
+
+    /// Fences, unfences and drains brokers by what is heard of them, and decides `more`.
+    async fn decide_sessions(&mut self, term: u64, more: Vec<Command>) -> Result<(), Deposed> {
+        let mut commands = self.sessions.tick(&self.feed.position());
+        commands.extend(more);
+        self.decide_own(term, commands).await
     }
 
     /// Decides the controller's own commands. A refusal means that the cluster has moved on.

@@ -36,6 +36,7 @@ pub use log::{PartitionLog, ReadError};
 pub use membership::Client;
 pub use partition_log::LedPartition;
 
+use crate::lease::Lease;
 use crate::partition::RoleEvent;
 use error::Unavailable;
 use shard::Shard;
@@ -47,6 +48,8 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub struct GroupCoordinator<L = LedPartition> {
     config: GroupConfig,
     partition_count: u32,
+    /// Held while this broker may lead.
+    lease: Arc<Lease>,
     shards: RwLock<BTreeMap<PartitionIndex, Led>>,
     log: PhantomData<fn(L)>,
 }
@@ -81,16 +84,17 @@ impl GroupCoordinator {
 
 impl<L: PartitionLog> GroupCoordinator<L> {
     /// A coordinator without groups. `partition_count` is that of `__consumer_offsets`
-    /// (`offsets.topic.num.partitions`) and must never change.
+    /// (`offsets.topic.num.partitions`) and must never change. Without `lease` no group is served.
     ///
     /// # Panics
     /// If there are no partitions.
     #[must_use]
-    pub fn new(config: GroupConfig, partition_count: u32) -> Self {
+    pub fn new(config: GroupConfig, partition_count: u32, lease: Arc<Lease>) -> Self {
         assert!(partition_count > 0, "groups need a partition to live in");
         Self {
             config,
             partition_count,
+            lease,
             shards: RwLock::default(),
             log: PhantomData,
         }
@@ -152,6 +156,7 @@ impl<L: PartitionLog> GroupCoordinator<L> {
         let shards = self.shards.read();
         let led = shards
             .get(&self.find(group))
+            .filter(|_| self.lease.holds())
             .ok_or(Unavailable::NotCoordinator)?;
         Ok(Arc::clone(&led.shard))
     }

@@ -21,6 +21,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::clock;
+use crate::lease::Lease;
 
 const GROUP: &str = "orders";
 const JOIN_VERSION: i16 = 9;
@@ -70,12 +72,15 @@ type Coordinator = GroupCoordinator<MemoryLog>;
 
 fn coordinator() -> Coordinator {
     let initial_rebalance_delay = Duration::from_millis(10);
+    let lease = Arc::new(Lease::default());
+    lease.accept(clock::now(), Duration::from_secs(3600));
     GroupCoordinator::new(
         GroupConfig {
             initial_rebalance_delay,
             ..GroupConfig::default()
         },
         50,
+        lease,
     )
 }
 

@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::clock;
 use broker::{TOPIC, TestBroker};
 
 /// Nothing here takes that long.
@@ -387,6 +388,40 @@ async fn what_is_produced_is_fetched_byte_for_byte() {
     }
     let (error, _, records) = fetched(client.call(12, &fetch(4, 0)).await);
     assert_eq!((error, records.len()), (ErrorCode::OffsetOutOfRange, 0));
+}
+
+#[tokio::test]
+async fn counted_acks_are_refused_unless_allowed_and_never_wait_for_more_than_there_are() {
+    for (overrides, allowed) in [
+        (&[][..], "0, 1 or -1 (all) unless"),
+        (
+            &[("klamm.acks.counted.enable", "true")][..],
+            "more replicas than the 1",
+        ),
+    ] {
+        let broker = TestBroker::start(overrides).await;
+        let mut client = Client::connect(&broker).await;
+        let response = client.call(9, &produce(2, TOPIC, batch(b"a"))).await;
+        let partition = &response.responses[0].partition_responses[0];
+        assert_eq!(partition.error_code, ErrorCode::InvalidRequiredAcks);
+        let message = partition.error_message.as_ref().unwrap().as_str();
+        assert!(message.contains(allowed), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_without_lease_serves_nobody_as_a_leader() {
+    let broker = TestBroker::start(&[]).await;
+    let mut client = Client::connect(&broker).await;
+    broker.lease.end();
+    let response = client.call(9, &produce(1, TOPIC, batch(b"a"))).await;
+    let partition = &response.responses[0].partition_responses[0];
+    assert_eq!(partition.error_code, ErrorCode::NotLeaderOrFollower);
+    let (error, _, _) = fetched(client.call(12, &fetch(0, 0)).await);
+    assert_eq!(error, ErrorCode::NotLeaderOrFollower);
+    broker.lease.accept(clock::now(), Duration::from_secs(3600));
+    let (error, high_watermark, _) = fetched(client.call(12, &fetch(0, 0)).await);
+    assert_eq!((error, high_watermark), (ErrorCode::None, 0));
 }
 
 #[tokio::test]

@@ -66,6 +66,7 @@ impl Partition {
         if state.closed {
             return Err(AppendError::Closed);
         }
+        self.check_lease()?;
         let epoch = state.replica.leader_epoch();
         if batch.leader_epoch.is_some_and(|expected| expected != epoch) {
             return Err(NotLeader.into());

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use broker_core::controller::{
@@ -17,9 +17,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::opening::{Storage, Wanted, delete};
-use super::{Assigned, Partition};
+use super::{Assigned, Partition, Shared};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
+use crate::lease::Lease;
 use crate::log_dirs::LogDirs;
 
 /// Time between looks at replicas that lag.
@@ -58,7 +59,7 @@ pub struct PartitionManager {
     failures_handled: AtomicUsize,
     isr_due: Mutex<BTreeSet<TopicPartition>>,
     isr_notify: Notify,
-    records_given_up: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 }
 
 impl PartitionManager {
@@ -68,7 +69,7 @@ impl PartitionManager {
         Self {
             me: config.id,
             config,
-            records_given_up: Arc::clone(&storage.records_given_up),
+            shared: Arc::clone(&storage.shared),
             dirs: Arc::clone(storage.dirs()),
             storage: Mutex::new(storage),
             partitions: RwLock::default(),
@@ -77,6 +78,12 @@ impl PartitionManager {
             isr_due: Mutex::default(),
             isr_notify: Notify::new(),
         }
+    }
+
+    /// Without it no partition serves clients as a leader.
+    #[must_use]
+    pub fn lease(&self) -> Arc<Lease> {
+        Arc::clone(&self.shared.lease)
     }
 
     /// The partition, if it is hosted here.
@@ -400,7 +407,7 @@ impl PartitionManager {
             offline: self.offline.read().len(),
             failed_dirs: conditions.iter().filter(|c| c.is_failed()).count(),
             slow_dirs: conditions.iter().filter(|c| c.is_slow()).count(),
-            records_given_up: self.records_given_up.load(Ordering::Relaxed),
+            records_given_up: self.shared.records_given_up.load(Ordering::Relaxed),
             ..Counts::default()
         };
         for partition in self.partitions.read().values() {

@@ -28,7 +28,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use broker_core::metadata::PartitionImage;
-use broker_core::partition::{Assignment, IsrProposal, Replica, RoleChange, Settings, WaitQueue};
+use broker_core::partition::{
+    Assignment, IsrProposal, NotLeader, Replica, RoleChange, Settings, WaitQueue,
+};
 use broker_core::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use broker_log::Log;
 use parking_lot::Mutex;
@@ -44,6 +46,7 @@ pub use wakers::{FetchWaker, PullWaker};
 
 use crate::clock;
 use crate::config::{IsrTiming, TopicConfig};
+use crate::lease::Lease;
 use crate::log_dirs::Directory;
 use delete_records::FollowerStarts;
 use wakers::Wakers;
@@ -55,10 +58,18 @@ pub struct Partition {
     state: Mutex<State>,
     /// A group commit is under way.
     flushing: AtomicBool,
-    /// Committed records that replicas of this broker lost to unclean elections.
-    records_given_up: Arc<AtomicU64>,
     /// A replica's log start offset moved, or the role changed.
     low_watermark_moved: Notify,
+    shared: Arc<Shared>,
+}
+
+/// What all partitions of this broker share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Held while this broker may lead.
+    lease: Arc<Lease>,
+    /// Committed records that replicas lost to unclean elections.
+    records_given_up: AtomicU64,
 }
 
 struct State {
@@ -205,7 +216,9 @@ impl Partition {
                 partition = %self, records, %log_end,
                 "committed records are given up after an unclean leader election"
             );
-            self.records_given_up.fetch_add(records, Ordering::Relaxed);
+            self.shared
+                .records_given_up
+                .fetch_add(records, Ordering::Relaxed);
         }
     }
 
@@ -228,6 +241,16 @@ impl Partition {
     #[must_use]
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.state.lock().replica.leader_epoch()
+    }
+
+    /// # Errors
+    /// [`NotLeader`] when this broker did not run for a while: another one may lead.
+    fn check_lease(&self) -> Result<(), NotLeader> {
+        if self.shared.lease.holds() {
+            Ok(())
+        } else {
+            Err(NotLeader)
+        }
     }
 
     /// Whether this broker leads the partition.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 
 use broker_core::metadata::{Image, PartitionImage, ReplicaHealth};
 use broker_core::partition::{Producers, Replica, Settings, WaitQueue};
@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::delete_records::FollowerStarts;
 use super::recovery::{Found, Recovered, recover_all};
 use super::wakers::Wakers;
-use super::{Partition, State, producers};
+use super::{Partition, Shared, State, producers};
 use crate::config::{BrokerConfig, IsrTiming, TopicConfig};
 use crate::log_dirs::{Checkpointed, Directory, LogDirs, LogDirsError};
 use crate::previous_run::LastRun;
@@ -56,7 +56,7 @@ pub struct Storage {
     last_run: LastRun,
     /// The metadata from before the start has been applied: what it asks for now is new.
     settled: bool,
-    pub(super) records_given_up: Arc<AtomicU64>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Storage {
@@ -86,7 +86,7 @@ impl Storage {
             recovered,
             last_run,
             settled: false,
-            records_given_up: Arc::default(),
+            shared: Arc::default(),
         })
     }
 
@@ -145,8 +145,8 @@ impl Storage {
                 closed: false,
             }),
             flushing: AtomicBool::new(false),
-            records_given_up: Arc::clone(&self.records_given_up),
             low_watermark_moved: Notify::new(),
+            shared: Arc::clone(&self.shared),
         })
     }
 

@@ -54,6 +54,7 @@ impl Partition {
         if state.closed {
             return Err(ReadError::Closed);
         }
+        self.check_lease()?;
         state.replica.check_leader_epoch(epoch)?;
         let high_watermark = state.replica.high_watermark();
         let (start, end) = (state.log.start_offset(), state.log.end_offset());
@@ -95,6 +96,7 @@ impl Partition {
             if state.closed {
                 return Err(ReadError::Closed);
             }
+            self.check_lease()?;
             state.replica.check_leader_epoch(epoch)?;
             let start = state.log.start_offset();
             if query == OffsetQuery::Earliest {
@@ -142,6 +144,7 @@ impl Partition {
         if state.closed {
             return Err(ReadError::Closed);
         }
+        self.check_lease()?;
         state.replica.check_leader_epoch(current)?;
         Ok(state.log.end_offset_for_epoch(wanted))
     }

@@ -154,6 +154,68 @@ fn silence_and_broken_streams_fence() {
     }
 }
 
+fn unheard() -> Unheard {
+    Unheard {
+        id: ID,
+        epoch: BrokerEpoch(7),
+    }
+}
+
+#[test]
+fn a_broker_whose_process_has_ended_is_fenced_at_once() {
+    let mut liveness = Liveness::new(CONFIG, Time(0), &unfenced(), Some(10));
+    assert_eq!(
+        liveness.unheard(),
+        [unheard()],
+        "no stream to the new controller"
+    );
+    liveness
+        .heartbeat(Time(0), StreamId(1), heartbeat(10))
+        .unwrap();
+    assert_eq!(liveness.unheard(), []);
+    liveness.ended(Time(10), unheard());
+    assert_eq!(
+        liveness.tick(Time(10), &unfenced()),
+        [],
+        "it was heard meanwhile"
+    );
+    liveness.stream_closed(Time(20), ID, StreamId(1));
+    assert_eq!(liveness.unheard(), [unheard()]);
+    let successor = Unheard {
+        epoch: BrokerEpoch(8),
+        ..unheard()
+    };
+    liveness.ended(Time(20), successor);
+    assert_eq!(liveness.tick(Time(20), &unfenced()), []);
+    liveness.ended(Time(20), unheard());
+    assert_eq!(
+        liveness.tick(Time(20), &unfenced()),
+        [Command::FenceBroker(reference())]
+    );
+    liveness.follow(Time(30), &fenced(), Some(11));
+    assert_eq!(liveness.unheard(), [], "fenced brokers are not dialled");
+}
+
+#[test]
+fn a_paused_broker_is_not_unfenced_before_it_knows_that_it_was_fenced() {
+    let mut liveness = Liveness::new(CONFIG, Time(0), &unfenced(), Some(10));
+    liveness
+        .heartbeat(Time(0), StreamId(1), heartbeat(10))
+        .unwrap();
+    liveness.follow(Time(9000), &fenced(), Some(20));
+    liveness
+        .heartbeat(Time(9500), StreamId(1), heartbeat(10))
+        .unwrap();
+    assert_eq!(liveness.tick(Time(9500), &fenced()), []);
+    liveness
+        .heartbeat(Time(9600), StreamId(1), heartbeat(20))
+        .unwrap();
+    assert_eq!(
+        liveness.tick(Time(9600), &fenced()),
+        [Command::UnfenceBroker(reference())]
+    );
+}
+
 #[test]
 fn voters_find_a_new_controller_sooner() {
     let config = LivenessConfig {

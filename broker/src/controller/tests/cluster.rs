@@ -121,6 +121,7 @@ impl Cluster {
             may_form_quorum: true,
             token: token(),
             timing: Timing::default(),
+            lease: Arc::default(),
             snapshot_interval_entries: self.snapshot_interval_entries,
             policy: DecisionPolicy {
                 defaults: Defaults {

@@ -13,10 +13,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Context;
+use crate::clock;
 use crate::config::{BrokerConfig, Properties};
 use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_ENTRIES, Timing};
 use crate::coordinator::GroupCoordinator;
 use crate::health::Health;
+use crate::lease::Lease;
 use crate::net::{NetMetrics, Server};
 use crate::partition::{PartitionManager, Storage};
 use crate::policy::policy;
@@ -28,6 +30,7 @@ pub(super) const TOPIC: &str = "t";
 pub(super) struct TestBroker {
     pub(super) address: SocketAddr,
     pub(super) metrics: Arc<NetMetrics>,
+    pub(super) lease: Arc<Lease>,
     pub(super) stopped: CancellationToken,
     _dir: TempDir,
 }
@@ -47,6 +50,8 @@ impl TestBroker {
         let config = Arc::new(config(&dir, overrides));
         let storage = Storage::open(&config, Health::default().recovery()).unwrap();
         let partitions = Arc::new(PartitionManager::new(Arc::clone(&config), storage));
+        let lease = partitions.lease();
+        lease.accept(clock::now(), Duration::from_secs(3600));
         let controller = Controller::start(controller_options(&config))
             .await
             .unwrap();
@@ -57,7 +62,11 @@ impl TestBroker {
             .await
             .unwrap();
 
-        let groups = Arc::new(GroupCoordinator::new(config.groups(), 1));
+        let groups = Arc::new(GroupCoordinator::new(
+            config.groups(),
+            1,
+            partitions.lease(),
+        ));
         let context = Arc::new(Context::new(config, controller, partitions, groups));
         let metrics = Arc::new(NetMetrics::default());
         let mut server = Server::new(context, Arc::clone(&metrics));
@@ -70,6 +79,7 @@ impl TestBroker {
         tokio::spawn(Arc::new(server).serve(listener, "PLAINTEXT".into(), stopped.clone()));
         Self {
             address,
+            lease,
             metrics,
             stopped,
             _dir: dir,
@@ -108,6 +118,7 @@ fn controller_options(config: &Arc<BrokerConfig>) -> ControllerOptions {
             session_timeout: Duration::from_secs(600),
             ..Timing::default()
         },
+        lease: Arc::default(),
         snapshot_interval_entries: SNAPSHOT_INTERVAL_ENTRIES,
         policy: policy(config),
     }
