@@ -19,6 +19,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod error;
@@ -236,6 +237,7 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
         Request::DescribeGroups(r) => handle!(DescribeGroups, describe_groups, r),
         Request::ListGroups(r) => handle!(ListGroups, list_groups, r),
         Request::DeleteGroups(r) => handle!(DeleteGroups, delete_groups, r),
+        Request::DescribeLogDirs(r) => handle!(DescribeLogDirs, describe_log_dirs, r),
         Request::CreateTopics(r) => handle!(CreateTopics, create_topics, r),
         Request::DeleteTopics(r) => handle!(DeleteTopics, delete_topics, r),
         Request::CreatePartitions(r) => handle!(CreatePartitions, create_partitions, r),

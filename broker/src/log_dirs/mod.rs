@@ -156,6 +156,13 @@ impl LogDirs {
             .any(|condition| condition.is_failed())
     }
 
+    /// Where all directories are, failed ones included.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let conditions = self.conditions.iter();
+        conditions.map(|c| c.path().to_owned()).collect()
+    }
+
     /// Where the directories are that failed.
     #[must_use]
     pub fn failed_paths(&self) -> Vec<PathBuf> {

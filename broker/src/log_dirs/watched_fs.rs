@@ -200,7 +200,9 @@ impl FsFile for WatchedFile {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::Duration;
 
+    use broker_core::slow_disk::DiskWindow;
     use broker_log::fs::memory::{Fault, FaultSpan, MemoryFs};
 
     use super::*;
@@ -242,6 +244,69 @@ mod tests {
         file.write_at(b"x", 0).unwrap_err();
         assert!(!condition.is_failed());
         file.write_at(b"x", 0).unwrap();
+    }
+
+    /// A file whose syncs take their time.
+    struct SlowFile(Arc<dyn FsFile>);
+
+    const SLOW: Duration = Duration::from_millis(20);
+
+    impl FsFile for SlowFile {
+        fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+            self.0.write_at(bytes, position)
+        }
+
+        fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+            self.0.read_at(buf, position)
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            std::thread::sleep(SLOW);
+            self.0.sync_data()
+        }
+
+        fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn map(&self, capacity: usize) -> io::Result<Arc<dyn FileMap>> {
+            self.0.map(capacity)
+        }
+    }
+
+    /// Syncs a slow file that has so many bytes to sync. Returns the operations that count as slow.
+    fn slow_operations(bytes: u64) -> u32 {
+        let slow_ms = u64::try_from(SLOW.as_millis()).unwrap() / 2;
+        let failures = Arc::new(Failures::default());
+        let condition = Arc::new(Condition::new(PathBuf::from("/d"), failures, slow_ms));
+        let fs = MemoryFs::new(1);
+        let file = fs.open(Path::new("/a"), OpenMode::OrCreate).unwrap();
+        let file = WatchedFile {
+            inner: Arc::new(SlowFile(file)),
+            condition: Arc::clone(&condition),
+            unsynced_bytes: AtomicU64::new(bytes),
+        };
+        file.sync_data().unwrap();
+        let window = condition.take_window();
+        assert_eq!(window.operations, 1);
+        assert!(window.longest >= SLOW, "{window:?}");
+        assert_eq!(window.stalled, Duration::ZERO);
+        assert_eq!(condition.take_window(), DiskWindow::default());
+        window.slow_operations
+    }
+
+    #[test]
+    fn a_sync_counts_as_slow_unless_there_was_much_to_sync() {
+        assert_eq!(slow_operations(0), 1);
+        assert_eq!(slow_operations(1 << 40), 0);
     }
 
     #[test]

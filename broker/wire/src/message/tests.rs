@@ -156,6 +156,7 @@ every_api! {
     elect_leaders: ElectLeadersRequest, ElectLeadersResponse;
     delete_records: DeleteRecordsRequest, DeleteRecordsResponse;
     alter_partition_reassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
+    describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
 }
 
 proptest! {
