@@ -12,11 +12,14 @@
 //!   leaders move to many brokers.
 
 mod leaders;
+mod moves;
 mod replicas;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+
+pub use moves::plan_moved_replica;
 
 /// A broker of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

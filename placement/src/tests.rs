@@ -129,6 +129,43 @@ fn refusals_say_why() {
     );
 }
 
+#[test]
+fn a_moved_replica_keeps_racks_apart_and_goes_where_there_is_less() {
+    let mut brokers: Vec<Broker> = [(0, "a"), (1, "a"), (2, "b"), (3, "b"), (4, "c")]
+        .map(|(id, rack)| broker(id, Some(rack)))
+        .to_vec();
+    let moved = |brokers: &[Broker], topic: &[Vec<i32>], kept: &[i32]| {
+        plan_moved_replica(brokers, topic, kept)
+    };
+    assert_eq!(
+        moved(&brokers, &[], &[0, 2]),
+        Ok(4),
+        "the rack without replica"
+    );
+    brokers[4].available = false;
+    assert_eq!(moved(&brokers, &[], &[0]), Ok(2));
+    assert_eq!(
+        moved(&brokers, &[vec![2, 0]], &[0]),
+        Ok(3),
+        "less of the topic"
+    );
+    brokers[2].replicas = 1;
+    assert_eq!(moved(&brokers, &[], &[0]), Ok(3), "less of all");
+    brokers[0].available = false;
+    assert_eq!(
+        moved(&brokers, &[], &[0]),
+        Ok(3),
+        "the rack of a cordoned broker counts"
+    );
+    assert_eq!(
+        moved(&brokers, &[], &[0, 1, 2, 3]),
+        Err(PlacementError::NotEnoughBrokers {
+            replication_factor: 5,
+            available: 3
+        })
+    );
+}
+
 fn any_brokers() -> impl Strategy<Value = Vec<Broker>> {
     let rack = prop_oneof![
         Just(None),

@@ -85,8 +85,10 @@ fn check_target(
     for id in &replicas {
         match image.brokers.get(id) {
             None => return refuse(format!("broker {id} is not registered")),
-            Some(broker) if broker.cordoned && !current.has_replica(*id) => {
-                return refuse(format!("broker {id} is cordoned and gets no new replicas"));
+            Some(broker) if !broker.takes_replicas() && !current.has_replica(*id) => {
+                return refuse(format!(
+                    "broker {id} is cordoned or drained and gets no new replicas"
+                ));
             }
             Some(_) => {}
         }

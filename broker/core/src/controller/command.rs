@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::metadata::{self, ResourceType, RestartLease, Uuid};
+use crate::metadata::{self, Evacuation, ResourceType, RestartLease, Uuid};
 
 /// A request to change the cluster's state.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
@@ -59,6 +59,9 @@ pub enum Command {
     /// The time that was given to a restart has passed.
     #[prost(message, tag = "41")]
     ExpireRestartLease(RestartLease),
+    /// All replicas of a broker are to be moved to others, or no longer.
+    #[prost(message, tag = "42")]
+    EvacuateBroker(Evacuation),
 }
 
 /// See [`Command::InitializeCluster`].

@@ -21,6 +21,7 @@ mod draft;
 mod elect_leaders;
 mod election;
 mod error;
+mod evacuation;
 mod partitions;
 mod producer_ids;
 mod reassignment;
@@ -49,6 +50,10 @@ pub use configs::CONFIG_VALUE_BYTES_MAX;
 pub use context::{ConfigTable, Context, Defaults, Place, PlacementBroker, PlacementRequest};
 pub use elect_leaders::{ELECTIONS_PER_COMMAND_MAX, plan_preferred_elections};
 pub use error::{CommandError, Failure};
+pub use evacuation::{
+    BlockedMove, EVACUATION_BLOCKED_MAX, EVACUATION_MOVES_MAX, EvacuationPlan, EvacuationProgress,
+    MoveRequest, plan_evacuations,
+};
 pub use partitions::{PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX};
 pub use producer_ids::PRODUCER_ID_BLOCK_SIZE;
 pub use replica_health::REPLICAS_PER_COMMAND_MAX;
@@ -104,6 +109,7 @@ pub fn decide(image: &Image, context: &mut Context<'_>, command: &Command) -> De
         Command::AlterReassignments(command) => alter_reassignments::alter(draft, command),
         Command::PrepareRestart(command) => restart::prepare(draft, command),
         Command::ExpireRestartLease(lease) => Ok(restart::expire(draft, *lease)),
+        Command::EvacuateBroker(command) => evacuation::alter(draft, *command),
     };
     Decision {
         records: draft.take_records(),

@@ -196,7 +196,8 @@ fn place(
     }
 }
 
-fn placement_brokers(image: &Image) -> Vec<PlacementBroker> {
+/// All brokers with what they carry.
+pub(super) fn placement_brokers(image: &Image) -> Vec<PlacementBroker> {
     let mut brokers: Vec<PlacementBroker> = image
         .brokers
         .values()
@@ -205,7 +206,7 @@ fn placement_brokers(image: &Image) -> Vec<PlacementBroker> {
             rack: broker.rack.clone(),
             replicas: 0,
             leaders: 0,
-            available: broker.is_active() && !broker.cordoned,
+            available: broker.is_active() && broker.takes_replicas(),
         })
         .collect();
     let mut count = |id: BrokerId, add: fn(&mut PlacementBroker)| {

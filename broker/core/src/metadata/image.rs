@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 
 use super::partition::{PartitionImage, ReplicaHealth};
 use super::record::{
-    BrokerChange, Config, DeleteTopic, Endpoint, Feature, Partition, Record, RegisterBroker,
-    ResourceType, RestartLease, Topic, UnregisterBroker,
+    BrokerChange, Config, DeleteTopic, Endpoint, Evacuation, Feature, Partition, Record,
+    RegisterBroker, ResourceType, RestartLease, Topic, UnregisterBroker,
 };
 use crate::quorum::DirectoryId;
 use crate::{BrokerEpoch, BrokerId, PartitionIndex, ProducerId, TopicId, TopicPartition};
@@ -63,6 +63,8 @@ pub struct BrokerImage {
     pub draining: bool,
     /// Gets no new replicas.
     pub cordoned: bool,
+    /// Its replicas are being moved to other brokers.
+    pub evacuating: bool,
     /// Is about to be restarted: stays in sync, but leads only what nobody else can.
     pub restart_lease: Option<RestartLease>,
     /// When the process started, in milliseconds since 1970; 0 when it is not known.
@@ -76,6 +78,12 @@ impl BrokerImage {
     #[must_use]
     pub fn is_active(&self) -> bool {
         !self.fenced && !self.draining
+    }
+
+    /// Whether the broker may get new replicas once it is active.
+    #[must_use]
+    pub fn takes_replicas(&self) -> bool {
+        !self.cordoned && !self.evacuating
     }
 
     /// Whether the broker shall lead where another one could.
@@ -172,6 +180,7 @@ impl Image {
             Record::ProducerIds(ids) => self.next_producer_id = ProducerId(ids.next_producer_id),
             Record::BrokerEpochs(epochs) => self.raise_broker_epoch(epochs.last_broker_epoch),
             Record::RestartLease(lease) => self.apply_restart_lease(*lease)?,
+            Record::Evacuation(evacuation) => self.apply_evacuation(*evacuation)?,
         }
         Ok(())
     }
@@ -244,7 +253,9 @@ impl Image {
 
     fn apply_registration(&mut self, registration: &RegisterBroker) {
         let id = BrokerId(registration.broker_id);
-        let cordoned = self.brokers.get(&id).is_some_and(|broker| broker.cordoned);
+        let known = self.brokers.get(&id);
+        let cordoned = known.is_some_and(|broker| broker.cordoned);
+        let evacuating = known.is_some_and(|broker| broker.evacuating);
         self.raise_broker_epoch(registration.broker_epoch);
         self.brokers.insert(
             id,
@@ -261,6 +272,7 @@ impl Image {
                 fenced: true,
                 draining: false,
                 cordoned,
+                evacuating,
                 restart_lease: None,
                 started_at_ms: registration.started_at_ms,
                 config_hash: registration.config_hash.clone(),
@@ -283,6 +295,13 @@ impl Image {
     fn apply_restart_lease(&mut self, lease: RestartLease) -> Result<(), ApplyError> {
         let broker = self.registered(lease.broker_id, lease.broker_epoch)?;
         broker.restart_lease = (lease.ttl_ms > 0).then_some(lease);
+        Ok(())
+    }
+
+    fn apply_evacuation(&mut self, record: Evacuation) -> Result<(), ApplyError> {
+        let id = BrokerId(record.broker_id);
+        let broker = self.brokers.get_mut(&id);
+        broker.ok_or(ApplyError::UnknownBroker(id))?.evacuating = record.evacuating;
         Ok(())
     }
 

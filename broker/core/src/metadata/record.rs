@@ -51,6 +51,9 @@ pub enum Record {
     /// A broker prepares for a restart, or no longer does.
     #[prost(message, tag = "40")]
     RestartLease(RestartLease),
+    /// A broker is to lose all its replicas to others, or no longer is.
+    #[prost(message, tag = "41")]
+    Evacuation(Evacuation),
 }
 
 /// See [`Record::Cluster`].
@@ -70,7 +73,8 @@ pub struct Feature {
     pub level: u32,
 }
 
-/// See [`Record::RegisterBroker`]. Registering again replaces everything but `cordoned`.
+/// See [`Record::RegisterBroker`]. Registering again replaces everything but `cordoned` and
+/// an evacuation.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct RegisterBroker {
     #[prost(int32, tag = "1")]
@@ -258,6 +262,15 @@ pub struct RestartLease {
     pub generation: u64,
 }
 
+/// See [`Record::Evacuation`]. Survives a new registration of the broker.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Evacuation {
+    #[prost(int32, tag = "1")]
+    pub broker_id: i32,
+    #[prost(bool, tag = "2")]
+    pub evacuating: bool,
+}
+
 /// A UUID in protobuf.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Uuid {
@@ -310,7 +323,7 @@ pub enum DecodeRecordError {
 /// The message around the oneof: a oneof on its own is no message.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
-    #[prost(oneof = "Record", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40")]
+    #[prost(oneof = "Record", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40, 41")]
     record: Option<Record>,
 }
 

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use super::image::{BrokerImage, Image, TopicImage};
 use super::record::{
-    BrokerChange, BrokerEpochs, Cluster, Config, Feature, ProducerIds, Record, RegisterBroker,
-    ResourceType, Topic,
+    BrokerChange, BrokerEpochs, Cluster, Config, Evacuation, Feature, ProducerIds, Record,
+    RegisterBroker, ResourceType, Topic,
 };
 
 impl Image {
@@ -71,6 +71,12 @@ fn push_broker(records: &mut Vec<Record>, broker: &BrokerImage) {
         cordoned: Some(broker.cordoned),
     }));
     records.extend(broker.restart_lease.map(Record::RestartLease));
+    if broker.evacuating {
+        records.push(Record::Evacuation(Evacuation {
+            broker_id: broker.id.0,
+            evacuating: true,
+        }));
+    }
 }
 
 fn push_topic(records: &mut Vec<Record>, topic: &TopicImage) {

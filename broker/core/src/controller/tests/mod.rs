@@ -1,6 +1,7 @@
 //! Decisions, driven through [`decide`] as the shell does it.
 
 mod election;
+mod evacuation;
 mod properties;
 mod reassignment;
 mod refusals;
