@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use broker_core::BrokerId;
-use broker_core::controller::{ConfigTable, Defaults, PlacementRequest};
+use broker_core::controller::{
+    ConfigTable, Defaults, MoveRequest, PlacementBroker, PlacementRequest,
+};
 use broker_core::metadata::ResourceType;
-use klamm_placement::{Broker, plan_added_partitions};
+use klamm_placement::{Broker, plan_added_partitions, plan_moved_replica};
 
 use crate::config::{BrokerConfig, keys};
 use crate::controller::DecisionPolicy;
@@ -23,27 +25,14 @@ pub fn policy(config: &Arc<BrokerConfig>) -> DecisionPolicy {
             unclean_leader_election: config.flag("unclean.leader.election.enable"),
         },
         place: Box::new(place),
+        choose_broker: Box::new(choose_broker),
         config_table: Box::new(KnownKeys),
     }
 }
 
 fn place(request: &PlacementRequest<'_>) -> Result<Vec<Vec<BrokerId>>, String> {
-    let brokers: Vec<_> = request
-        .brokers
-        .iter()
-        .map(|broker| Broker {
-            id: broker.id.0,
-            rack: broker.rack.clone(),
-            replicas: broker.replicas,
-            leaders: broker.leaders,
-            available: broker.available,
-        })
-        .collect();
-    let existing: Vec<Vec<i32>> = request
-        .existing
-        .iter()
-        .map(|replicas| replicas.iter().map(|id| id.0).collect())
-        .collect();
+    let brokers = brokers(request.brokers);
+    let existing = raw(request.existing);
     let planned = plan_added_partitions(
         &brokers,
         &existing,
@@ -55,6 +44,31 @@ fn place(request: &PlacementRequest<'_>) -> Result<Vec<Vec<BrokerId>>, String> {
         .into_iter()
         .map(|replicas| replicas.into_iter().map(BrokerId).collect())
         .collect())
+}
+
+fn choose_broker(request: &MoveRequest<'_>) -> Result<BrokerId, String> {
+    let kept: Vec<i32> = request.kept.iter().map(|id| id.0).collect();
+    plan_moved_replica(&brokers(request.brokers), &raw(request.existing), &kept)
+        .map(BrokerId)
+        .map_err(|error| error.to_string())
+}
+
+fn brokers(brokers: &[PlacementBroker]) -> Vec<Broker> {
+    let known = brokers.iter().map(|broker| Broker {
+        id: broker.id.0,
+        rack: broker.rack.clone(),
+        replicas: broker.replicas,
+        leaders: broker.leaders,
+        available: broker.available,
+    });
+    known.collect()
+}
+
+fn raw(partitions: &[Vec<BrokerId>]) -> Vec<Vec<i32>> {
+    partitions
+        .iter()
+        .map(|replicas| replicas.iter().map(|id| id.0).collect())
+        .collect()
 }
 
 /// The tables of [`keys`]: what topics take, and what brokers take while they run.

@@ -12,10 +12,12 @@ use klamm_e2e::load::Load;
 use klamm_e2e::process::{Signal, send_signal, wait_until};
 use klamm_e2e::suite::TIME_LIMIT;
 use klamm_e2e::tool::Running;
+use klamm_proto::v1::drain_status_response::State;
 use klamm_proto::v1::restart_blocker::Reason;
 use klamm_proto::v1::{
-    BrokerState, CheckRestartRequest, CheckRestartResponse, CordonRequest, PrepareRestartRequest,
-    PrepareRestartResponse, RestartRecoveryRequest, RestartRecoveryResponse, UncordonRequest,
+    BrokerState, CancelDrainRequest, CheckRestartRequest, CheckRestartResponse, CordonRequest,
+    DrainStatusRequest, DrainStatusResponse, PrepareRestartRequest, PrepareRestartResponse,
+    RestartRecoveryRequest, RestartRecoveryResponse, StartDrainRequest, UncordonRequest,
     UnregisterBrokerRequest,
 };
 use tonic::{Code, Status};
@@ -52,6 +54,10 @@ fn run(cases: &mut Cases) -> Result<()> {
         || test.lease_expires(),
     );
     cases.run("a cordoned broker gets no new replicas", || test.cordon());
+    cases.run("a drain that is cancelled moves nothing back", || {
+        test.cancel_drain()
+    });
+    cases.run("a broker is emptied under load", || test.drain());
     cases.run(
         "without a majority of the voters no restart is called safe",
         || test.no_controller(),
@@ -172,6 +178,76 @@ impl Test {
             client.unregister_broker(request).await
         });
         expect_refusal(refused, Code::FailedPrecondition)
+    }
+
+    /// Topics with three replicas block it: three brokers have nowhere else to go.
+    fn cancel_drain(&self) -> Result<()> {
+        self.create_topic("everywhere", 3)?;
+        let before = self.admins[0].broker(1)?.replicas;
+        self.start_drain(1)?;
+        wait_until("the drain says what blocks it", TIME_LIMIT, || {
+            self.drain_status(1).is_ok_and(|now| {
+                let mut blocked = now.blocked_by.iter();
+                now.state() == State::Draining
+                    && now.last_progress_at_ms > 0
+                    && blocked.any(|b| b.topic == "everywhere" && b.reason.contains("add a broker"))
+            })
+        })?;
+        self.cancel_drain_of(1)?;
+        ensure!(self.drain_status(1)?.state() == State::None);
+        let after = self.admins[0].broker(1)?;
+        ensure!(after.replicas <= before && !after.drain, "{after:?}");
+        Ok(())
+    }
+
+    fn drain(&self) -> Result<()> {
+        for topic in self.client.list_topics()? {
+            self.client.delete_topic(&topic)?;
+        }
+        self.create_topic("drained", 2)?;
+        let load = self.start_load("drained")?;
+        let replicas = self.admins[0].broker(0)?.replicas;
+        ensure!(replicas > 0);
+        self.start_drain(0)?;
+        ensure!(self.admins[0].broker(0)?.drain);
+        wait_until("no replica is left", TIME_LIMIT, || {
+            let status = self.drain_status(0);
+            status.is_ok_and(|now| now.state() == State::Drained && now.replicas_left == 0)
+        })?;
+        println!("    {replicas} replicas moved");
+        let states = self.client.describe_topic("drained")?;
+        ensure!(states.len() == PARTITIONS);
+        for state in &states {
+            let (mut replicas, mut isr) = (state.replicas.clone(), state.isr.clone());
+            replicas.sort_unstable();
+            isr.sort_unstable();
+            ensure!(replicas == [1, 2] && isr == replicas, "{states:?}");
+        }
+        self.finish_load("drained", load)?;
+        self.cancel_drain_of(0)
+    }
+
+    fn start_drain(&self, broker: i32) -> Result<()> {
+        let request = StartDrainRequest { broker };
+        self.admins[1].call(request, async |mut client, request| {
+            client.start_drain(request).await
+        })?;
+        Ok(())
+    }
+
+    fn cancel_drain_of(&self, broker: i32) -> Result<()> {
+        let request = CancelDrainRequest { broker };
+        self.admins[1].call(request, async |mut client, request| {
+            client.cancel_drain(request).await
+        })?;
+        Ok(())
+    }
+
+    fn drain_status(&self, broker: i32) -> Result<DrainStatusResponse, Status> {
+        let request = DrainStatusRequest { broker };
+        self.admins[2].call(request, async |mut client, request| {
+            client.drain_status(request).await
+        })
     }
 
     fn no_controller(&self) -> Result<()> {

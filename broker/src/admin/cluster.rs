@@ -63,6 +63,7 @@ fn describe_broker(broker: &BrokerImage, carried: BrokerCounts) -> BrokerDescrip
         in_sync: carried.in_sync,
         preferred: carried.preferred,
         preferred_led: carried.preferred_led,
+        drain: broker.evacuating,
     }
 }
 

@@ -3,21 +3,25 @@
 
 use std::sync::Arc;
 
+use broker_core::BrokerId;
 use broker_core::controller::{Command, Response as CommandResponse};
+use broker_core::metadata::Evacuation;
 use klamm_proto::v1::admin_server::Admin;
 use klamm_proto::v1::{
-    AlterTopicRequest, CheckRestartRequest, CheckRestartResponse, ClusterDescription,
-    CordonRequest, CordonResponse, CreateTopicRequest, DeleteTopicRequest, DeleteTopicResponse,
-    DescribeClusterRequest, DescribeTopicsRequest, DescribeTopicsResponse, PrepareRestartRequest,
-    PrepareRestartResponse, RestartRecoveryRequest, RestartRecoveryResponse, TopicDescription,
-    UncordonRequest, UncordonResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
+    AlterTopicRequest, CancelDrainRequest, CancelDrainResponse, CheckRestartRequest,
+    CheckRestartResponse, ClusterDescription, CordonRequest, CordonResponse, CreateTopicRequest,
+    DeleteTopicRequest, DeleteTopicResponse, DescribeClusterRequest, DescribeTopicsRequest,
+    DescribeTopicsResponse, DrainStatusRequest, DrainStatusResponse, PrepareRestartRequest,
+    PrepareRestartResponse, RestartRecoveryRequest, RestartRecoveryResponse, StartDrainRequest,
+    StartDrainResponse, TopicDescription, UncordonRequest, UncordonResponse,
+    UnregisterBrokerRequest, UnregisterBrokerResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::brokers::{self, NewReplicas};
 use super::route::{Route, forwarded, route};
 use super::status::refused;
-use super::{cluster, restart, topics};
+use super::{cluster, drain, restart, topics};
 use crate::controller::{Controller, SubmitError};
 
 /// The gRPC service `klamm.v1.Admin`.
@@ -151,5 +155,43 @@ impl Admin for AdminService {
     ) -> Result<Response<UnregisterBrokerResponse>, Status> {
         brokers::unregister(self, request.into_inner()).await?;
         Ok(Response::new(UnregisterBrokerResponse {}))
+    }
+
+    async fn start_drain(
+        &self,
+        request: Request<StartDrainRequest>,
+    ) -> Result<Response<StartDrainResponse>, Status> {
+        let evacuation = Evacuation {
+            broker_id: request.get_ref().broker,
+            evacuating: true,
+        };
+        drain::alter(self, evacuation).await?;
+        Ok(Response::new(StartDrainResponse {}))
+    }
+
+    async fn cancel_drain(
+        &self,
+        request: Request<CancelDrainRequest>,
+    ) -> Result<Response<CancelDrainResponse>, Status> {
+        let evacuation = Evacuation {
+            broker_id: request.get_ref().broker,
+            evacuating: false,
+        };
+        drain::alter(self, evacuation).await?;
+        Ok(Response::new(CancelDrainResponse {}))
+    }
+
+    async fn drain_status(
+        &self,
+        request: Request<DrainStatusRequest>,
+    ) -> Result<Response<DrainStatusResponse>, Status> {
+        match route(&self.controller, &request).await? {
+            Route::Here(view) => {
+                let request = request.into_inner();
+                let known = self.controller.evacuation(BrokerId(request.broker));
+                drain::status(&view, known, request).map(Response::new)
+            }
+            Route::There(mut client) => client.drain_status(forwarded(request.into_inner())).await,
+        }
     }
 }

@@ -102,7 +102,7 @@ pub(super) fn recovery(
     })
 }
 
-fn unknown_broker(id: BrokerId) -> Status {
+pub(super) fn unknown_broker(id: BrokerId) -> Status {
     Status::not_found(format!("broker {id} is not registered"))
 }
 

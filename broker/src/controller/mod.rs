@@ -11,6 +11,7 @@
 
 mod addresses;
 mod error;
+mod evacuations;
 mod feed;
 mod follow;
 mod leases;
@@ -47,7 +48,10 @@ use tokio::time::timeout;
 use tonic::service::interceptor::InterceptedService;
 
 pub use error::SubmitError;
-pub use options::{ControllerOptions, DecisionPolicy, Place, SNAPSHOT_INTERVAL_ENTRIES, Timing};
+pub use evacuations::EvacuationStatus;
+pub use options::{
+    ChooseBroker, ControllerOptions, DecisionPolicy, Place, SNAPSHOT_INTERVAL_ENTRIES, Timing,
+};
 pub use raft::{IdentityError, QuorumError, RaftService};
 pub use service::ControllerService;
 pub use view::{ControllerView, ViewError};
@@ -57,6 +61,7 @@ use crate::lease::Lease;
 use crate::rpc::{Guard, MESSAGE_BYTES_MAX, Token};
 use addresses::{Addresses, Voters};
 use broker_core::liveness::LivenessConfig;
+use evacuations::Evacuations;
 use feed::Feed;
 use follow::Following;
 use peers::Peers;
@@ -81,6 +86,7 @@ pub struct Controller {
     feed: Arc<Feed>,
     peers: Arc<Peers>,
     sessions: Arc<Sessions>,
+    evacuations: Arc<Evacuations>,
     submitter: Submitter,
     voters: VoterAdmin,
     quorum: Arc<Quorum>,
@@ -108,6 +114,7 @@ impl Controller {
             options.token.clone(),
             quorum.leadership(),
         ));
+        let evacuations = Arc::<Evacuations>::default();
         let sessions = Arc::new(Sessions::new(LivenessConfig {
             session_timeout: options.timing.session_timeout,
             reconnect_grace: options.timing.reconnect_grace,
@@ -124,6 +131,7 @@ impl Controller {
             feed: Arc::clone(&feed),
             sessions: Arc::clone(&sessions),
             addresses: Arc::clone(&addresses),
+            evacuations: Arc::clone(&evacuations),
             policy: options.policy,
             leader_rebalance_interval: options.timing.leader_rebalance_interval,
             mailbox: receiver,
@@ -159,6 +167,7 @@ impl Controller {
             feed,
             peers,
             sessions,
+            evacuations,
             quorum,
             membership: Arc::default(),
             lease: options.lease,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::BrokerId;
-use broker_core::controller::{ConfigTable, Defaults, PlacementRequest};
+use broker_core::controller::{ConfigTable, Defaults, MoveRequest, PlacementRequest};
 
 use crate::lease::Lease;
 use crate::rpc::{self, Token};
@@ -85,10 +85,14 @@ pub const SNAPSHOT_INTERVAL_ENTRIES: u64 = 5000;
 pub type Place =
     Box<dyn Fn(&PlacementRequest<'_>) -> Result<Vec<Vec<BrokerId>>, String> + Send + Sync>;
 
+/// Finds a broker for a replica that moves, or says in words why it cannot.
+pub type ChooseBroker = Box<dyn Fn(&MoveRequest<'_>) -> Result<BrokerId, String> + Send + Sync>;
+
 /// What the active controller decides by, besides the metadata.
 pub struct DecisionPolicy {
     pub defaults: Defaults,
     pub place: Place,
+    pub choose_broker: ChooseBroker,
     pub config_table: Box<dyn ConfigTable + Send + Sync>,
 }
 

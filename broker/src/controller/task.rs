@@ -23,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
 use super::addresses::Addresses;
 use super::error::{AttemptError, SubmitError};
+use super::evacuations::Evacuations;
 use super::feed::{Feed, Position};
 use super::leases::Leases;
 use super::options::DecisionPolicy;
@@ -40,6 +41,8 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const COMMAND_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often broker sessions are looked at.
 const SESSION_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the moves of evacuated brokers go on.
+const EVACUATION_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// See the module's documentation.
@@ -50,6 +53,7 @@ pub(crate) struct ControllerTask {
     pub(crate) feed: Arc<Feed>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) addresses: Arc<Addresses>,
+    pub(crate) evacuations: Arc<Evacuations>,
     pub(crate) policy: DecisionPolicy,
     pub(crate) leader_rebalance_interval: Option<Duration>,
     pub(crate) mailbox: mpsc::Receiver<Submission>,
@@ -80,6 +84,7 @@ impl ControllerTask {
                 tracing::info!(term = leading.term, "this broker is the active controller");
                 let Deposed = self.lead(leading, &mut leadership).await;
                 self.sessions.end();
+                self.evacuations.end();
                 tracing::info!(
                     term = leading.term,
                     "this broker is no longer the controller"
@@ -124,6 +129,8 @@ impl ControllerTask {
         let mut session_check = interval(SESSION_CHECK_INTERVAL);
         session_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut probes = Probes::default();
+        let mut evacuation_check = interval(EVACUATION_INTERVAL);
+        evacuation_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let rebalance_interval = self.leader_rebalance_interval;
         // Polled only when there is an interval; the fallback keeps the arm's type.
         let period = rebalance_interval.unwrap_or(Duration::from_secs(3600));
@@ -143,6 +150,12 @@ impl ControllerTask {
                 ended = probes.ended() => {
                     self.sessions.ended(ended);
                     self.decide_sessions(leading.term, Vec::new()).await
+                }
+                _ = evacuation_check.tick() => {
+                    let (now, image) = (clock::timestamp(), self.feed.position().image);
+                    let choose = &self.policy.choose_broker;
+                    let command = self.evacuations.tick(now, &image, choose);
+                    self.decide_own(leading.term, command.into_iter().collect()).await
                 }
                 _ = rebalance.tick(), if rebalance_interval.is_some() => {
                     let command = plan_preferred_elections(&self.feed.position().image);

@@ -9,7 +9,7 @@ use broker_core::metadata::Image;
 use klamm_proto::v1::admin_client::AdminClient;
 use tokio::time::timeout;
 
-use super::Controller;
+use super::{Controller, EvacuationStatus};
 use crate::rpc::Connection;
 
 /// How long a majority may take to confirm the controller.
@@ -75,6 +75,12 @@ impl Controller {
         } else {
             Err(ViewError::NoController)
         }
+    }
+
+    /// How far the evacuation of `broker` is, if this broker is the active controller.
+    #[must_use]
+    pub fn evacuation(&self, broker: BrokerId) -> Option<EvacuationStatus> {
+        self.evacuations.status(broker)
     }
 
     /// A client of `broker`'s Admin service, `None` when its address is not known.

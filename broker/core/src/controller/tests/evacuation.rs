@@ -17,7 +17,7 @@ fn choose(request: &MoveRequest<'_>) -> Result<BrokerId, String> {
 }
 
 impl Cluster {
-    fn evacuate(&mut self, broker_id: i32, evacuating: bool) -> Response {
+    pub(super) fn evacuate(&mut self, broker_id: i32, evacuating: bool) -> Response {
         self.submit(Command::EvacuateBroker(Evacuation {
             broker_id,
             evacuating,
@@ -25,7 +25,7 @@ impl Cluster {
     }
 
     /// Starts what is planned, and returns the plan.
-    fn start_moves(&mut self) -> EvacuationPlan {
+    pub(super) fn start_moves(&mut self) -> EvacuationPlan {
         let plan = plan_evacuations(&self.image, choose);
         if let Some(command) = &plan.reassignments {
             let response = self.submit(command.clone());

@@ -34,6 +34,8 @@ enum Action {
     CancelReassignment(usize),
     PrepareRestart(i32, u64),
     ExpireRestartLease(i32),
+    Evacuate(i32, bool),
+    MoveReplicas,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -61,7 +63,9 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(topic, target)| Action::Reassign(topic, target)),
         1 => topic.prop_map(Action::CancelReassignment),
         2 => (broker.clone(), 0..3u64).prop_map(|(id, ttl)| Action::PrepareRestart(id, ttl)),
-        1 => broker.prop_map(Action::ExpireRestartLease),
+        1 => broker.clone().prop_map(Action::ExpireRestartLease),
+        1 => (broker, any::<bool>()).prop_map(|(id, to)| Action::Evacuate(id, to)),
+        2 => Just(Action::MoveReplicas),
     ]
 }
 
@@ -166,6 +170,8 @@ fn run(cluster: &mut Cluster, action: &Action) -> Logs {
             }
         }
         Action::PrepareRestart(id, ttl_ms) => _ = cluster.prepare_restart(*id, *ttl_ms),
+        Action::Evacuate(id, to) => _ = cluster.evacuate(*id, *to),
+        Action::MoveReplicas => _ = cluster.start_moves(),
         Action::ExpireRestartLease(id) => cluster.expire_restart_lease(*id),
         Action::ProducerIds(id) => {
             _ = cluster.submit(Command::AllocateProducerIds(cluster.broker(*id)));
