@@ -4,6 +4,7 @@
 //! Every log directory keeps a record of the run. Only together do they tell that nothing is lost: a
 //! directory that failed, is missing, or is new, may be the one that had what was acknowledged.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,17 +18,25 @@ const FILE_NAME: &str = "broker-epoch";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Registration epoch that matches none: the last run may have lost acknowledged records.
 const NO_EPOCH: i64 = -1;
-/// In place of the directories' ids when one of them failed in the run.
-const LOSSY: &str = "a directory failed";
+/// Last line of the record of a run in which a directory failed.
+const LOSSY: &str = "lossy";
 
 /// What disks say about the run that used them last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastRun {
-    /// Its registration epoch, -1 on empty disks. Where only some of them are of that run, it counts
-    /// nevertheless.
+    /// Its registration epoch; -1 on empty disks, or when one of its directories is gone without
+    /// being offline: it was replaced.
     pub epoch: i64,
     /// The same if all that it acknowledged is still there, else -1.
     pub lossless_epoch: i64,
+}
+
+/// Whether a run may have lost what it acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Losses {
+    None,
+    /// A directory failed.
+    Possible,
 }
 
 /// The record of one run in one log directory: registration epoch, id of the kernel's boot, and the
@@ -38,6 +47,15 @@ pub struct RunRecord {
     boot_id: String,
     /// Whether the directory's logs were closed when the last run ended.
     closed_cleanly: bool,
+}
+
+/// A record as it was read.
+#[derive(Default)]
+struct Entry {
+    epoch: Option<i64>,
+    boot_id: String,
+    directory_ids: BTreeSet<String>,
+    lossy: bool,
 }
 
 impl RunRecord {
@@ -56,36 +74,49 @@ impl RunRecord {
     /// Epoch of the last run that used the directory, -1 for none.
     #[must_use]
     pub fn last_epoch(&self) -> i64 {
-        let text = fs::read_to_string(&self.path).unwrap_or_default();
-        let first = text.lines().next();
-        first.and_then(|line| line.parse().ok()).unwrap_or(NO_EPOCH)
+        self.read().epoch.unwrap_or(NO_EPOCH)
     }
 
-    /// Epoch of the last run if that used the directories `ids` and nothing it wrote to this one can
-    /// be lost.
-    fn lossless_epoch(&self, ids: &str) -> i64 {
+    fn read(&self) -> Entry {
         let text = fs::read_to_string(&self.path).unwrap_or_default();
-        let mut lines = text.lines().skip(1);
-        let boot_id = lines.next().unwrap_or_default();
-        let same_boot = !boot_id.is_empty() && boot_id == self.boot_id;
-        if lines.next() == Some(ids) && (self.closed_cleanly || same_boot) {
-            self.last_epoch()
-        } else {
-            NO_EPOCH
+        let mut lines = text.lines();
+        let mut line = || lines.next().unwrap_or_default();
+        let epoch = line().parse().ok();
+        let boot_id = line().to_owned();
+        let ids = line().split(',').filter(|id| !id.is_empty());
+        let directory_ids = ids.map(str::to_owned).collect();
+        Entry {
+            epoch,
+            boot_id,
+            directory_ids,
+            lossy: line() == LOSSY,
         }
     }
 
-    fn write(&self, epoch: BrokerEpoch, ids: &str) -> io::Result<()> {
+    /// Whether nothing that the run of `entry` wrote to this directory can be lost.
+    fn is_lossless(&self, entry: &Entry) -> bool {
+        let same_boot = !entry.boot_id.is_empty() && entry.boot_id == self.boot_id;
+        !entry.lossy && (self.closed_cleanly || same_boot)
+    }
+
+    fn write(&self, epoch: i64, ids: &BTreeSet<String>, losses: Losses) -> io::Result<()> {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut text = format!("{epoch}\n{}\n{}\n", self.boot_id, ids.join(","));
+        if losses == Losses::Possible {
+            text += LOSSY;
+            text += "\n";
+        }
         let temporary = self.path.with_extension("tmp");
-        fs::write(&temporary, format!("{epoch}\n{}\n{ids}\n", self.boot_id))?;
+        fs::write(&temporary, text)?;
         fs::rename(temporary, &self.path)
     }
 
     /// The next start counts as one after losses.
     pub(crate) fn mark_lossy(&self) {
-        let epoch = BrokerEpoch(self.last_epoch());
+        let entry = self.read();
+        let epoch = entry.epoch.unwrap_or(NO_EPOCH);
         let marked = self
-            .write(epoch, LOSSY)
+            .write(epoch, &entry.directory_ids, Losses::Possible)
             .or_else(|_| fs::remove_file(&self.path));
         if let Err(error) = marked {
             tracing::warn!(file = %self.path.display(), %error, "the record of this run stays");
@@ -93,16 +124,24 @@ impl RunRecord {
     }
 }
 
-/// The last run as far as the directories of `records` know of it.
+/// The last run as far as the directories of `records` know of it. `offline` is the number of
+/// directories that can't be read.
 #[must_use]
-pub fn last_run(records: &[RunRecord]) -> LastRun {
+pub fn last_run(records: &[RunRecord], offline: usize) -> LastRun {
+    let entries: Vec<Entry> = records.iter().map(RunRecord::read).collect();
     let ids = directory_ids(records);
-    let epochs = records.iter().map(RunRecord::last_epoch);
-    let epoch = epochs.max().unwrap_or(NO_EPOCH);
-    let lossless = |record: &RunRecord| record.lossless_epoch(&ids) == epoch;
+    let newest = entries.iter().max_by_key(|entry| entry.epoch);
+    let gone = |newest: &Entry| newest.directory_ids.difference(&ids).count();
+    let epoch = newest
+        .filter(|newest| gone(newest) <= offline)
+        .and_then(|newest| newest.epoch)
+        .unwrap_or(NO_EPOCH);
+    let lossless = |(record, entry): (&RunRecord, &Entry)| {
+        entry.epoch == Some(epoch) && entry.directory_ids == ids && record.is_lossless(entry)
+    };
     LastRun {
         epoch,
-        lossless_epoch: if records.iter().all(lossless) {
+        lossless_epoch: if records.iter().zip(&entries).all(lossless) {
             epoch
         } else {
             NO_EPOCH
@@ -110,16 +149,12 @@ pub fn last_run(records: &[RunRecord]) -> LastRun {
     }
 }
 
-fn directory_ids(records: &[RunRecord]) -> String {
-    let mut ids: Vec<&str> = records
-        .iter()
-        .map(|record| record.directory_id.as_str())
-        .collect();
-    ids.sort_unstable();
-    ids.join(",")
+fn directory_ids(records: &[RunRecord]) -> BTreeSet<String> {
+    let ids = records.iter().map(|record| record.directory_id.clone());
+    ids.collect()
 }
 
-/// Writes down every registration of this run, until a directory fails.
+/// Writes down every registration of this run.
 pub(crate) async fn keep(
     failures: std::sync::Arc<Failures>,
     mut epochs: watch::Receiver<Option<BrokerEpoch>>,
@@ -127,7 +162,7 @@ pub(crate) async fn keep(
     loop {
         let epoch = *epochs.borrow_and_update();
         if let Some(epoch) = epoch {
-            failures.with_records(|records| write_all(records, epoch));
+            failures.with_records(|records, losses| write_all(records, epoch, losses));
         }
         if epochs.changed().await.is_err() {
             return;
@@ -135,10 +170,10 @@ pub(crate) async fn keep(
     }
 }
 
-pub(crate) fn write_all(records: &[RunRecord], epoch: BrokerEpoch) {
+pub(crate) fn write_all(records: &[RunRecord], epoch: BrokerEpoch, losses: Losses) {
     let ids = directory_ids(records);
     for record in records {
-        if let Err(error) = record.write(epoch, &ids) {
+        if let Err(error) = record.write(epoch.0, &ids, losses) {
             tracing::warn!(
                 file = %record.path.display(), %error,
                 "registration not written down; the next start counts as unclean"
@@ -168,11 +203,19 @@ mod tests {
     }
 
     fn epochs(records: &[RunRecord]) -> (i64, i64) {
+        epochs_with_offline(records, 0)
+    }
+
+    fn epochs_with_offline(records: &[RunRecord], offline: usize) -> (i64, i64) {
         let LastRun {
             epoch,
             lossless_epoch,
-        } = last_run(records);
+        } = last_run(records, offline);
         (epoch, lossless_epoch)
+    }
+
+    fn run(records: &[RunRecord], epoch: i64) {
+        write_all(records, BrokerEpoch(epoch), Losses::None);
     }
 
     #[test]
@@ -180,7 +223,7 @@ mod tests {
         let broker = Broker::with_directories(1);
         let records = broker.records(true);
         assert_eq!(epochs(&records), (-1, -1), "there was no earlier run");
-        write_all(&records, BrokerEpoch(7));
+        run(&records, 7);
         assert_eq!(epochs(&broker.records(false)), (7, 7));
         let rebooted = |closed_cleanly| {
             let mut records = broker.records(closed_cleanly);
@@ -192,29 +235,40 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_was_emptied_replaced_or_left_out_counts_as_a_loss() {
+    fn a_directory_that_was_replaced_or_left_out_counts_as_new_disks() {
         let mut broker = Broker::with_directories(3);
-        write_all(&broker.records(true), BrokerEpoch(7));
+        run(&broker.records(true), 7);
         assert_eq!(epochs(&broker.records(true)), (7, 7));
 
         let records = broker.records(true);
-        assert_eq!(epochs(&records[..2]), (7, -1), "one is left out");
-        fs::remove_file(&records[1].path).unwrap();
-        assert_eq!(epochs(&records), (7, -1), "one was emptied");
-
-        write_all(&records, BrokerEpoch(8));
+        assert_eq!(epochs(&records[..2]), (-1, -1), "one is left out");
+        let offline = epochs_with_offline(&records[..2], 1);
+        assert_eq!(offline, (7, -1), "one can't be read");
         broker.0[2] = tempfile::tempdir().unwrap();
-        assert_eq!(epochs(&broker.records(true)), (8, -1), "one is new");
+        assert_eq!(epochs(&broker.records(true)), (-1, -1), "one is new");
+    }
+
+    #[test]
+    fn a_directory_that_is_added_or_comes_back_costs_the_place_in_the_elr_only() {
+        let broker = Broker::with_directories(3);
+        run(&broker.records(true)[..2], 7);
+        let records = broker.records(true);
+        assert_eq!(epochs(&records), (7, -1), "one is added");
+        run(&records, 8);
+        run(&records[..2], 9);
+        assert_eq!(epochs(&records), (9, -1), "one is back");
     }
 
     #[test]
     fn a_run_in_which_a_directory_failed_is_known_but_not_lossless() {
         let broker = Broker::with_directories(2);
         let records = broker.records(true);
-        write_all(&records, BrokerEpoch(7));
+        run(&records, 7);
         records[0].mark_lossy();
         assert_eq!(epochs(&records), (7, -1));
         records[1].mark_lossy();
         assert_eq!(epochs(&records), (7, -1));
+        write_all(&records, BrokerEpoch(8), Losses::Possible);
+        assert_eq!(epochs(&records), (8, -1), "registered again");
     }
 }

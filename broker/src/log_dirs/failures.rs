@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::previous_run::RunRecord;
+use crate::previous_run::{Losses, RunRecord};
 
 /// Shared by the directories of one broker.
 #[derive(Default)]
@@ -28,10 +28,15 @@ impl Failures {
         };
     }
 
-    /// Does something to the records unless a directory has failed in this run.
-    pub(crate) fn with_records<T>(&self, act: impl FnOnce(&[RunRecord]) -> T) -> Option<T> {
+    /// Does something to the records, knowing whether a directory has failed in this run.
+    pub(crate) fn with_records(&self, act: impl FnOnce(&[RunRecord], Losses)) {
         let run = self.run.lock();
-        (!run.lossy).then(|| act(&run.records))
+        let losses = if run.lossy {
+            Losses::Possible
+        } else {
+            Losses::None
+        };
+        act(&run.records, losses);
     }
 
     /// A directory failed: what was acknowledged may be lost, so that the next start must not count
@@ -67,7 +72,7 @@ mod tests {
         let text = || std::fs::read_to_string(&file).unwrap();
         assert_eq!(text(), "7\n", "what failed before does not concern the run");
         failures.note();
-        assert!(text().contains("a directory failed"), "{}", text());
-        assert!(failures.with_records(|_| ()).is_none());
+        assert!(text().contains("lossy"), "{}", text());
+        failures.with_records(|_, losses| assert_eq!(losses, Losses::Possible));
     }
 }

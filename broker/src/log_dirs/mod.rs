@@ -133,7 +133,8 @@ impl LogDirs {
             .iter()
             .filter(|directory| !directory.is_failed());
         let records: Vec<RunRecord> = usable.map(|directory| record(directory)).collect();
-        let last_run = previous_run::last_run(&records);
+        let offline = self.conditions.len() - records.len();
+        let last_run = previous_run::last_run(&records, offline);
         self.failures.begin_run(records);
         last_run
     }

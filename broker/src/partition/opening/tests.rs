@@ -9,7 +9,7 @@ use broker_core::{BrokerEpoch, TopicId};
 use tempfile::TempDir;
 
 use super::*;
-use crate::previous_run;
+use crate::previous_run::{self, Losses};
 
 const ME: BrokerId = BrokerId(1);
 
@@ -107,7 +107,7 @@ fn stop(mut storage: Storage, partitions: &[Arc<Partition>], epoch: i64) {
         .iter()
         .map(|directory| crate::log_dirs::record(directory))
         .collect();
-    previous_run::write_all(&records, BrokerEpoch(epoch));
+    previous_run::write_all(&records, BrokerEpoch(epoch), Losses::None);
     storage.close(partitions, &[]);
 }
 
