@@ -24,6 +24,7 @@ const PORT_STEP: u16 = 10;
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const HTTP_LIMIT: Duration = Duration::from_secs(2);
+const HTTP_ANSWER_BYTES_MAX: u64 = 1 << 20;
 const LOG_EXCERPT_LINES: usize = 60;
 
 /// How to start a development cluster.
@@ -295,6 +296,29 @@ fn are_free(port: u16) -> bool {
 /// # Errors
 /// When it does not answer in time.
 pub fn http_status(address: SocketAddr, path: &str) -> Result<u16> {
+    let answer = http_get(address, path)?;
+    answer
+        .split_whitespace()
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .with_context(|| format!("{address} does not speak HTTP"))
+}
+
+/// A broker's metric without labels.
+///
+/// # Errors
+/// When the broker does not answer in time, or has no such metric.
+pub fn metric(address: SocketAddr, name: &str) -> Result<f64> {
+    let answer = http_get(address, "/metrics")?;
+    let value = answer
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value
+        .and_then(|value| value.trim().parse().ok())
+        .with_context(|| format!("{address} has no metric {name}"))
+}
+
+fn http_get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, HTTP_LIMIT)?;
     stream.set_read_timeout(Some(HTTP_LIMIT))?;
     write!(
@@ -302,11 +326,8 @@ pub fn http_status(address: SocketAddr, path: &str) -> Result<u16> {
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = Vec::new();
-    stream.take(64 << 10).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    answer
-        .split_whitespace()
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .with_context(|| format!("{address} does not speak HTTP"))
+    stream
+        .take(HTTP_ANSWER_BYTES_MAX)
+        .read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -10,6 +10,8 @@ pub mod cache;
 pub mod cases;
 pub mod client;
 pub mod dev_cluster;
+pub mod failover;
+pub mod kafka_cluster;
 pub mod kubernetes;
 pub mod load;
 pub mod messages;

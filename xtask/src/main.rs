@@ -57,6 +57,15 @@ enum Task {
         #[arg(long, value_enum, value_name = "STEP")]
         only: Vec<Step>,
     },
+    /// Measure how long partitions stand still when a broker dies or is paused
+    Failover {
+        /// Faults of each kind
+        #[arg(long, default_value_t = 20, value_name = "NUMBER")]
+        rounds: usize,
+        /// Measure another system the same way, for comparison
+        #[arg(long, value_parser = ["kafka"], value_name = "SYSTEM")]
+        against: Option<String>,
+    },
     /// Kubernetes on this machine, in containers (kind)
     #[command(subcommand)]
     Cluster(ClusterTask),
@@ -154,6 +163,7 @@ fn run(task: Task) -> Result<ExitCode> {
                 only,
             });
         }
+        Task::Failover { rounds, against } => test::measure_failover(rounds, against.as_deref())?,
         Task::Cluster(ClusterTask::Up {
             name,
             nodes,

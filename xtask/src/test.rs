@@ -239,6 +239,20 @@ fn end_to_end_tests(products: &Products, wanted: impl Fn(&str) -> bool) -> Resul
     run(&mut command)
 }
 
+/// Measures fail-over times of release binaries, and of another system beside them.
+pub(crate) fn measure_failover(rounds: usize, against: Option<&str>) -> Result<()> {
+    let binaries = Binaries::build()?;
+    let mut command = cargo();
+    command
+        .args(["run", "--locked", "--package", E2E_PACKAGE])
+        .args(["--bin", "failover", "--", "--rounds", &rounds.to_string()])
+        .env("KLAMM_BROKER_BIN", &binaries.broker);
+    if let Some(system) = against {
+        command.args(["--against", system]);
+    }
+    run(&mut command)
+}
+
 /// The integration tests of the packages that `of_package` picks, by name.
 fn test_targets(of_package: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     let metadata = workspace::metadata()?;

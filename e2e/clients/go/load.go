@@ -15,6 +15,8 @@ import (
 const (
 	// loadTick is how often a part of the second's messages is sent.
 	loadTick = 10 * time.Millisecond
+	// requestTimeout is for the broker to replicate a request, and once more for its answer.
+	requestTimeout = 500 * time.Millisecond
 	// loadBuffer is more than what piles up while one partition has no leader for a minute.
 	loadBuffer = 1 << 18
 )
@@ -42,6 +44,9 @@ func load(ctx context.Context, seed kgo.Opt, arguments []string) error {
 		kgo.RecordDeliveryTimeout(deliveryTimeout),
 		kgo.MaxBufferedRecords(loadBuffer),
 		kgo.MetadataMinAge(100*time.Millisecond),
+		// A broker that does not answer must not hide from the client that another one leads.
+		kgo.ProduceRequestTimeout(requestTimeout),
+		kgo.RequestTimeoutOverhead(requestTimeout),
 	)
 	if err != nil {
 		return err
