@@ -89,11 +89,24 @@ pub fn measure(system: &mut dyn System, fault: Fault, rounds: usize) -> Result<V
     }
     let output = load.stop(Signal::TERM, LAST_ACKNOWLEDGEMENTS_LIMIT)?;
     let load = Load::parse(&output.stdout)?;
-    load.verify(&client.tool(&["read", &topic]).run()?.stdout)?;
+    load.verify(&read(&client, &topic)?)?;
     client.delete_topic(&topic)?;
     let stalls = spans.iter();
     let stalls = stalls.map(|(from, until)| load.longest_stall_us(*from, *until));
     Ok(stalls.map(Duration::from_micros).collect())
+}
+
+/// The whole topic. Leaders that have just changed may not know their high watermark yet.
+fn read(client: &Program, topic: &str) -> Result<String> {
+    let mut stdout = String::new();
+    wait_until("the topic can be read", SETTLE_LIMIT, || {
+        let read = client.tool(&["read", topic]).run();
+        read.is_ok_and(|output| {
+            stdout = output.stdout;
+            true
+        })
+    })?;
+    Ok(stdout)
 }
 
 fn warm_up(load: &mut Running) -> Result<()> {

@@ -17,6 +17,8 @@ const (
 	loadTick = 10 * time.Millisecond
 	// requestTimeout is for the broker to replicate a request, and once more for its answer.
 	requestTimeout = 500 * time.Millisecond
+	// retryBackoff does not grow: what is measured is the cluster's patience, not the client's.
+	retryBackoff = 100 * time.Millisecond
 	// loadBuffer is more than what piles up while one partition has no leader for a minute.
 	loadBuffer = 1 << 18
 )
@@ -47,6 +49,7 @@ func load(ctx context.Context, seed kgo.Opt, arguments []string) error {
 		// A broker that does not answer must not hide from the client that another one leads.
 		kgo.ProduceRequestTimeout(requestTimeout),
 		kgo.RequestTimeoutOverhead(requestTimeout),
+		kgo.RetryBackoffFn(func(int) time.Duration { return retryBackoff }),
 	)
 	if err != nil {
 		return err
