@@ -163,6 +163,12 @@ impl DevCluster {
         self.data.join(format!("broker-{id}/broker.log"))
     }
 
+    /// Where the broker keeps its logs.
+    #[must_use]
+    pub fn data_dir(&self, id: u16) -> PathBuf {
+        self.data.join(format!("broker-{id}/data"))
+    }
+
     /// The id of the broker's process, as `dev` printed it last.
     ///
     /// # Errors
@@ -318,6 +324,7 @@ pub fn metric(address: SocketAddr, name: &str) -> Result<f64> {
         .with_context(|| format!("{address} has no metric {name}"))
 }
 
+/// The whole answer of an HTTP server, its head included.
 fn http_get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, HTTP_LIMIT)?;
     stream.set_read_timeout(Some(HTTP_LIMIT))?;
