@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use broker_core::controller::RegisterBroker;
+use broker_core::controller::{RegisterBroker, supported_features};
 use broker_core::metadata::{self, Image};
 use klamm_proto::v1::admin_server::AdminServer;
 use klamm_proto::v1::replica_server::ReplicaServer;
@@ -498,6 +498,7 @@ fn registration(config: &BrokerConfig, last_run: LastRun) -> RegisterBroker {
             started_at_ms: clock::timestamp().0,
             config_hash: config.hash(),
             metadata_directory_id: None,
+            features: supported_features(),
         },
         previous_broker_epoch: last_run.lossless_epoch,
         disks_broker_epoch: last_run.epoch,

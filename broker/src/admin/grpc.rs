@@ -7,21 +7,24 @@ use broker_core::BrokerId;
 use broker_core::controller::{Command, Response as CommandResponse};
 use broker_core::metadata::Evacuation;
 use klamm_proto::v1::admin_server::Admin;
+use klamm_proto::v1::change_voters_request::Change;
 use klamm_proto::v1::{
-    AlterTopicRequest, CancelDrainRequest, CancelDrainResponse, CheckRestartRequest,
-    CheckRestartResponse, ClusterDescription, CordonRequest, CordonResponse, CreateTopicRequest,
-    DeleteTopicRequest, DeleteTopicResponse, DescribeClusterRequest, DescribeTopicsRequest,
-    DescribeTopicsResponse, DrainStatusRequest, DrainStatusResponse, PrepareRestartRequest,
-    PrepareRestartResponse, RestartRecoveryRequest, RestartRecoveryResponse, StartDrainRequest,
-    StartDrainResponse, TopicDescription, UncordonRequest, UncordonResponse,
-    UnregisterBrokerRequest, UnregisterBrokerResponse,
+    AddLearnerRequest, AlterTopicRequest, CancelDrainRequest, CancelDrainResponse,
+    CheckRestartRequest, CheckRestartResponse, ClusterDescription, CordonRequest, CordonResponse,
+    CreateTopicRequest, DeleteTopicRequest, DeleteTopicResponse, DescribeClusterRequest,
+    DescribeQuorumRequest, DescribeTopicsRequest, DescribeTopicsResponse, DrainStatusRequest,
+    DrainStatusResponse, FeatureLevels, FinalizeFeatureLevelRequest, FinalizeFeatureLevelResponse,
+    PrepareRestartRequest, PrepareRestartResponse, PromoteVoterRequest, QuorumDescription,
+    RemoveVoterRequest, RestartRecoveryRequest, RestartRecoveryResponse, StartDrainRequest,
+    StartDrainResponse, SupportedFeatureLevelsRequest, TopicDescription, TransferLeadershipRequest,
+    UncordonRequest, UncordonResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::brokers::{self, NewReplicas};
 use super::route::{Route, forwarded, route};
 use super::status::refused;
-use super::{cluster, drain, restart, topics};
+use super::{cluster, drain, quorum, restart, topics};
 use crate::controller::{Controller, SubmitError};
 
 /// The gRPC service `klamm.v1.Admin`.
@@ -147,6 +150,61 @@ impl Admin for AdminService {
     ) -> Result<Response<UncordonResponse>, Status> {
         brokers::cordon(self, request.get_ref().broker, NewReplicas::Allowed).await?;
         Ok(Response::new(UncordonResponse {}))
+    }
+
+    async fn describe_quorum(
+        &self,
+        _: Request<DescribeQuorumRequest>,
+    ) -> Result<Response<QuorumDescription>, Status> {
+        quorum::describe(self).await.map(Response::new)
+    }
+
+    async fn add_learner(
+        &self,
+        request: Request<AddLearnerRequest>,
+    ) -> Result<Response<QuorumDescription>, Status> {
+        let change = Change::AddLearner(request.into_inner());
+        quorum::change(self, change).await.map(Response::new)
+    }
+
+    async fn promote_voter(
+        &self,
+        request: Request<PromoteVoterRequest>,
+    ) -> Result<Response<QuorumDescription>, Status> {
+        let change = Change::PromoteVoter(request.into_inner());
+        quorum::change(self, change).await.map(Response::new)
+    }
+
+    async fn remove_voter(
+        &self,
+        request: Request<RemoveVoterRequest>,
+    ) -> Result<Response<QuorumDescription>, Status> {
+        let change = Change::RemoveVoter(request.into_inner());
+        quorum::change(self, change).await.map(Response::new)
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<TransferLeadershipRequest>,
+    ) -> Result<Response<QuorumDescription>, Status> {
+        let change = Change::TransferLeadership(request.into_inner());
+        quorum::change(self, change).await.map(Response::new)
+    }
+
+    async fn supported_feature_levels(
+        &self,
+        _: Request<SupportedFeatureLevelsRequest>,
+    ) -> Result<Response<FeatureLevels>, Status> {
+        let levels = quorum::feature_levels(&self.controller.image());
+        Ok(Response::new(levels))
+    }
+
+    async fn finalize_feature_level(
+        &self,
+        request: Request<FinalizeFeatureLevelRequest>,
+    ) -> Result<Response<FinalizeFeatureLevelResponse>, Status> {
+        quorum::finalize(self, request.into_inner()).await?;
+        Ok(Response::new(FinalizeFeatureLevelResponse {}))
     }
 
     async fn unregister_broker(

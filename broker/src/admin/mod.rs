@@ -5,6 +5,7 @@ mod cluster;
 mod drain;
 pub mod grpc;
 pub mod http;
+mod quorum;
 mod restart;
 mod route;
 mod status;

@@ -28,7 +28,8 @@ pub(super) fn refused(failure: &Failure) -> Status {
         CommandError::InconsistentTopicId
         | CommandError::PreconditionFailed
         | CommandError::InconsistentClusterId
-        | CommandError::BrokerInUse => Status::failed_precondition(reason),
+        | CommandError::BrokerInUse
+        | CommandError::FeatureUpdateFailed => Status::failed_precondition(reason),
         CommandError::LimitExceeded => Status::resource_exhausted(reason),
         CommandError::NotController | CommandError::TimedOut => Status::unavailable(reason),
         _ => Status::invalid_argument(reason),

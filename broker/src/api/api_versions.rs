@@ -1,5 +1,7 @@
 //! ApiVersions (KIP-35, KIP-511, KIP-584): the APIs and features of this broker.
 
+use broker_core::controller;
+use broker_core::metadata::Image;
 use broker_wire::message::api_versions::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use broker_wire::message::{ApiVersionsRequest, ApiVersionsResponse};
 use broker_wire::{ApiKey, ErrorCode};
@@ -10,12 +12,6 @@ use super::context::{Context, RequestInfo};
 const SOFTWARE_NAME_VERSION_MIN: i16 = 3;
 /// First version whose clients read features whose lowest level is 0.
 const FEATURE_LEVEL_0_VERSION_MIN: i16 = 4;
-
-/// Features with their lowest and highest level. Levels of `metadata.version` are Kafka's; tools
-/// conclude from it which admin APIs they may use.
-const FEATURES: &[(&str, i16, i16)] = &[("metadata.version", METADATA_VERSION, METADATA_VERSION)];
-/// Level of Kafka 4.1, whose APIs this broker advertises.
-const METADATA_VERSION: i16 = 27;
 
 pub(super) async fn handle(
     ctx: &Context,
@@ -33,12 +29,13 @@ pub(super) async fn handle(
             ..ApiVersionsResponse::default()
         };
     }
+    // Before the image, which may be newer than the offset then, but not older.
     let offset = ctx.controller.metadata_offset();
     ApiVersionsResponse {
         api_keys: ApiKey::ALL.iter().copied().map(api_version).collect(),
         supported_features: supported_features(info.version),
         finalized_features_epoch: offset.map_or(-1, u64::cast_signed),
-        finalized_features: finalized_features(),
+        finalized_features: finalized_features(&ctx.image()),
         ..ApiVersionsResponse::default()
     }
 }
@@ -64,22 +61,30 @@ fn api_version(api: ApiKey) -> ApiVersion {
 
 fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
     let visible = |min: i16| min > 0 || version >= FEATURE_LEVEL_0_VERSION_MIN;
-    let features = FEATURES.iter().filter(|(_, min, _)| visible(*min));
-    let features = features.map(|(name, min, max)| SupportedFeatureKey {
-        name: (*name).into(),
-        min_version: *min,
-        max_version: *max,
+    let features = controller::supported_features().into_iter();
+    let features = features.map(|range| SupportedFeatureKey {
+        name: range.name.into(),
+        min_version: level(range.min_level),
+        max_version: level(range.max_level),
+    });
+    features
+        .filter(|feature| visible(feature.min_version))
+        .collect()
+}
+
+/// The lowest level is a thing of the past (KIP-778): it is told as the level, too.
+fn finalized_features(image: &Image) -> Vec<FinalizedFeatureKey> {
+    let features = image.features.iter();
+    let features = features.map(|(name, finalized)| FinalizedFeatureKey {
+        name: name.clone().into(),
+        max_version_level: level(*finalized),
+        min_version_level: level(*finalized),
     });
     features.collect()
 }
 
-fn finalized_features() -> Vec<FinalizedFeatureKey> {
-    let features = FEATURES.iter().map(|(name, _, max)| FinalizedFeatureKey {
-        name: (*name).into(),
-        max_version_level: *max,
-        min_version_level: *max,
-    });
-    features.collect()
+fn level(level: u32) -> i16 {
+    i16::try_from(level).unwrap_or(i16::MAX)
 }
 
 /// Whether the text is like `apache-kafka-java` or `4.1.0`: letters and digits, with dots and

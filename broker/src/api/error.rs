@@ -123,6 +123,8 @@ impl KafkaError for Failure {
             CommandError::NotController => ErrorCode::NotController,
             CommandError::BrokerInUse | CommandError::LimitExceeded => ErrorCode::PolicyViolation,
             CommandError::TimedOut => ErrorCode::RequestTimedOut,
+            CommandError::FeatureUpdateFailed => ErrorCode::InvalidUpdateVersion,
+            CommandError::UnsupportedFeatureLevel => ErrorCode::UnsupportedVersion,
             CommandError::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
         }
     }

@@ -20,6 +20,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod error;
@@ -41,6 +42,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 mod unregister_broker;
+mod update_features;
 
 use broker_log::LogSlice;
 use broker_wire::header::HeaderError;
@@ -255,6 +257,8 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
         }
         Request::UnregisterBroker(r) => handle!(UnregisterBroker, unregister_broker, r),
         Request::DescribeCluster(r) => handle!(DescribeCluster, describe_cluster, r),
+        Request::DescribeQuorum(r) => handle!(DescribeQuorum, describe_quorum, r),
+        Request::UpdateFeatures(r) => handle!(UpdateFeatures, update_features, r),
         Request::DescribeConfigs(r) => handle!(DescribeConfigs, describe_configs, r),
         Request::AlterConfigs(r) => handle!(AlterConfigs, alter_configs, r),
         Request::IncrementalAlterConfigs(r) => {

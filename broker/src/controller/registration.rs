@@ -108,7 +108,7 @@ impl Registration {
 
     async fn register(&self) -> BrokerEpoch {
         loop {
-            let command = Command::RegisterBroker(self.command.clone());
+            let command = Command::RegisterBroker(Box::new(self.command.clone()));
             match self.submitter.submit(command, REGISTER_TIMEOUT).await {
                 Ok(Response::RegisterBroker(registered)) => {
                     tracing::info!(epoch = registered.broker_epoch, "registered");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use broker_core::controller::{Command, Context, Decision, Failure, InitializeCluster, Response};
 use broker_core::controller::{
-    CommandError, ELECTIONS_PER_COMMAND_MAX, decide, plan_preferred_elections,
+    CommandError, ELECTIONS_PER_COMMAND_MAX, decide, initial_features, plan_preferred_elections,
 };
 use broker_core::metadata::{Image, Record};
 use broker_core::{BrokerId, TopicId, TopicPartition};
@@ -118,7 +118,7 @@ impl ControllerTask {
     ) -> Deposed {
         let initialize = Command::InitializeCluster(InitializeCluster {
             cluster_id: self.cluster_id.clone(),
-            features: Default::default(),
+            features: initial_features(),
         });
         if let Err(deposed) = self.decide_own(leading.term, vec![initialize]).await {
             return deposed;

@@ -6,7 +6,7 @@
 //! * `failures`: what a failure means for the broker.
 //!
 //! A directory that fails takes its replicas with it until the broker is restarted; the broker goes
-//! on with the others. It stops when none is left, and as a voter when the one with the metadata log
+//! on with the others. It stops when none is left, and when the one with the metadata log
 //! fails.
 
 mod checkpoints;
@@ -44,7 +44,7 @@ pub enum LogDirsError {
         "no directory of log.dirs can be used; repair or replace the disks. The last error: {0}"
     )]
     NoneLeft(String),
-    #[error("the metadata log of this voter is in {}, which can't be used: {reason}; repair the disk, or replace it and let the voter catch up from the others", dir.display())]
+    #[error("the metadata log is in {}, which can't be used: {reason}; repair the disk, or replace it, and a voter by adding the broker anew", dir.display())]
     Metadata { dir: PathBuf, reason: String },
 }
 
@@ -55,8 +55,8 @@ pub struct LogDirs {
     conditions: Vec<Arc<Condition>>,
     /// Those that were opened, in the order of the configuration.
     opened: Vec<Arc<Directory>>,
-    /// Set on a voter.
-    metadata_dir: Option<PathBuf>,
+    /// Where the metadata log is, which any broker may be asked to keep as a voter.
+    metadata_dir: PathBuf,
 }
 
 impl LogDirs {
@@ -67,12 +67,11 @@ impl LogDirs {
     pub fn open(config: &BrokerConfig, fs: &Arc<dyn Fs>) -> Result<Self, LogDirsError> {
         let failures = Arc::new(Failures::default());
         let slow_ms = u64::try_from(config.number("klamm.log.dir.slow.ms")).unwrap_or(0);
-        let is_voter = config.voters.iter().any(|voter| voter.id == config.id);
         let mut dirs = Self {
             failures: Arc::clone(&failures),
             conditions: Vec::new(),
             opened: Vec::new(),
-            metadata_dir: is_voter.then(|| config.metadata_dir.clone()),
+            metadata_dir: config.metadata_dir.clone(),
         };
         for path in &config.log_dirs {
             let condition = Condition::new(path.clone(), Arc::clone(&failures), slow_ms);
@@ -106,11 +105,11 @@ impl LogDirs {
     /// Whether the broker can go on.
     ///
     /// # Errors
-    /// When no directory is left, or the one with this voter's metadata log failed.
+    /// When no directory is left, or the one with the metadata log failed.
     pub fn check_usable(&self) -> Result<(), LogDirsError> {
         let failed = |condition: &Arc<Condition>| condition.failure().map(str::to_owned);
-        if let Some(dir) = &self.metadata_dir
-            && let Some(condition) = self.conditions.iter().find(|c| dir.starts_with(c.path()))
+        let dir = &self.metadata_dir;
+        if let Some(condition) = self.conditions.iter().find(|c| dir.starts_with(c.path()))
             && let Some(reason) = failed(condition)
         {
             let dir = dir.clone();

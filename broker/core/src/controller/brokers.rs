@@ -9,6 +9,7 @@ use super::command::{
 use super::draft::Draft;
 use super::election::{Disks, Lossy};
 use super::error::{CommandError, Failure};
+use super::features;
 use super::response::{Accepted, BrokerDrained, BrokerRegistered, Response};
 use crate::metadata::{self, BrokerChange, Cluster, Feature, Record};
 use crate::{BrokerEpoch, BrokerId};
@@ -132,6 +133,7 @@ fn check_registration(
             registration.rpc_port
         ));
     }
+    features::check_registration(draft.image(), registration)?;
     let brokers = &draft.image().brokers;
     if brokers.len() >= BROKERS_MAX && !brokers.contains_key(&BrokerId(registration.broker_id)) {
         return Err(Failure::new(

@@ -1,6 +1,7 @@
 //! What brokers and the operator ask of the controller, in protobuf: commands are forwarded to the
 //! active controller.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,8 +15,8 @@ pub enum Command {
     #[prost(message, tag = "1")]
     InitializeCluster(InitializeCluster),
     /// A broker process has started. It stays fenced until [`Command::UnfenceBroker`].
-    #[prost(message, tag = "2")]
-    RegisterBroker(RegisterBroker),
+    #[prost(message, boxed, tag = "2")]
+    RegisterBroker(Box<RegisterBroker>),
     /// A broker is not heard of any more.
     #[prost(message, tag = "3")]
     FenceBroker(BrokerRef),
@@ -62,6 +63,9 @@ pub enum Command {
     /// All replicas of a broker are to be moved to others, or no longer.
     #[prost(message, tag = "42")]
     EvacuateBroker(Evacuation),
+    /// Finalizes features at other levels, all or none.
+    #[prost(message, tag = "25")]
+    UpdateFeatures(UpdateFeatures),
 }
 
 /// See [`Command::InitializeCluster`].
@@ -72,6 +76,38 @@ pub struct InitializeCluster {
     /// Features to finalize, by name.
     #[prost(btree_map = "string, uint32", tag = "2")]
     pub features: BTreeMap<String, u32>,
+}
+
+/// See [`Command::UpdateFeatures`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UpdateFeatures {
+    #[prost(message, repeated, tag = "1")]
+    pub updates: Vec<FeatureUpdate>,
+    /// Answer only; change nothing.
+    #[prost(bool, tag = "2")]
+    pub validate_only: bool,
+}
+
+/// A feature and the level wanted.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FeatureUpdate {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// 0: no longer finalized.
+    #[prost(uint32, tag = "2")]
+    pub level: u32,
+    #[prost(enumeration = "UpgradeType", tag = "3")]
+    pub upgrade_type: i32,
+}
+
+/// In which direction a feature may go (KIP-778).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum UpgradeType {
+    Upgrade = 0,
+    SafeDowngrade = 1,
+    /// May lose metadata that the lower level has no place for.
+    UnsafeDowngrade = 2,
 }
 
 /// See [`Command::RegisterBroker`].

@@ -56,6 +56,10 @@ pub enum CommandError {
     TimedOut = 26,
     /// There is no reassignment to give up.
     NoReassignmentInProgress = 27,
+    /// A feature cannot be finalized at that level.
+    FeatureUpdateFailed = 60,
+    /// The broker does not support the levels at which features are finalized.
+    UnsupportedFeatureLevel = 61,
 }
 
 /// A refusal with its reason, for people.

@@ -22,6 +22,7 @@ mod elect_leaders;
 mod election;
 mod error;
 mod evacuation;
+mod features;
 mod partitions;
 mod producer_ids;
 mod reassignment;
@@ -43,8 +44,9 @@ pub use command::{
     AlterConfigs, AlterMode, AlterPartition, AlterPartitions, AlterReassignments,
     AlterReplicaHealth, Assignment, BrokerRef, Command, ConfigOp, ConfigOpType, ConfigResource,
     CordonBroker, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders, ElectionType,
-    InitializeCluster, NewPartitions, NewTopic, PartitionRef, PrepareRestart, Reassignment,
-    RegisterBroker, ReplicaHealthChange, TargetReplicas, TopicRef, UnregisterBroker,
+    FeatureUpdate, InitializeCluster, NewPartitions, NewTopic, PartitionRef, PrepareRestart,
+    Reassignment, RegisterBroker, ReplicaHealthChange, TargetReplicas, TopicRef, UnregisterBroker,
+    UpdateFeatures, UpgradeType,
 };
 pub use configs::CONFIG_VALUE_BYTES_MAX;
 pub use context::{ConfigTable, Context, Defaults, Place, PlacementBroker, PlacementRequest};
@@ -54,6 +56,7 @@ pub use evacuation::{
     BlockedMove, EVACUATION_BLOCKED_MAX, EVACUATION_MOVES_MAX, EvacuationPlan, EvacuationProgress,
     MoveRequest, plan_evacuations,
 };
+pub use features::{common_levels, initial_features, supported_features};
 pub use partitions::{PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX};
 pub use producer_ids::PRODUCER_ID_BLOCK_SIZE;
 pub use replica_health::REPLICAS_PER_COMMAND_MAX;
@@ -108,6 +111,7 @@ pub fn decide(image: &Image, context: &mut Context<'_>, command: &Command) -> De
         Command::AlterReplicaHealth(command) => replica_health::alter(draft, command),
         Command::AlterReassignments(command) => alter_reassignments::alter(draft, command),
         Command::PrepareRestart(command) => restart::prepare(draft, command),
+        Command::UpdateFeatures(command) => features::update(draft, command),
         Command::ExpireRestartLease(lease) => Ok(restart::expire(draft, *lease)),
         Command::EvacuateBroker(command) => evacuation::alter(draft, *command),
     };

@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 
 use super::partition::{PartitionImage, ReplicaHealth};
 use super::record::{
-    BrokerChange, Config, DeleteTopic, Endpoint, Evacuation, Feature, Partition, Record,
-    RegisterBroker, ResourceType, RestartLease, Topic, UnregisterBroker,
+    BrokerChange, Config, DeleteTopic, Endpoint, Evacuation, Feature, FeatureRange, Partition,
+    Record, RegisterBroker, ResourceType, RestartLease, Topic, UnregisterBroker,
 };
 use crate::quorum::DirectoryId;
 use crate::{BrokerEpoch, BrokerId, PartitionIndex, ProducerId, TopicId, TopicPartition};
@@ -57,6 +57,7 @@ pub struct BrokerImage {
     pub rpc_port: u32,
     /// Where the broker's metadata log is: with the id, its identity in the quorum.
     pub metadata_directory: Option<DirectoryId>,
+    pub features: Vec<FeatureRange>,
     /// Not alive: neither leads nor is in sync.
     pub fenced: bool,
     /// In controlled shutdown.
@@ -269,6 +270,7 @@ impl Image {
                 rpc_host: registration.rpc_host.clone(),
                 rpc_port: registration.rpc_port,
                 metadata_directory: registration.metadata_directory_id.map(DirectoryId::from),
+                features: registration.features.clone(),
                 fenced: true,
                 draining: false,
                 cordoned,

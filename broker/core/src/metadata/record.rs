@@ -107,6 +107,20 @@ pub struct RegisterBroker {
     /// Id of the directory with the broker's metadata log.
     #[prost(message, optional, tag = "25")]
     pub metadata_directory_id: Option<Uuid>,
+    /// Features that the broker supports.
+    #[prost(message, repeated, tag = "26")]
+    pub features: Vec<FeatureRange>,
+}
+
+/// Levels of a feature that a broker supports.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FeatureRange {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(uint32, tag = "2")]
+    pub min_level: u32,
+    #[prost(uint32, tag = "3")]
+    pub max_level: u32,
 }
 
 /// An advertised address of a broker.

@@ -62,6 +62,7 @@ fn push_broker(records: &mut Vec<Record>, broker: &BrokerImage) {
         started_at_ms: broker.started_at_ms,
         config_hash: broker.config_hash.clone(),
         metadata_directory_id: broker.metadata_directory.map(Into::into),
+        features: broker.features.clone(),
     }));
     records.push(Record::BrokerChange(BrokerChange {
         broker_id: broker.id.0,

@@ -87,7 +87,7 @@ impl Process {
             return;
         }
         let incarnation = *membership.incarnation.get_or_insert_with(|| env.next_id());
-        let command = Command::RegisterBroker(RegisterBroker {
+        let command = Command::RegisterBroker(Box::new(RegisterBroker {
             cluster_id: "sim".to_owned(),
             registration: metadata::RegisterBroker {
                 broker_id: self.index as i32,
@@ -103,7 +103,7 @@ impl Process {
             },
             previous_broker_epoch: membership.last_run.lossless_epoch.0,
             disks_broker_epoch: membership.last_run.epoch.0,
-        });
+        }));
         membership.asked = env.now;
         self.membership.registering = self.submit(env, command);
     }

@@ -269,6 +269,7 @@ impl Node {
             }],
             rpc_host: self.address.ip().to_string(),
             rpc_port: self.address.port().into(),
+            features: broker_core::controller::supported_features(),
             ..metadata::RegisterBroker::default()
         };
         self.controller.join(RegisterBroker {

@@ -136,14 +136,15 @@ async fn make_topic(controller: &Controller) {
         }],
         rpc_host: "127.0.0.1".to_owned(),
         rpc_port: 1,
+        features: broker_core::controller::supported_features(),
         ..metadata::RegisterBroker::default()
     };
-    let register = Command::RegisterBroker(RegisterBroker {
+    let register = Command::RegisterBroker(Box::new(RegisterBroker {
         cluster_id: "test".to_owned(),
         registration,
         previous_broker_epoch: -1,
         disks_broker_epoch: -1,
-    });
+    }));
     let Response::RegisterBroker(registered) = controller.submit(register).await.unwrap() else {
         panic!("not registered");
     };

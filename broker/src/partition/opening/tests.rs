@@ -17,7 +17,8 @@ const ME: BrokerId = BrokerId(1);
 struct Disks {
     root: TempDir,
     count: usize,
-    voter: i32,
+    /// Below the first directory when it is `None`.
+    metadata: Option<PathBuf>,
 }
 
 impl Disks {
@@ -25,7 +26,7 @@ impl Disks {
         Self {
             root: tempfile::tempdir().unwrap(),
             count,
-            voter: 9,
+            metadata: None,
         }
     }
 
@@ -42,14 +43,14 @@ impl Disks {
             ("listeners", "PLAINTEXT://127.0.0.1:9092".to_owned()),
             ("klamm.rpc.token.file", "/nowhere".to_owned()),
             ("klamm.cluster.id", "test".to_owned()),
-            (
-                "controller.quorum.voters",
-                format!("{}@127.0.0.1:1", self.voter),
-            ),
+            ("controller.quorum.voters", "9@127.0.0.1:1".to_owned()),
             ("log.dirs", dirs.join(",")),
         ];
+        let metadata = self.metadata.iter();
+        let metadata = metadata.map(|dir| ("metadata.log.dir", dir.display().to_string()));
+        let properties = properties.into_iter().chain(metadata);
         let properties = properties.map(|(key, value)| (key.to_owned(), value));
-        BrokerConfig::new(properties.into_iter().collect()).unwrap()
+        BrokerConfig::new(properties.collect()).unwrap()
     }
 
     fn start(&self) -> Result<Storage, StorageOpenError> {
@@ -201,16 +202,15 @@ fn a_replica_that_is_twice_on_disk_stays_offline_until_one_is_removed() {
 }
 
 #[test]
-fn the_broker_starts_without_a_disk_but_not_without_the_last_or_a_voters_metadata() {
+fn the_broker_starts_without_a_disk_but_not_without_the_last_or_its_metadata() {
     let mut disks = Disks::new(2);
     drop(disks.start().unwrap());
     fs::remove_dir_all(disks.path(0)).unwrap();
     fs::write(disks.path(0), "").unwrap();
-    drop(disks.start().unwrap());
-    disks.voter = ME.0;
     let error = disks.start().err().unwrap().to_string();
-    assert!(error.contains("the metadata log of this voter"), "{error}");
-    disks.voter = 9;
+    assert!(error.contains("the metadata log is in"), "{error}");
+    disks.metadata = Some(disks.root.path().join("metadata"));
+    drop(disks.start().unwrap());
     fs::remove_dir_all(disks.path(1)).unwrap();
     fs::write(disks.path(1), "").unwrap();
     let error = disks.start().err().unwrap().to_string();

@@ -57,6 +57,8 @@ fuzz_target!(|data: &[u8]| {
         DeleteTopics: DeleteTopicsRequest,
         CreatePartitions: CreatePartitionsRequest,
         DescribeCluster: DescribeClusterRequest,
+        DescribeQuorum: DescribeQuorumRequest,
+        UpdateFeatures: UpdateFeaturesRequest,
         DescribeConfigs: DescribeConfigsRequest,
         IncrementalAlterConfigs: IncrementalAlterConfigsRequest,
         AlterConfigs: AlterConfigsRequest,

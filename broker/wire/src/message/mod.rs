@@ -15,6 +15,7 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
 pub mod fetch;
@@ -35,6 +36,7 @@ pub mod produce;
 mod schema;
 pub mod sync_group;
 pub mod unregister_broker;
+pub mod update_features;
 
 pub use alter_configs::{AlterConfigsRequest, AlterConfigsResponse};
 pub use alter_partition_reassignments::{
@@ -50,6 +52,7 @@ pub use describe_cluster::{DescribeClusterRequest, DescribeClusterResponse};
 pub use describe_configs::{DescribeConfigsRequest, DescribeConfigsResponse};
 pub use describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse};
 pub use describe_log_dirs::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+pub use describe_quorum::{DescribeQuorumRequest, DescribeQuorumResponse};
 pub use describe_topic_partitions::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
 };
@@ -75,6 +78,7 @@ pub use offset_for_leader_epoch::{OffsetForLeaderEpochRequest, OffsetForLeaderEp
 pub use produce::{ProduceRequest, ProduceResponse};
 pub use sync_group::{SyncGroupRequest, SyncGroupResponse};
 pub use unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
+pub use update_features::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 
 use crate::api::ApiKey;
 use crate::primitive::{DecodeError, Decoder, Encoder};
@@ -151,6 +155,8 @@ requests! {
     DeleteTopics: DeleteTopicsRequest => DeleteTopicsResponse;
     CreatePartitions: CreatePartitionsRequest => CreatePartitionsResponse;
     DescribeCluster: DescribeClusterRequest => DescribeClusterResponse;
+    DescribeQuorum: DescribeQuorumRequest => DescribeQuorumResponse;
+    UpdateFeatures: UpdateFeaturesRequest => UpdateFeaturesResponse;
     DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse;
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse;
     AlterConfigs: AlterConfigsRequest => AlterConfigsResponse;

@@ -143,6 +143,8 @@ every_api! {
     delete_topics: DeleteTopicsRequest, DeleteTopicsResponse;
     create_partitions: CreatePartitionsRequest, CreatePartitionsResponse;
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
+    describe_quorum: DescribeQuorumRequest, DescribeQuorumResponse;
+    update_features: UpdateFeaturesRequest, UpdateFeaturesResponse;
     describe_configs: DescribeConfigsRequest, DescribeConfigsResponse;
     incremental_alter_configs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
     alter_configs: AlterConfigsRequest, AlterConfigsResponse;

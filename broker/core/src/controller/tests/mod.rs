@@ -2,11 +2,13 @@
 
 mod election;
 mod evacuation;
+mod features;
 mod properties;
 mod reassignment;
 mod refusals;
 mod restart;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -176,7 +178,7 @@ impl Cluster {
             host: "localhost".to_string(),
             port: 9092,
         };
-        self.submit(Command::RegisterBroker(RegisterBroker {
+        self.submit(Command::RegisterBroker(Box::new(RegisterBroker {
             cluster_id: "klamm".to_string(),
             registration: metadata::RegisterBroker {
                 broker_id,
@@ -190,10 +192,15 @@ impl Cluster {
                 started_at_ms: 0,
                 config_hash: String::new(),
                 metadata_directory_id: None,
+                features: vec![metadata::FeatureRange {
+                    name: "metadata.version".to_string(),
+                    min_level: 1,
+                    max_level: 2,
+                }],
             },
             previous_broker_epoch,
             disks_broker_epoch,
-        }))
+        })))
     }
 
     /// Creates a topic with one partition on these brokers.

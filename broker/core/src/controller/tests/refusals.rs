@@ -178,6 +178,7 @@ fn a_repeated_registration_gets_the_same_epoch() {
         incarnation: "0".to_string(),
         endpoints: cluster.image.brokers[&BrokerId(1)].endpoints.clone(),
         rpc_port: 1,
+        features: cluster.image.brokers[&BrokerId(1)].features.clone(),
         ..metadata::RegisterBroker::default()
     };
     let cluster_id = "klamm".to_string();
@@ -187,7 +188,7 @@ fn a_repeated_registration_gets_the_same_epoch() {
         previous_broker_epoch: -1,
         disks_broker_epoch: -1,
     };
-    let response = cluster.submit(Command::RegisterBroker(again));
+    let response = cluster.submit(Command::RegisterBroker(again.into()));
     assert_eq!(
         response,
         Response::RegisterBroker(BrokerRegistered { broker_epoch: 1 })
