@@ -9,6 +9,7 @@ mod operator;
 mod paths;
 mod prerequisites;
 mod process;
+mod sim;
 mod test;
 mod tidy;
 mod workspace;
@@ -78,6 +79,10 @@ enum Task {
         #[arg(long, value_name = "CLUSTER")]
         load: Option<String>,
     },
+    /// Simulate the replication protocol under faults
+    ///
+    /// Each seed is a run of a few simulated seconds. Builds `broker-sim` for release.
+    Sim(sim::Arguments),
     /// Write the custom resource definitions into the Helm chart
     Crds,
     /// Check the rules about the source that the compiler does not know, and print what is largest
@@ -182,6 +187,7 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             println!("    {}", image.name);
         }
+        Task::Sim(arguments) => sim::run_sim(&arguments)?,
         Task::Crds => {
             let mut test = workspace::cargo();
             test.args(["test", "--quiet", "--package=klamm-crds", "--test=chart"]);

@@ -11,6 +11,7 @@ use crate::kind::node_image::Source;
 use crate::operator::{self, Scope};
 use crate::prerequisites::{self, Consent, Purpose};
 use crate::process::{announce, run, succeeds};
+use crate::sim;
 use crate::tidy;
 use crate::workspace::{self, cargo};
 
@@ -34,6 +35,8 @@ pub(crate) enum Step {
     Deny,
     /// Unit and integration tests of every crate
     Unit,
+    /// Seeds of the simulation, and every broken rule noticed
+    Sim,
     /// Release binaries and the container image
     Image,
     /// Kafka clients against brokers on this machine
@@ -44,12 +47,13 @@ pub(crate) enum Step {
     Kubernetes,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step::Format,
     Step::Tidy,
     Step::Lint,
     Step::Deny,
     Step::Unit,
+    Step::Sim,
     Step::Image,
     Step::Clients,
     Step::Cluster,
@@ -178,6 +182,7 @@ fn execute(step: Step, products: &mut Products) -> Result<()> {
             .args(["--", "--deny=warnings"])),
         Step::Deny => run(cargo().args(["deny", "check", "licenses", "bans", "sources"])),
         Step::Unit => unit_tests(),
+        Step::Sim => sim::run_for_ci(),
         Step::Image => {
             let binaries = Binaries::build()?;
             products.image = Some(image::build(image::DEFAULT_TAG, &binaries)?);

@@ -18,6 +18,7 @@ pub mod group;
 mod ids;
 pub mod liveness;
 pub mod metadata;
+pub mod mutation;
 pub mod partition;
 pub mod quorum;
 mod replication_quota;

@@ -13,11 +13,13 @@ mod node;
 mod plan;
 mod quorum;
 mod random;
+mod shrink;
 mod trace;
 mod world;
 
 pub use check::Violation;
 pub use plan::Cut;
+pub use shrink::shrink;
 
 use plan::Plan;
 use trace::Trace;

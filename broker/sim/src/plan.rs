@@ -2,6 +2,8 @@
 //!
 //! The whole plan is drawn before the run, so that a failing one can be cut down: see [`Cut`].
 
+use std::fmt;
+
 use crate::random::Random;
 use crate::trace::Micros;
 
@@ -339,5 +341,22 @@ fn blocked(random: &mut Random, one: usize, brokers: usize) -> Vec<(usize, usize
                 .filter(|(a, b)| left(*a) != left(*b) && *a != bridge && *b != bridge)
                 .collect()
         }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            faults,
+            producers,
+            topics,
+            noise,
+        } = self;
+        write!(
+            f,
+            "{} faults, {producers} producers, {topics} topics",
+            faults.len()
+        )?;
+        f.write_str(if *noise { ", noise" } else { "" })
     }
 }

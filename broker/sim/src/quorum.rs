@@ -14,6 +14,7 @@ use broker_core::controller::{
 };
 use broker_core::liveness::{Heartbeat, Liveness, LivenessConfig, StreamId};
 use broker_core::metadata::{Image, ResourceType};
+use broker_core::mutation::{Mutation, mutated};
 use broker_core::{BrokerId, Duration, TopicId};
 
 use crate::env::Env;
@@ -296,7 +297,9 @@ impl Quorum {
         else {
             return;
         };
-        let mut image = Image::clone(env.image());
+        let newest = env.images.len() - 1;
+        let behind = usize::from(mutated(Mutation::DecideOnOldImage) && newest > 0);
+        let mut image = Image::clone(&env.images[newest - behind]);
         let mut answers = Vec::new();
         let mut changed = false;
         for submission in std::mem::take(&mut active.mailbox) {

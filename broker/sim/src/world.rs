@@ -360,6 +360,24 @@ impl World {
         env.after(SETTLE_INTERVAL, Event::Settle);
     }
 
+    /// What only an operator can decide: who leads where all candidates may have lost something.
+    fn elect_anybody(&mut self) {
+        let image = self.env.image();
+        let back = self
+            .brokers
+            .iter()
+            .all(|broker| image.is_active(broker.id()));
+        if back && image.partitions().any(|(_, state)| state.leader.is_none()) {
+            let election_type = ElectionType::Unclean.into();
+            let partitions = Vec::new();
+            let command = Command::ElectLeaders(ElectLeaders {
+                election_type,
+                partitions,
+            });
+            self.quorum.submit(&mut self.env, None, command);
+        }
+    }
+
     fn settle(&mut self) {
         let now = self.env.now;
         match Checker::unsettled(&self.env, &self.brokers, &self.clients) {
@@ -370,7 +388,10 @@ impl World {
             Some(waiting) if now > self.plan.heal_at + SETTLE_MAX => {
                 self.env.check.did_not_settle(now, waiting);
             }
-            Some(_) => self.env.after(SETTLE_INTERVAL, Event::Settle),
+            Some(_) => {
+                self.elect_anybody();
+                self.env.after(SETTLE_INTERVAL, Event::Settle);
+            }
         }
     }
 }

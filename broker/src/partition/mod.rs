@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use broker_core::metadata::PartitionImage;
 use broker_core::partition::{
-    Assignment, IsrProposal, NotLeader, Replica, RoleChange, Settings, WaitQueue,
+    Assignment, IsrProposal, LeaderEnds, NotLeader, Replica, RoleChange, Settings, WaitQueue,
 };
 use broker_core::{BrokerId, LeaderEpoch, Offset, TopicPartition};
 use broker_log::Log;
@@ -172,7 +172,10 @@ impl Partition {
         let settings = state.settings();
         state.replica.set_settings(settings);
         let led_before = state.replica.is_leader();
-        let log_end = state.log.end_offset();
+        let ends = LeaderEnds {
+            written: state.log.end_offset(),
+            own: state.own_end(),
+        };
         let assignment = Assignment {
             leader: image.leader,
             leader_epoch: image.leader_epoch,
@@ -185,7 +188,7 @@ impl Partition {
         let before = state.replica.high_watermark();
         let change = state
             .replica
-            .handle_assignment(clock::now(), &assignment, log_end);
+            .handle_assignment(clock::now(), &assignment, ends);
         if state.replica.high_watermark() != before {
             state.high_watermark_moved();
         }
@@ -198,7 +201,7 @@ impl Partition {
                 } else {
                     state.role_changed();
                 }
-                self.note_given_up(missing, log_end);
+                self.note_given_up(missing, ends.written);
                 self.low_watermark_moved.notify_waiters();
                 state.log.assign_epoch(image.leader_epoch);
                 Some(Assigned::Leader(image.leader_epoch))

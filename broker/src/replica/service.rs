@@ -297,9 +297,11 @@ impl Session {
 
     /// Lets the follower know high watermarks that moved since the last answer.
     fn add_high_watermarks(&self, follower: (BrokerId, BrokerEpoch), answer: &mut PullResponse) {
+        // A follower whose log diverges does not take the high watermark over.
         let answered: BTreeSet<_> = answer
             .partitions
             .iter()
+            .filter(|p| p.diverging.is_none())
             .filter_map(|p| p.key.as_ref().and_then(from_key))
             .collect();
         for id in self.waker.take_lazy() {
@@ -323,6 +325,9 @@ impl Session {
                     records: Bytes::new(),
                     ..PulledPartition::default()
                 });
+            } else {
+                // Known once the follower has taken over what comes before.
+                self.waker.mark_lazily(id);
             }
         }
     }

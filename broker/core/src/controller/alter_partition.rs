@@ -10,6 +10,7 @@ use super::election::Settlement;
 use super::error::{CommandError, Failure};
 use super::response::{AlterPartitionsResponse, PartitionAltered, Response};
 use crate::metadata::{Partition, PartitionImage, ReplicaHealth};
+use crate::mutation::{Mutation, mutated};
 use crate::{BrokerId, PartitionIndex, TopicId, TopicPartition};
 
 pub(super) fn alter(draft: &mut Draft, command: &AlterPartitions) -> Result<Response, Failure> {
@@ -104,7 +105,7 @@ fn check_epochs(
             format!("broker {leader} does not lead in leader epoch {leader_epoch}"),
         ));
     }
-    if change.partition_epoch < partition_epoch {
+    if change.partition_epoch < partition_epoch && !mutated(Mutation::AcceptStalePartitionEpoch) {
         return Err(Failure::new(
             CommandError::InvalidPartitionEpoch,
             format!(
@@ -148,7 +149,7 @@ fn check_member(draft: &Draft, leader: BrokerId, member: BrokerRef) -> Result<()
     let eligible = draft
         .registered(member)
         .is_ok_and(|broker| broker.is_active() || (broker.id == leader && !broker.fenced));
-    if eligible {
+    if eligible || mutated(Mutation::AcceptRestartedMember) {
         return Ok(());
     }
     Err(Failure::new(

@@ -26,6 +26,7 @@ use alloc::vec::Vec;
 
 use super::reassignment;
 use crate::metadata::{BrokerImage, PartitionImage, ReplicaHealth};
+use crate::mutation::{Mutation, mutated};
 use crate::{BrokerId, LeaderEpoch, PartitionEpoch};
 
 /// What decides beside the partition's own state.
@@ -250,8 +251,7 @@ fn elect(partition: &PartitionImage, rules: &Rules<'_>) -> Option<Elected> {
             let mut last_known = partition.last_known_elr.iter().copied();
             last_known.find(|id| partition.has_replica(*id) && can_lead(id))
         };
-        rules
-            .unclean_leader_election
+        (rules.unclean_leader_election || mutated(Mutation::ElectAnyReplica))
             .then(|| last_known().or_else(any))
             .flatten()
     };
@@ -268,7 +268,7 @@ fn eligible_leader_replicas(
     lost: Option<BrokerId>,
     rules: &Rules<'_>,
 ) -> Vec<BrokerId> {
-    if next.isr.len() >= rules.min_insync(next) {
+    if next.isr.len() >= rules.min_insync(next) || mutated(Mutation::ForgetEligibleReplicas) {
         return Vec::new();
     }
     let had_all = |replica: &BrokerId| old.isr.contains(replica) || old.elr.contains(replica);

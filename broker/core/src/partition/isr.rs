@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Settings;
 use super::leader::{FollowerProgress, Leader};
+use crate::mutation::{Mutation, mutated};
 use crate::{BrokerEpoch, BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time};
 
 /// How long a proposal waits for its result before it is sent again.
@@ -63,6 +64,7 @@ impl Leader {
             let isr = pending.isr.clone();
             return Some(self.proposal(&isr));
         }
+        self.note_idle_followers(now, ends.log_end);
         let isr = self.wanted_isr(now, settings, ends);
         if isr == self.isr {
             return None;
@@ -70,6 +72,15 @@ impl Leader {
         let proposal = self.proposal(&isr);
         self.pending = Some(PendingIsr { isr, sent_at: now });
         Some(proposal)
+    }
+
+    /// A follower at the log's end is caught up although it does not pull: it has nothing to ask for.
+    fn note_idle_followers(&mut self, now: Time, log_end: Offset) {
+        for follower in self.followers.values_mut() {
+            if follower.log_end >= log_end {
+                follower.caught_up_since.get_or_insert(now);
+            }
+        }
     }
 
     /// Members stay while they were caught up within the lag window; others enter by
@@ -102,6 +113,9 @@ impl Leader {
         let dwelt = follower
             .caught_up_since
             .is_some_and(|since| now.since(since) >= follower.dwell(isr_dwell));
+        if mutated(Mutation::EnterWithoutCatchingUp) {
+            return true;
+        }
         dwelt && follower.log_end >= high_watermark && follower.log_end >= self.epoch_start
     }
 

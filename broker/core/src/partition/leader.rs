@@ -10,6 +10,7 @@ use super::{
     Assignment, EpochError, NotLeader, Replica, Role, SequenceError, SequenceVerdict,
     SequencedBatch,
 };
+use crate::mutation::{Mutation, mutated};
 use crate::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, Time, Timestamp};
 
 /// When a produce request is answered.
@@ -167,11 +168,15 @@ impl Leader {
     /// committed plus what it may be about to commit.
     pub(super) fn maximal_isr(&self) -> impl Iterator<Item = BrokerId> {
         let added = self.pending.iter().flat_map(|pending| pending.isr.iter());
+        let added = added.filter(|_| !mutated(Mutation::CountCommittedIsrOnly));
         self.isr.iter().chain(added).copied()
     }
 
     /// Members that the ISR must have for acks=all.
     fn required_in_sync(&self, min_insync_replicas: usize) -> usize {
+        if mutated(Mutation::IgnoreMinInsync) {
+            return 1;
+        }
         let by_controller = if self.has_elr { self.isr.len() + 1 } else { 1 };
         min_insync_replicas
             .min(self.followers.len() + 1)
@@ -199,12 +204,14 @@ impl Leader {
         if !self.can_commit(min_insync_replicas) {
             return None;
         }
-        self.maximal_isr()
-            .map(|id| match self.followers.get(&id) {
-                Some(follower) => follower.log_end,
-                None => log_end,
-            })
-            .min()
+        let ends = self.maximal_isr().map(|id| match self.followers.get(&id) {
+            Some(follower) => follower.log_end,
+            None => log_end,
+        });
+        if mutated(Mutation::ForgetSlowestMember) {
+            return ends.max();
+        }
+        ends.min()
     }
 }
 
@@ -324,7 +331,7 @@ impl FollowerProgress {
         leader_log_end: Offset,
     ) -> bool {
         let known = self.broker_epoch.unwrap_or(broker_epoch);
-        if known > broker_epoch {
+        if known > broker_epoch && !mutated(Mutation::CountEarlierRegistration) {
             return false;
         }
         if known < broker_epoch {

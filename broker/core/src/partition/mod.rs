@@ -33,6 +33,7 @@ pub use producers::{
 };
 pub use waiting::WaitQueue;
 
+use crate::mutation::{Mutation, mutated};
 use crate::{BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time, Timestamp};
 use follower::Follower;
 use isr::LogEnds;
@@ -141,20 +142,20 @@ impl Replica {
         }
     }
 
-    /// Takes over leader, epochs and ISR from the metadata. `log_end` is the log's end now.
+    /// Takes over leader, epochs and ISR from the metadata. `ends` is how far the log goes now.
     ///
     /// Assignments of an older leader or partition epoch are ignored.
     pub fn handle_assignment(
         &mut self,
         now: Time,
         assignment: &Assignment,
-        log_end: Offset,
+        ends: LeaderEnds,
     ) -> RoleChange {
         if assignment.leader_epoch < self.leader_epoch() {
             return RoleChange::Unchanged;
         }
         if assignment.leader == Some(self.me) {
-            return self.lead(now, assignment, log_end);
+            return self.lead(now, assignment, ends);
         }
         let changed = match &self.role {
             Role::Follower(follower) => {
@@ -172,18 +173,19 @@ impl Replica {
         RoleChange::BecameFollower
     }
 
-    fn lead(&mut self, now: Time, assignment: &Assignment, log_end: Offset) -> RoleChange {
+    fn lead(&mut self, now: Time, assignment: &Assignment, ends: LeaderEnds) -> RoleChange {
         if let Role::Leader(leader) = &mut self.role
             && leader.epoch == assignment.leader_epoch
         {
             leader.update_isr(now, assignment);
-            self.advance_high_watermark(log_end);
+            self.advance_high_watermark(ends.own);
             return RoleChange::Unchanged;
         }
+        let log_end = ends.written;
         self.role = Role::Leader(Leader::new(self.me, now, assignment, log_end));
         let missing = log_end.records_until(self.leader_high_watermark);
         self.leader_high_watermark = self.leader_high_watermark.min(log_end);
-        self.advance_high_watermark(log_end);
+        self.advance_high_watermark(ends.own);
         RoleChange::BecameLeader { missing }
     }
 
@@ -231,6 +233,7 @@ impl Replica {
         let current = self.leader()?.epoch;
         match requested {
             Some(requested) if requested == LeaderEpoch::NONE => Ok(()),
+            Some(_) if mutated(Mutation::IgnoreLeaderEpoch) => Ok(()),
             Some(requested) if requested < current => {
                 Err(EpochError::Fenced { requested, current })
             }

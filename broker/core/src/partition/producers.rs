@@ -7,6 +7,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 use thiserror::Error;
 
+use crate::mutation::{Mutation, mutated};
 use crate::{Offset, ProducerEpoch, ProducerId, Timestamp};
 
 /// Producers remembered for one partition; beyond it the one longest silent is forgotten.
@@ -91,6 +92,9 @@ impl Producers {
     /// # Errors
     /// [`SequenceError`].
     pub fn check(&self, batch: &SequencedBatch) -> Result<SequenceVerdict, SequenceError> {
+        if mutated(Mutation::AppendDuplicates) {
+            return Ok(SequenceVerdict::Append);
+        }
         let Some(producer) = self.producers.get(&batch.producer_id) else {
             return Ok(SequenceVerdict::Append);
         };

@@ -33,7 +33,7 @@ fn leader(isr: &[i32], min_insync_replicas: usize) -> Replica {
         isr_dwell: DWELL,
     };
     let mut replica = Replica::new(ME, settings, Offset(0), Producers::default());
-    let change = replica.handle_assignment(Time(0), &assignment(isr, 1), Offset(0));
+    let change = replica.handle_assignment(Time(0), &assignment(isr, 1), ends(0));
     assert_eq!(change, RoleChange::BecameLeader { missing: 0 });
     replica
 }
@@ -98,7 +98,7 @@ fn high_watermark_stands_still_below_min_insync_replicas() {
         replica.admit(Acks::Leader, None),
         Ok(SequenceVerdict::Append)
     );
-    replica.handle_assignment(Time(1), &assignment(&[0, 1], 2), Offset(5));
+    replica.handle_assignment(Time(1), &assignment(&[0, 1], 2), ends(5));
     assert_eq!(
         replica.high_watermark(),
         Offset(0),
@@ -113,10 +113,10 @@ fn a_leader_whose_min_insync_replicas_is_lower_than_the_controllers_waits_while_
     let mut replica = leader(&[0, 1, 2], 1);
     let mut shrunk = assignment(&[0], 2);
     shrunk.elr = vec![BrokerId(1), BrokerId(2)];
-    replica.handle_assignment(Time(1), &shrunk, Offset(0));
+    replica.handle_assignment(Time(1), &shrunk, ends(0));
     assert!(!replica.handle_append(Time(1), None, Offset(0), Offset(5)));
     assert!(replica.admit(Acks::All, None).is_err());
-    replica.handle_assignment(Time(2), &assignment(&[0], 3), Offset(5));
+    replica.handle_assignment(Time(2), &assignment(&[0], 3), ends(5));
     assert_eq!(replica.high_watermark(), Offset(5));
 }
 
@@ -138,7 +138,7 @@ fn a_lagging_member_is_proposed_out_after_the_lag_time_and_holds_the_mark_until_
         None,
         "one proposal at a time"
     );
-    replica.handle_assignment(Time(10_010), &assignment(&[0, 1], 2), Offset(10));
+    replica.handle_assignment(Time(10_010), &assignment(&[0, 1], 2), ends(10));
     assert_eq!(replica.high_watermark(), Offset(10));
 }
 
@@ -163,7 +163,7 @@ fn lag_out(replica: &mut Replica, at_ms: u64, end: i64, partition_epoch: i32) {
     replica.handle_append(Time(at_ms - 20_000), None, Offset(end - 1), Offset(end));
     let proposal = replica.handle_tick(Time(at_ms), Offset(end)).unwrap();
     assert_eq!(members(&proposal), [0]);
-    replica.handle_assignment(Time(at_ms), &assignment(&[0], partition_epoch), Offset(end));
+    replica.handle_assignment(Time(at_ms), &assignment(&[0], partition_epoch), ends(end));
 }
 
 #[test]
@@ -182,13 +182,38 @@ fn a_replica_that_lagged_out_dwells_at_the_log_end_before_it_enters_again() {
         let proposal = replica.handle_tick(Time(at_ms), Offset(end)).unwrap();
         assert_eq!(members(&proposal), [0, 1], "{round}");
         let entered = assignment(&[0, 1], partition_epoch + 1);
-        replica.handle_assignment(Time(at_ms), &entered, Offset(end));
+        replica.handle_assignment(Time(at_ms), &entered, ends(end));
     }
     at_ms += 300_000;
     lag_out(&mut replica, at_ms, 4, 8);
     pull(&mut replica, at_ms, 1, 4, 4);
     let proposal = replica.handle_tick(Time(at_ms + 1_000), Offset(4));
     assert!(proposal.is_some(), "it had been steady");
+}
+
+#[test]
+fn a_replica_that_caught_up_before_its_lag_was_committed_enters_again_without_a_pull() {
+    let mut replica = leader(&[0, 1], 1);
+    replica.handle_append(Time(10_000), None, Offset(0), END);
+    assert!(replica.handle_tick(Time(30_000), END).is_some());
+    pull(&mut replica, 30_001, 1, END.0, END.0);
+    replica.handle_assignment(Time(30_002), &assignment(&[0], 2), ends(END.0));
+    assert_eq!(replica.handle_tick(Time(30_010), END), None);
+    let proposal = replica.handle_tick(Time(31_010), END).unwrap();
+    assert_eq!(members(&proposal), [0, 1]);
+}
+
+#[test]
+fn a_smaller_isr_does_not_commit_what_the_leader_has_not_made_durable() {
+    let mut replica = leader(&[0, 1], 1);
+    replica.handle_append(Time(1), None, Offset(0), Offset(0));
+    let unsynced = LeaderEnds {
+        written: END,
+        own: Offset(0),
+    };
+    replica.handle_assignment(Time(2), &assignment(&[0], 2), unsynced);
+    assert_eq!(replica.high_watermark(), Offset(0));
+    assert!(replica.handle_durable(END));
 }
 
 #[test]
@@ -218,7 +243,7 @@ fn a_restarted_replica_does_not_pay_for_the_lag_of_its_predecessor() {
 fn a_fenced_member_has_not_lagged() {
     let mut replica = leader(&[0, 1], 1);
     pull(&mut replica, 1, 1, 0, 0);
-    replica.handle_assignment(Time(2), &assignment(&[0], 2), Offset(0));
+    replica.handle_assignment(Time(2), &assignment(&[0], 2), ends(0));
     assert!(pull(&mut replica, 3, 1, 0, 0).may_enter_isr);
 }
 
@@ -247,7 +272,7 @@ fn counted_acks_follow_the_fastest_members_of_the_isr() {
         "2 is not in sync"
     );
     assert_eq!(replica.replicated_on(3, END), None);
-    replica.handle_assignment(Time(2), &assignment(&[0, 1, 2], 2), END);
+    replica.handle_assignment(Time(2), &assignment(&[0, 1, 2], 2), ends(END.0));
     assert_eq!(replica.replicated_on(2, END), Some(Offset(9)));
     assert_eq!(replica.replicated_on(2, Offset(7)), Some(Offset(7)));
     assert_eq!(replica.replicated_on(3, END), Some(Offset(4)));
@@ -281,14 +306,14 @@ fn what_an_unclean_election_gives_up_is_counted() {
     let mut next = assignment(&[1], 2);
     next.leader = Some(BrokerId(1));
     next.leader_epoch = LeaderEpoch(4);
-    replica.handle_assignment(Time(1), &next, Offset(10));
+    replica.handle_assignment(Time(1), &next, ends(10));
     assert_eq!(replica.handle_truncation(Offset(7)), 3, "by who truncates");
     assert_eq!(replica.handle_truncation(Offset(7)), 0);
 
     replica.handle_follower_append(Offset(20), Offset(12));
     next.leader = Some(ME);
     next.leader_epoch = LeaderEpoch(5);
-    let change = replica.handle_assignment(Time(2), &next, Offset(12));
+    let change = replica.handle_assignment(Time(2), &next, ends(12));
     assert_eq!(
         change,
         RoleChange::BecameLeader { missing: 8 },
@@ -351,7 +376,7 @@ fn a_follower_believes_the_leader_up_to_its_own_log_end() {
     let mut next = assignment(&[0, 1, 2], 5);
     next.leader = Some(BrokerId(1));
     next.leader_epoch = LeaderEpoch(4);
-    let change = replica.handle_assignment(Time(0), &next, Offset(0));
+    let change = replica.handle_assignment(Time(0), &next, ends(0));
     assert_eq!(change, RoleChange::BecameFollower);
     assert_eq!(replica.handle_pulled(EPOCH), Pulled::Stale);
     assert_eq!(replica.handle_pulled(LeaderEpoch(4)), Pulled::Current);
@@ -506,7 +531,7 @@ proptest! {
                 Step::Commit => if let Some(isr) = proposed.take() {
                     epoch += 1;
                     committed = isr;
-                    replica.handle_assignment(Time(now), &assignment(&committed, epoch), Offset(end));
+                    replica.handle_assignment(Time(now), &assignment(&committed, epoch), ends(end));
                 },
                 Step::Refuse => if proposed.take().is_some() {
                     replica.handle_isr_refused(Time(now), PartitionEpoch(epoch));

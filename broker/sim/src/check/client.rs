@@ -31,7 +31,7 @@ impl Checker {
         position: Offset,
         end: Offset,
     ) {
-        if !self.account(id).gave_up {
+        if !self.account(id).may_lose(end) {
             let found = format!("{id}: a consumer is at {position}, the log ends at {end}");
             self.violate(now, "what is consumed is not lost", found);
         }

@@ -18,6 +18,20 @@ impl Checker {
     ) {
         let high_watermark = hosted.replica.high_watermark();
         if hosted.replica.is_leader() {
+            if hosted.log.config().flush_messages == Some(1)
+                && high_watermark > hosted.log.durable_end()
+            {
+                let found = format!(
+                    "broker {broker} commits {} up to {high_watermark}, durable up to {}",
+                    hosted.id,
+                    hosted.log.durable_end()
+                );
+                self.violate(
+                    now,
+                    "with flush.messages=1, what is committed is durable",
+                    found,
+                );
+            }
             let epoch = hosted.replica.leader_epoch();
             let last = self
                 .led_to
@@ -57,7 +71,7 @@ impl Checker {
                 let record = Committed {
                     epoch,
                     value,
-                    min_insync_replicas: hosted.min_insync_replicas,
+                    min_insync_replicas: hosted.min_insync_replicas.min(hosted.replicas),
                 };
                 let outcome = account.take(hosted, offset, record);
                 if let Err(found) = outcome {
@@ -79,18 +93,19 @@ impl Account {
     fn take(&mut self, hosted: &Hosted, offset: Offset, record: Committed) -> Result<(), String> {
         let leads = hosted.replica.is_leader();
         let Some(known) = self.committed.get(offset.0 as usize) else {
+            if !leads && self.gave_up {
+                return Ok(());
+            }
             if offset != self.end() {
                 return Err(format!("offset {offset} follows {}", self.end()));
             }
-            if !leads && !self.gave_up {
+            if !leads {
                 return Err(format!(
                     "a follower's high watermark is above {offset}, which is not committed"
                 ));
             }
-            if leads {
-                self.committed.push(record);
-                self.to_count = Some(record.min_insync_replicas);
-            }
+            self.committed.push(record);
+            self.to_count = Some(record.min_insync_replicas);
             return Ok(());
         };
         if (known.epoch, known.value) == (record.epoch, record.value) {

@@ -53,7 +53,7 @@ impl Checker {
             .leader
             .and_then(|old| image.brokers.get(&old))
             .is_some_and(|old| old.draining);
-        if eligible || handed_over {
+        if eligible {
             return;
         }
         let Some(topic) = image.topics.get(&id.topic) else {
@@ -62,6 +62,9 @@ impl Checker {
         let unclean = image.topic_config(topic, "unclean.leader.election.enable") == Some("true");
         if unclean {
             self.account(id).gave_up = true;
+            return;
+        }
+        if handed_over {
             return;
         }
         // The one who starts again without its data is a candidate no more.

@@ -7,23 +7,52 @@ use super::Checker;
 use crate::node::Hosted;
 use crate::trace::Micros;
 
+/// Whether operations on a disk have failed since its broker started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disk {
+    Sound,
+    Struck,
+}
+
+/// How far a log went when its broker stopped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stopped {
+    durable: Offset,
+    written: Offset,
+    /// It may be found up to here.
+    most: Offset,
+}
+
 impl Checker {
     /// A broker's process ends.
-    pub(crate) fn log_stopped(&mut self, broker: BrokerId, hosted: &Hosted) {
-        if hosted.log.is_failed() {
-            return;
-        }
-        let ends = (hosted.log.durable_end(), hosted.log.end_offset());
-        self.stopped.insert((broker, hosted.id), ends);
+    pub(crate) fn log_stopped(&mut self, broker: BrokerId, hosted: &Hosted, disk: Disk) {
+        let (durable, written) = (hosted.log.durable_end(), hosted.log.end_offset());
+        let stopped = Stopped {
+            durable,
+            written: if hosted.log.is_failed() {
+                durable
+            } else {
+                written
+            },
+            // A write that failed may have written whole batches before the one that it tore.
+            most: if disk == Disk::Struck {
+                Offset(i64::MAX)
+            } else {
+                written
+            },
+        };
+        self.stopped.insert((broker, hosted.id), stopped);
     }
 
-    pub(crate) fn power_lost(&mut self, broker: BrokerId, now: Micros) {
+    /// A broker that had these logs loses what it had not synced.
+    pub(crate) fn power_lost(
+        &mut self,
+        now: Micros,
+        broker: BrokerId,
+        logs: impl IntoIterator<Item = TopicPartition>,
+    ) {
         self.powerless.insert(broker);
-        let lost = self
-            .stopped
-            .keys()
-            .filter(|(stopped, _)| *stopped == broker);
-        for id in lost.map(|(_, id)| *id).collect::<Vec<_>>() {
+        for id in logs {
             self.account(id).lossy.push((now, broker));
         }
     }
@@ -35,19 +64,20 @@ impl Checker {
         id: TopicPartition,
         end: Offset,
     ) {
-        let Some((durable, written)) = self.stopped.remove(&(broker, id)) else {
+        let Some(stopped) = self.stopped.remove(&(broker, id)) else {
             return;
         };
-        let least = if self.powerless.contains(&broker) {
-            durable
+        let lost_power = self.powerless.contains(&broker);
+        let least = if lost_power {
+            stopped.durable
         } else {
-            written
+            stopped.written
         };
-        if end < least || end > written {
+        if end < least || end > stopped.most {
             self.violate(
                 now,
                 "a recovered log is a prefix of what was appended, with all that was durable",
-                format!("broker {broker} opens {id} up to {end}; {written} were written, {durable} durable"),
+                format!("broker {broker} opens {id} up to {end}: {stopped:?}"),
             );
         }
     }

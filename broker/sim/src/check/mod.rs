@@ -22,6 +22,8 @@ use broker_wire::record::{RecordBatch, batches};
 
 use crate::trace::Micros;
 
+pub(crate) use log::Disk;
+
 /// Memory for one batch; those of a run are not compressed.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -87,8 +89,7 @@ struct Account {
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     accounts: BTreeMap<TopicPartition, Account>,
-    /// Log ends at the last stop of a broker: durable, and written.
-    stopped: BTreeMap<(BrokerId, TopicPartition), (Offset, Offset)>,
+    stopped: BTreeMap<(BrokerId, TopicPartition), log::Stopped>,
     powerless: BTreeSet<BrokerId>,
     /// High watermarks of leaders.
     led_to: BTreeMap<(BrokerId, TopicPartition), (LeaderEpoch, Offset)>,

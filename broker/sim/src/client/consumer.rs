@@ -68,6 +68,10 @@ impl Consumer {
             let Some((broker, epoch)) = leader(env, id) else {
                 continue;
             };
+            // Metadata that is older than what a client knows counts for nothing.
+            if epoch < position.asked_epoch {
+                continue;
+            }
             let request = env.next_id();
             position.request = request;
             position.sent_at = Some(env.now);

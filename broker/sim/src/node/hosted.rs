@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use broker_core::metadata::{Image, PartitionImage};
+use broker_core::mutation::{Mutation, mutated};
 use broker_core::partition::{
-    Acks, AppendError, Assignment, Replica, RoleChange, SequenceVerdict, SequencedBatch, Settings,
-    WaitQueue,
+    Acks, AppendError, Assignment, LeaderEnds, Producers, Replica, RoleChange, SequenceVerdict,
+    SequencedBatch, Settings, WaitQueue,
 };
 use broker_core::{BrokerId, Duration, LeaderEpoch, Offset, Time, Timestamp, TopicPartition};
 use broker_log::{Log, LogConfig};
@@ -38,6 +39,8 @@ pub(crate) struct Hosted {
     pub(crate) replica: Replica,
     pub(crate) log: Log,
     pub(crate) min_insync_replicas: usize,
+    /// Number of replicas.
+    pub(crate) replicas: usize,
     pub(crate) replicated: WaitQueue<Parked>,
     pub(crate) counted: BTreeMap<usize, WaitQueue<Parked>>,
     pub(crate) durable: WaitQueue<Parked>,
@@ -97,7 +100,8 @@ impl Hosted {
     /// The leader's own position for the high watermark: what is durable where every message must
     /// be, else what is written.
     pub(crate) fn own_end(&self) -> Offset {
-        if self.log.config().flush_messages == Some(1) {
+        let counts_all = mutated(Mutation::CountUnsyncedRecords);
+        if self.log.config().flush_messages == Some(1) && !counts_all {
             self.log.durable_end()
         } else {
             self.log.end_offset()
@@ -113,19 +117,40 @@ impl Hosted {
             isr: image.isr.clone(),
             elr: image.elr.clone(),
         };
+        self.replicas = image.replicas.len();
         let before = self.replica.high_watermark();
-        let log_end = self.log.end_offset();
-        let change = self.replica.handle_assignment(now, &assignment, log_end);
+        let ends = LeaderEnds {
+            written: self.log.end_offset(),
+            own: self.own_end(),
+        };
+        let change = self.replica.handle_assignment(now, &assignment, ends);
         self.moved |= self.replica.high_watermark() != before;
         match change {
             RoleChange::Unchanged => {}
             RoleChange::BecameLeader { .. } => {
                 self.abandon();
                 self.log.assign_epoch(image.leader_epoch);
+                if mutated(Mutation::ForgetSequences) {
+                    self.replica.set_producers(Producers::default());
+                }
             }
-            RoleChange::BecameFollower => self.abandon(),
+            RoleChange::BecameFollower => {
+                self.abandon();
+                if mutated(Mutation::TruncateToHighWatermark) {
+                    self.truncate_to_high_watermark();
+                }
+            }
         }
         change
+    }
+
+    /// What followers did before KIP-101.
+    fn truncate_to_high_watermark(&mut self) {
+        let to = self.replica.high_watermark();
+        if self.log.truncate_to(to).is_ok() {
+            self.replica.handle_truncation(to);
+            self.verified = self.verified.min(to);
+        }
     }
 
     /// Answers of the earlier role will never come.
@@ -179,6 +204,7 @@ impl Hosted {
     /// The request if it may be answered already.
     fn acknowledge(&mut self, parked: Parked) -> Option<Parked> {
         match parked.acks {
+            Acks::All if mutated(Mutation::AcknowledgeAtOnce) => Some(parked),
             Acks::All if self.replica.high_watermark() < parked.end_offset => {
                 self.replicated.push(parked.end_offset, parked);
                 None

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use broker_core::{BrokerEpoch, BrokerId, Offset, TopicPartition};
 use broker_log::fs::memory::{Fault, FaultSpan, MemoryFs};
 
+use crate::check::Disk;
 use crate::env::Env;
 use crate::event::{BrokerTimer, Event, Peer};
 use crate::trace::Micros;
@@ -24,6 +25,9 @@ use crate::trace::Micros;
 pub(crate) use hosted::Hosted;
 pub(crate) use process::Process;
 use storage::{LastRun, Storage};
+
+/// In the record of a run whose disk failed: no later one is the same boot.
+const LOSSY_BOOT: u64 = u64::MAX;
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,7 @@ pub(crate) enum End {
 pub(crate) struct Broker {
     pub(crate) index: usize,
     disk: MemoryFs,
+    disk_state: Disk,
     pub(crate) process: Option<Process>,
     /// What the file of the last run's registration says: its epoch, and the boot it ran in.
     run_record: Option<(BrokerEpoch, u64)>,
@@ -55,6 +60,7 @@ impl Broker {
         Self {
             index,
             disk: MemoryFs::new(seed),
+            disk_state: Disk::Sound,
             process: None,
             run_record: None,
             boot: 0,
@@ -94,6 +100,7 @@ impl Broker {
             env.check.log_opened(env.now, self.id(), id, end);
         }
         env.check.all_logs_opened(self.id());
+        self.disk_state = Disk::Sound;
         let last_run = self.last_run(storage.was_closed_cleanly());
         env.note(me, || {
             format!(
@@ -138,14 +145,20 @@ impl Broker {
         self.held.clear();
         process.connections_break(env);
         if let Some(epoch) = process.registered_epoch() {
-            self.run_record = Some((epoch, self.boot));
+            // A failed sync may have dropped what it was to make durable.
+            let boot = if process.has_failed_log() {
+                LOSSY_BOOT
+            } else {
+                self.boot
+            };
+            self.run_record = Some((epoch, boot));
         }
         if end == End::Clean {
             process.close();
         }
         self.ends_kept = process.log_ends();
         for hosted in process.hosted.values() {
-            env.check.log_stopped(self.id(), hosted);
+            env.check.log_stopped(self.id(), hosted, self.disk_state);
         }
         env.note(Peer::Broker(self.index), || match end {
             End::Clean => "stops in order",
@@ -161,10 +174,10 @@ impl Broker {
     }
 
     fn lose_power(&mut self, env: &mut Env) {
-        self.ends_kept.clear();
+        let logs = std::mem::take(&mut self.ends_kept).into_keys();
         self.disk.crash();
         self.boot += 1;
-        env.check.power_lost(self.id(), env.now);
+        env.check.power_lost(env.now, self.id(), logs);
     }
 
     pub(crate) fn pause(&mut self, env: &mut Env, lasts: Micros) {
@@ -185,11 +198,13 @@ impl Broker {
         }
     }
 
-    pub(crate) fn fail_disk(&self, after: u64) {
+    pub(crate) fn fail_disk(&mut self, after: u64) {
+        self.disk_state = Disk::Struck;
         self.disk.fail_after(after, Fault::Io, FaultSpan::Once);
     }
 
-    pub(crate) fn fill_disk(&self) {
+    pub(crate) fn fill_disk(&mut self) {
+        self.disk_state = Disk::Struck;
         self.disk.fail_after(0, Fault::NoSpace, FaultSpan::Lasting);
     }
 

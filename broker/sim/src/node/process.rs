@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use broker_core::metadata::{Image, ReplicaChange, changes};
+use broker_core::mutation::{Mutation, mutated};
 use broker_core::partition::RoleChange;
 use broker_core::{BrokerEpoch, BrokerId, Offset, Time, Timestamp, TopicPartition};
 
@@ -238,7 +239,7 @@ impl Process {
         // Earlier metadata has the roles of the run before.
         let registered = self.membership.epoch;
         self.joined |= registered.is_some_and(|epoch| new.is_registered(self.me(), epoch));
-        if !self.joined {
+        if !self.joined && !mutated(Mutation::LeadBeforeRegistration) {
             return;
         }
         let old = std::mem::replace(&mut self.image, Arc::clone(&new));
@@ -254,6 +255,7 @@ impl Process {
                     self.hosted.remove(&partition);
                 }
                 ReplicaChange::TopicConfig { topic } => {
+                    self.release_moved(env);
                     for hosted in self
                         .hosted
                         .values_mut()

@@ -1,5 +1,6 @@
 //! Both ends of replication for one partition. Mirrors `broker/src/partition/pull.rs`.
 
+use broker_core::mutation::{Mutation, mutated};
 use broker_core::partition::{
     self, Divergence, EpochError, LeaderEnds, Producers, truncation_offset,
 };
@@ -92,7 +93,7 @@ impl Hosted {
 
     /// Whether the follower's last batch is in the leader's log, and if not, where they part.
     fn divergence(&self, at: FollowerPosition) -> Option<Divergence> {
-        if at.last_epoch == LeaderEpoch::NONE {
+        if at.last_epoch == LeaderEpoch::NONE || mutated(Mutation::SkipTruncation) {
             return None;
         }
         let (epoch, end_offset) = self

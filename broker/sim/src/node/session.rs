@@ -174,7 +174,10 @@ impl Session {
         answer: &mut Vec<PulledPartition>,
     ) {
         for id in std::mem::take(&mut self.lazy) {
-            if answer.iter().any(|answered| answered.partition == id) {
+            let told = |answered: &PulledPartition| {
+                answered.partition == id && matches!(answered.content, PulledContent::Records(_))
+            };
+            if answer.iter().any(told) {
                 continue;
             }
             let (Some(position), Some(hosted)) = (self.positions.get(&id), partitions.get_mut(&id))
@@ -190,6 +193,8 @@ impl Session {
                     log_start: hosted.log.start_offset(),
                     content: PulledContent::Records(bytes::Bytes::new()),
                 });
+            } else if !matches!(served, Served::Refused) {
+                self.lazy.insert(id);
             }
         }
     }

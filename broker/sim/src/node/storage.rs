@@ -113,6 +113,7 @@ impl Storage {
             replica: Replica::new(me, settings, high_watermark, producers),
             log,
             min_insync_replicas: settings.min_insync_replicas,
+            replicas: 0,
             replicated: WaitQueue::default(),
             counted: BTreeMap::new(),
             durable: WaitQueue::default(),
