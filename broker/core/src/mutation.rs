@@ -25,8 +25,6 @@ macro_rules! mutations {
 }
 
 mutations! {
-    /// A leader serves pulls and reads of any leader epoch.
-    IgnoreLeaderEpoch,
     /// The high watermark does not wait for the slowest member of the ISR.
     ForgetSlowestMember,
     /// The high watermark waits for the committed ISR only, not for proposed members.
@@ -35,14 +33,8 @@ mutations! {
     IgnoreMinInsync,
     /// A follower is proposed for the ISR without having caught up.
     EnterWithoutCatchingUp,
-    /// A pull of an earlier registration counts.
-    CountEarlierRegistration,
-    /// A follower takes answers of another leader epoch over.
-    TakeStaleAnswers,
     /// A sequence that was appended before is appended again.
     AppendDuplicates,
-    /// The controller accepts ISR changes that are based on an older partition epoch.
-    AcceptStalePartitionEpoch,
     /// The controller accepts members that have restarted since they caught up.
     AcceptRestartedMember,
     /// The controller elects any live replica.
@@ -61,8 +53,6 @@ mutations! {
     ForgetSequences,
     /// A broker takes its roles from metadata before it is registered.
     LeadBeforeRegistration,
-    /// A proposal is given up although it may be committed.
-    GiveUpAnyProposal,
     /// With `flush.messages=1`, what is written counts as durable.
     CountUnsyncedRecords,
     /// The controller decides before its last decision is committed.

@@ -105,7 +105,7 @@ fn check_epochs(
             format!("broker {leader} does not lead in leader epoch {leader_epoch}"),
         ));
     }
-    if change.partition_epoch < partition_epoch && !mutated(Mutation::AcceptStalePartitionEpoch) {
+    if change.partition_epoch < partition_epoch {
         return Err(Failure::new(
             CommandError::InvalidPartitionEpoch,
             format!(

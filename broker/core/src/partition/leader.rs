@@ -331,7 +331,7 @@ impl FollowerProgress {
         leader_log_end: Offset,
     ) -> bool {
         let known = self.broker_epoch.unwrap_or(broker_epoch);
-        if known > broker_epoch && !mutated(Mutation::CountEarlierRegistration) {
+        if known > broker_epoch {
             return false;
         }
         if known < broker_epoch {

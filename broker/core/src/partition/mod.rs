@@ -33,7 +33,6 @@ pub use producers::{
 };
 pub use waiting::WaitQueue;
 
-use crate::mutation::{Mutation, mutated};
 use crate::{BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time, Timestamp};
 use follower::Follower;
 use isr::LogEnds;
@@ -233,7 +232,6 @@ impl Replica {
         let current = self.leader()?.epoch;
         match requested {
             Some(requested) if requested == LeaderEpoch::NONE => Ok(()),
-            Some(_) if mutated(Mutation::IgnoreLeaderEpoch) => Ok(()),
             Some(requested) if requested < current => {
                 Err(EpochError::Fenced { requested, current })
             }

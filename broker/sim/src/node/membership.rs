@@ -7,7 +7,6 @@ use broker_core::controller::{
     AlterPartition, AlterPartitions, BrokerRef, Command, CommandError, RegisterBroker, Response,
 };
 use broker_core::metadata::{self, Endpoint};
-use broker_core::mutation::{Mutation, mutated};
 use broker_core::partition::IsrProposal;
 use broker_core::{BrokerEpoch, PartitionEpoch, TopicPartition};
 
@@ -201,11 +200,7 @@ impl Process {
             env.note(self.peer(), || {
                 format!("is refused an ISR change of {id}: {kind:?}")
             });
-            if let Some(hosted) = self
-                .hosted
-                .get_mut(&id)
-                .filter(|_| is_final(kind) || mutated(Mutation::GiveUpAnyProposal))
-            {
+            if let Some(hosted) = self.hosted.get_mut(&id).filter(|_| is_final(kind)) {
                 hosted.replica.handle_isr_refused(now, partition_epoch);
             }
         }
