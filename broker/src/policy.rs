@@ -78,8 +78,11 @@ impl ConfigTable for KnownKeys {
     fn validate(&self, resource_type: ResourceType, key: &str, value: &str) -> Result<(), String> {
         match resource_type {
             ResourceType::Topic => keys::check_topic_setting(key, value),
-            ResourceType::Broker | ResourceType::ClusterDefault => {
-                keys::check_dynamic_broker_setting(key, value)
+            ResourceType::Broker => {
+                keys::check_dynamic_broker_setting(keys::Scope::OneBroker, key, value)
+            }
+            ResourceType::ClusterDefault => {
+                keys::check_dynamic_broker_setting(keys::Scope::AllBrokers, key, value)
             }
             ResourceType::Unknown => Err("this kind of resource has no configuration".to_owned()),
         }

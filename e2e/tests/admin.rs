@@ -10,15 +10,16 @@ use klamm_e2e::client::{Admin as _, Program, franz_go};
 use klamm_e2e::dev_cluster::DevCluster;
 use klamm_e2e::load::Load;
 use klamm_e2e::process::{Signal, send_signal, wait_until};
-use klamm_e2e::suite::TIME_LIMIT;
+use klamm_e2e::suite::{TIME_LIMIT, produce};
 use klamm_e2e::tool::Running;
+use klamm_proto::v1::config_verdict::Verdict;
 use klamm_proto::v1::drain_status_response::State;
 use klamm_proto::v1::restart_blocker::Reason;
 use klamm_proto::v1::{
-    BrokerState, CancelDrainRequest, CheckRestartRequest, CheckRestartResponse, CordonRequest,
-    DrainStatusRequest, DrainStatusResponse, PrepareRestartRequest, PrepareRestartResponse,
-    RestartRecoveryRequest, RestartRecoveryResponse, StartDrainRequest, UncordonRequest,
-    UnregisterBrokerRequest,
+    ApplyConfigRequest, ApplyConfigResponse, BrokerState, CancelDrainRequest, CheckRestartRequest,
+    CheckRestartResponse, CordonRequest, DrainStatusRequest, DrainStatusResponse,
+    PrepareRestartRequest, PrepareRestartResponse, RestartRecoveryRequest, RestartRecoveryResponse,
+    StartDrainRequest, UncordonRequest, UnregisterBrokerRequest, ValidateConfigRequest,
 };
 use tonic::{Code, Status};
 
@@ -54,6 +55,9 @@ fn run(cases: &mut Cases) -> Result<()> {
         || test.lease_expires(),
     );
     cases.run("a cordoned broker gets no new replicas", || test.cordon());
+    cases.run("running brokers take what needs no restart", || {
+        test.apply_config()
+    });
     cases.run("a drain that is cancelled moves nothing back", || {
         test.cancel_drain()
     });
@@ -225,6 +229,61 @@ impl Test {
         }
         self.finish_load("drained", load)?;
         self.cancel_drain_of(0)
+    }
+
+    fn apply_config(&self) -> Result<()> {
+        self.create_topic("configured", 3)?;
+        let properties = [
+            ("message.max.bytes", "100"),
+            ("num.partitions", "4"),
+            ("no.such.key", "1"),
+            ("log.retention.ms", "soon"),
+        ];
+        let properties = properties.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let request = ValidateConfigRequest {
+            broker: None,
+            properties: properties.into(),
+        };
+        let answer = self.admins[0].call(request, async |mut client, request| {
+            client.validate_config(request).await
+        })?;
+        let verdicts: Vec<_> = answer.verdicts.iter().map(|v| v.verdict()).collect();
+        let expected = [
+            Verdict::Invalid,
+            Verdict::Dynamic,
+            Verdict::Unknown,
+            Verdict::NeedsRestart,
+        ];
+        ensure!(!answer.valid && verdicts == expected, "{answer:?}");
+
+        let limit = ("message.max.bytes", "100");
+        let refused = self.set_config(&[limit, ("no.such.key", "1")], &[]);
+        expect_refusal(refused, Code::InvalidArgument)?;
+        let applied = self.set_config(&[limit, ("num.partitions", "4")], &[])?;
+        ensure!(applied.applied == ["message.max.bytes"], "{applied:?}");
+        ensure!(applied.needs_restart == ["num.partitions"], "{applied:?}");
+        let send = || produce(&self.client, "configured", 0..100, "none");
+        wait_until("long batches are refused", TIME_LIMIT, || send().is_err())?;
+        self.set_config(&[], &["message.max.bytes"])?;
+        wait_until("long batches are taken again", TIME_LIMIT, || {
+            send().is_ok()
+        })
+    }
+
+    fn set_config(
+        &self,
+        set: &[(&str, &str)],
+        reset: &[&str],
+    ) -> Result<ApplyConfigResponse, Status> {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let request = ApplyConfigRequest {
+            broker: None,
+            set_config: set.iter().map(owned).collect(),
+            reset_config: reset.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        self.admins[0].call(request, async |mut client, request| {
+            client.apply_config(request).await
+        })
     }
 
     fn start_drain(&self, broker: i32) -> Result<()> {

@@ -9,22 +9,24 @@ use broker_core::metadata::Evacuation;
 use klamm_proto::v1::admin_server::Admin;
 use klamm_proto::v1::change_voters_request::Change;
 use klamm_proto::v1::{
-    AddLearnerRequest, AlterTopicRequest, CancelDrainRequest, CancelDrainResponse,
-    CheckRestartRequest, CheckRestartResponse, ClusterDescription, CordonRequest, CordonResponse,
-    CreateTopicRequest, DeleteTopicRequest, DeleteTopicResponse, DescribeClusterRequest,
-    DescribeQuorumRequest, DescribeTopicsRequest, DescribeTopicsResponse, DrainStatusRequest,
-    DrainStatusResponse, FeatureLevels, FinalizeFeatureLevelRequest, FinalizeFeatureLevelResponse,
-    PrepareRestartRequest, PrepareRestartResponse, PromoteVoterRequest, QuorumDescription,
-    RemoveVoterRequest, RestartRecoveryRequest, RestartRecoveryResponse, StartDrainRequest,
-    StartDrainResponse, SupportedFeatureLevelsRequest, TopicDescription, TransferLeadershipRequest,
-    UncordonRequest, UncordonResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
+    AddLearnerRequest, AlterTopicRequest, ApplyConfigRequest, ApplyConfigResponse,
+    CancelDrainRequest, CancelDrainResponse, CheckRestartRequest, CheckRestartResponse,
+    ClusterDescription, CordonRequest, CordonResponse, CreateTopicRequest, DeleteTopicRequest,
+    DeleteTopicResponse, DescribeClusterRequest, DescribeQuorumRequest, DescribeTopicsRequest,
+    DescribeTopicsResponse, DrainStatusRequest, DrainStatusResponse, FeatureLevels,
+    FinalizeFeatureLevelRequest, FinalizeFeatureLevelResponse, PrepareRestartRequest,
+    PrepareRestartResponse, PromoteVoterRequest, QuorumDescription, RemoveVoterRequest,
+    RestartRecoveryRequest, RestartRecoveryResponse, StartDrainRequest, StartDrainResponse,
+    SupportedFeatureLevelsRequest, TopicDescription, TransferLeadershipRequest, UncordonRequest,
+    UncordonResponse, UnregisterBrokerRequest, UnregisterBrokerResponse, ValidateConfigRequest,
+    ValidateConfigResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::brokers::{self, NewReplicas};
 use super::route::{Route, forwarded, route};
 use super::status::refused;
-use super::{cluster, drain, quorum, restart, topics};
+use super::{cluster, config, drain, quorum, restart, topics};
 use crate::controller::{Controller, SubmitError};
 
 /// The gRPC service `klamm.v1.Admin`.
@@ -251,5 +253,20 @@ impl Admin for AdminService {
             }
             Route::There(mut client) => client.drain_status(forwarded(request.into_inner())).await,
         }
+    }
+
+    async fn validate_config(
+        &self,
+        request: Request<ValidateConfigRequest>,
+    ) -> Result<Response<ValidateConfigResponse>, Status> {
+        Ok(Response::new(config::validate(request.into_inner())))
+    }
+
+    async fn apply_config(
+        &self,
+        request: Request<ApplyConfigRequest>,
+    ) -> Result<Response<ApplyConfigResponse>, Status> {
+        let applied = config::apply(self, request.into_inner()).await?;
+        Ok(Response::new(applied))
     }
 }

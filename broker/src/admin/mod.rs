@@ -2,6 +2,7 @@
 
 mod brokers;
 mod cluster;
+mod config;
 mod drain;
 pub mod grpc;
 pub mod http;

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::context::{Context, RequestInfo, wire_id};
 use super::describe_configs::source_code;
 use super::error::KafkaError;
-use crate::config::{BrokerConfig, keys};
+use crate::config::{BrokerConfig, Dynamic, keys};
 use crate::controller::SubmitError;
 
 /// Clients that do not want to wait say 0, yet the controller needs a moment to answer.
@@ -51,7 +51,10 @@ pub(super) async fn handle(
             if !validate_only {
                 until_shown(ctx, deadline, |image| shows(image, &created)).await;
             }
-            results.extend(created.into_iter().map(|topic| result(&ctx.config, topic)));
+            let image = ctx.image();
+            let dynamic = Dynamic::of(&image, ctx.config.id);
+            let created = created.into_iter();
+            results.extend(created.map(|topic| result(&ctx.config, dynamic, topic)));
         }
         Err(refusal) => {
             results.extend(names.into_iter().map(|name| refused(name, refusal.clone())));
@@ -178,13 +181,17 @@ fn refused(name: Str, refusal: Refusal) -> CreatableTopicResult {
     }
 }
 
-fn result(config: &BrokerConfig, topic: TopicCreated) -> CreatableTopicResult {
+fn result(
+    config: &BrokerConfig,
+    dynamic: Dynamic<'_>,
+    topic: TopicCreated,
+) -> CreatableTopicResult {
     let name = Str::from(topic.name);
     if let Some(failure) = topic.failure {
         return refused(name, failure.into());
     }
     let configs = keys::TOPIC_KEYS.iter().map(|key| {
-        let (value, source) = config.topic_value(&topic.configs, key);
+        let (value, source) = config.topic_value(&topic.configs, dynamic, key);
         CreatableTopicConfigs {
             name: key.name.into(),
             value: Some(value.into()),

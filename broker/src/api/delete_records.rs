@@ -16,7 +16,7 @@ use super::context::{Context, RequestInfo};
 use super::create_topics::deadline;
 use super::error::KafkaError;
 use super::lookup::find_partition;
-use crate::config::keys;
+use crate::config::{Dynamic, keys};
 use crate::partition::Partition;
 
 /// Stands for the high watermark.
@@ -102,7 +102,9 @@ fn check_topic(ctx: &Context, image: &Image, topic: &str) -> Result<(), ErrorCod
         return Err(ErrorCode::InvalidTopicException);
     }
     let key = keys::topic_key("cleanup.policy").ok_or(ErrorCode::UnknownServerError)?;
-    let (policy, _) = ctx.config.topic_value(&topic.config, key);
+    let (policy, _) = ctx
+        .config
+        .topic_value(&topic.config, Dynamic::of(image, ctx.config.id), key);
     if policy.split(',').any(|one| one.trim() == "delete") {
         Ok(())
     } else {

@@ -16,7 +16,7 @@ use broker_wire::{ErrorCode, Str};
 use super::context::{Context, RequestInfo};
 use super::create_topics::{Refusal, outcome};
 use crate::config::keys::{self, BrokerKey, Kind, TopicKey};
-use crate::config::{BrokerConfig, Source};
+use crate::config::{BrokerConfig, Dynamic, Source};
 
 /// Resources that one request may name.
 const RESOURCES_MAX: usize = 10_000;
@@ -71,6 +71,8 @@ pub(super) async fn handle(
 pub(super) const fn source_code(source: Source) -> i8 {
     match source {
         Source::Topic => SOURCE_TOPIC,
+        Source::DynamicBroker(_) => SOURCE_DYNAMIC_BROKER,
+        Source::DynamicDefault(_) => SOURCE_DYNAMIC_DEFAULT,
         Source::Broker(_) => SOURCE_STATIC_BROKER,
         Source::Default => SOURCE_DEFAULT,
     }
@@ -86,23 +88,25 @@ fn describe(
     request: &DescribeConfigsRequest,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
     let name = resource.resource_name.as_str();
+    let image = ctx.image();
     let describer = Describer {
         config: &ctx.config,
+        dynamic: Dynamic::of(&image, ctx.config.id),
         request,
         resource,
     };
     match resource.resource_type {
-        TOPIC => match ctx.image().topic_by_name(name) {
+        TOPIC => match image.topic_by_name(name) {
             Some(topic) => Ok(describer.topic(&topic.config)),
             None => Err(Refusal::new(
                 ErrorCode::UnknownTopicOrPartition,
                 format!("no topic is called {name:?}"),
             )),
         },
-        BROKER if name.is_empty() => Ok(describer.all_brokers(&ctx.image())),
+        BROKER if name.is_empty() => Ok(describer.all_brokers(&image)),
         BROKER if name == ctx.config.id.to_string() => {
             let mut described = describer.broker();
-            described.extend(describer.running_broker(&ctx.image()));
+            described.extend(describer.running_broker());
             Ok(described)
         }
         BROKER => Err(invalid(format!(
@@ -118,6 +122,7 @@ fn describe(
 /// Describes one resource as the request wants it.
 struct Describer<'a> {
     config: &'a BrokerConfig,
+    dynamic: Dynamic<'a>,
     request: &'a DescribeConfigsRequest,
     resource: &'a DescribeConfigsResource,
 }
@@ -126,11 +131,11 @@ impl Describer<'_> {
     fn topic(&self, overrides: &BTreeMap<String, String>) -> Vec<DescribeConfigsResourceResult> {
         let keys = keys::TOPIC_KEYS.iter().filter(|key| self.wants(key.name));
         let describe = |key: &TopicKey| {
-            let (value, source) = self.config.topic_value(overrides, key);
+            let (value, source) = self.config.topic_value(overrides, self.dynamic, key);
             DescribeConfigsResourceResult {
                 value: Some(value.into()),
                 config_source: source_code(source),
-                synonyms: self.synonyms(|| topic_synonyms(self.config, overrides, key)),
+                synonyms: self.synonyms(|| self.topic_synonyms(overrides, key)),
                 ..self.entry(key.name, key.kind, key.doc)
             }
         };
@@ -139,71 +144,77 @@ impl Describer<'_> {
 
     fn broker(&self) -> Vec<DescribeConfigsResourceResult> {
         let keys = keys::BROKER_KEYS.iter().filter(|key| self.wants(key.name));
-        let describe = |key: &BrokerKey| {
-            let is_set = self.config.properties().contains_key(key.name);
-            DescribeConfigsResourceResult {
-                value: self
-                    .config
-                    .value(key.name)
-                    .map(|value| value.to_owned().into()),
-                read_only: true,
-                config_source: if is_set {
-                    SOURCE_STATIC_BROKER
-                } else {
-                    SOURCE_DEFAULT
-                },
-                synonyms: self.synonyms(|| broker_synonyms(self.config, &[key.name])),
-                ..self.entry(key.name, key.kind, key.doc)
-            }
-        };
-        keys.map(describe).collect()
+        keys.map(|key| self.broker_key(key)).collect()
     }
 
-    /// What is set for this broker, or for all, while it runs.
-    fn running_broker(&self, image: &Image) -> Vec<DescribeConfigsResourceResult> {
-        let own = image.broker_configs.get(&self.config.id);
-        let keys = keys::DYNAMIC_BROKER_KEYS
-            .iter()
-            .filter(|key| self.wants(key.name));
-        let describe = |key: &BrokerKey| {
-            let synonyms: Vec<_> = [
-                (own.and_then(|own| own.get(key.name)), SOURCE_DYNAMIC_BROKER),
-                (image.cluster_config.get(key.name), SOURCE_DYNAMIC_DEFAULT),
-            ]
-            .into_iter()
-            .filter_map(|(value, source)| Some(synonym(key.name, value?, source)))
-            .chain(
-                key.default
-                    .map(|default| synonym(key.name, default, SOURCE_DEFAULT)),
-            )
-            .collect();
-            let first = synonyms.first();
-            DescribeConfigsResourceResult {
-                value: first.and_then(|first| first.value.clone()),
-                config_source: first.map_or(SOURCE_DEFAULT, |first| first.source),
-                synonyms: self.synonyms(|| synonyms.clone()),
-                ..self.entry(key.name, key.kind, key.doc)
-            }
-        };
-        keys.map(describe).collect()
+    /// What has no place in the broker's configuration, only in what is set while it runs.
+    fn running_broker(&self) -> Vec<DescribeConfigsResourceResult> {
+        let keys = keys::DYNAMIC_BROKER_KEYS.iter();
+        let keys = keys.filter(|key| self.wants(key.name));
+        keys.map(|key| self.broker_key(key)).collect()
+    }
+
+    fn broker_key(&self, key: &BrokerKey) -> DescribeConfigsResourceResult {
+        let synonyms = self.broker_synonyms(&[key.name]);
+        let first = synonyms.first();
+        DescribeConfigsResourceResult {
+            value: first.and_then(|first| first.value.clone()),
+            read_only: keys::dynamic_broker_key(key.name).is_none(),
+            config_source: first.map_or(SOURCE_DEFAULT, |first| first.source),
+            synonyms: self.synonyms(|| synonyms.clone()),
+            ..self.entry(key.name, key.kind, key.doc)
+        }
     }
 
     /// What is set for all brokers while they run.
     fn all_brokers(&self, image: &Image) -> Vec<DescribeConfigsResourceResult> {
-        let keys = keys::DYNAMIC_BROKER_KEYS
-            .iter()
-            .filter(|key| self.wants(key.name));
-        let describe = |key: &BrokerKey| {
-            let value = image.cluster_config.get(key.name)?;
+        let set = image.cluster_config.iter();
+        let keys = set.filter_map(|(name, value)| Some((keys::dynamic_broker_key(name)?, value)));
+        let keys = keys.filter(|(key, _)| self.wants(key.name));
+        let describe = |(key, value): (&BrokerKey, &String)| {
             let set = synonym(key.name, value, SOURCE_DYNAMIC_DEFAULT);
-            Some(DescribeConfigsResourceResult {
+            DescribeConfigsResourceResult {
                 value: set.value.clone(),
                 config_source: SOURCE_DYNAMIC_DEFAULT,
                 synonyms: self.synonyms(|| vec![set]),
                 ..self.entry(key.name, key.kind, key.doc)
-            })
+            }
         };
-        keys.filter_map(describe).collect()
+        keys.map(describe).collect()
+    }
+
+    fn topic_synonyms(
+        &self,
+        overrides: &BTreeMap<String, String>,
+        key: &TopicKey,
+    ) -> Vec<DescribeConfigsSynonym> {
+        let own = overrides
+            .get(key.name)
+            .map(|value| synonym(key.name, value, SOURCE_TOPIC));
+        let fallbacks: Vec<_> = key.fallbacks.iter().map(|(name, _)| *name).collect();
+        let default = key
+            .default
+            .map(|default| synonym(key.name, default, SOURCE_DEFAULT));
+        own.into_iter()
+            .chain(self.broker_synonyms(&fallbacks))
+            .chain(default)
+            .collect()
+    }
+
+    /// What is set for the broker under any of these names, the most specific name first, then
+    /// their built-in defaults; each in the unit of its own name.
+    fn broker_synonyms(&self, names: &[&'static str]) -> Vec<DescribeConfigsSynonym> {
+        let set = names.iter().flat_map(|name| {
+            let running = self.dynamic.values(name);
+            let running = running.map(|(value, source)| synonym(name, value, source_code(source)));
+            let own = self.config.properties().get(*name);
+            running.chain(own.map(|value| synonym(name, value, SOURCE_STATIC_BROKER)))
+        });
+        let defaults = names.iter().filter_map(|name| {
+            let value = default_of(name)?;
+            Some(synonym(name, value, SOURCE_DEFAULT))
+        });
+        set.chain(defaults).collect()
     }
 
     fn wants(&self, name: &str) -> bool {
@@ -239,36 +250,9 @@ impl Describer<'_> {
     }
 }
 
-fn topic_synonyms(
-    config: &BrokerConfig,
-    overrides: &BTreeMap<String, String>,
-    key: &TopicKey,
-) -> Vec<DescribeConfigsSynonym> {
-    let own = overrides
-        .get(key.name)
-        .map(|value| synonym(key.name, value, SOURCE_TOPIC));
-    let fallbacks: Vec<_> = key.fallbacks.iter().map(|(name, _)| *name).collect();
-    let default = key
-        .default
-        .map(|default| synonym(key.name, default, SOURCE_DEFAULT));
-    own.into_iter()
-        .chain(broker_synonyms(config, &fallbacks))
-        .chain(default)
-        .collect()
-}
-
-/// What is set for the broker under any of these names, then their built-in defaults; each in the
-/// unit of its own name.
-fn broker_synonyms(config: &BrokerConfig, names: &[&'static str]) -> Vec<DescribeConfigsSynonym> {
-    let set = names.iter().filter_map(|name| {
-        let value = config.properties().get(*name)?;
-        Some(synonym(name, value, SOURCE_STATIC_BROKER))
-    });
-    let defaults = names.iter().filter_map(|name| {
-        let value = keys::broker_key(name)?.default?;
-        Some(synonym(name, value, SOURCE_DEFAULT))
-    });
-    set.chain(defaults).collect()
+fn default_of(name: &str) -> Option<&'static str> {
+    let key = keys::broker_key(name).or_else(|| keys::dynamic_broker_key(name));
+    key?.default
 }
 
 fn synonym(name: &'static str, value: &str, source: i8) -> DescribeConfigsSynonym {
@@ -337,6 +321,7 @@ mod tests {
         };
         let described = Describer {
             config,
+            dynamic: Dynamic::default(),
             request: &request,
             resource: &resource,
         }
@@ -395,26 +380,28 @@ mod tests {
             configuration_keys: Some(vec![key.into()]),
             ..DescribeConfigsResource::default()
         };
-        let describer = Describer {
+        let describer = |dynamic| Describer {
             config: &config,
+            dynamic,
             request: &request,
             resource: &resource,
         };
+        let unset = describer(Dynamic::default());
+        let describer = describer(Dynamic::of(&image, config.id));
         let default = (key, "9223372036854775807", 5);
         assert_eq!(
-            told(&describer.running_broker(&image)[0]),
+            told(&describer.running_broker()[0]),
             expected("7", 2, &[(key, "7", 2), (key, "9", 3), default])
         );
         assert_eq!(
             told(&describer.all_brokers(&image)[0]),
             expected("9", 3, &[(key, "9", 3)])
         );
-        let unset = Image::default();
         assert_eq!(
-            told(&describer.running_broker(&unset)[0]),
+            told(&unset.running_broker()[0]),
             expected("9223372036854775807", 5, &[default])
         );
-        assert_eq!(describer.all_brokers(&unset), []);
+        assert_eq!(unset.all_brokers(&Image::default()), []);
     }
 
     #[test]
@@ -430,21 +417,26 @@ mod tests {
         };
         let describer = Describer {
             config: &config,
+            dynamic: Dynamic::default(),
             request: &request,
             resource: &resource,
         };
         let broker = describer.broker();
         assert_eq!(broker.len(), keys::BROKER_KEYS.len());
-        assert!(
-            broker
-                .iter()
-                .all(|entry| entry.read_only && entry.documentation.is_some())
-        );
+        assert!(broker.iter().all(|entry| entry.documentation.is_some()));
+        let dynamic = broker.iter().filter(|entry| !entry.read_only);
+        let dynamic: Vec<_> = dynamic.map(|entry| entry.name.to_string()).collect();
+        assert!(dynamic.contains(&"log.retention.ms".to_owned()));
+        assert!(!dynamic.contains(&"num.partitions".to_owned()));
         let partitions = broker
             .iter()
             .find(|entry| entry.name == "num.partitions")
             .unwrap();
-        assert_eq!(told(partitions), expected("3", 4, &[]));
+        assert_eq!(
+            told(partitions),
+            expected("3", 4, &[]),
+            "synonyms are not asked for"
+        );
         assert_eq!(partitions.config_type, 3);
         let unset = broker
             .iter()

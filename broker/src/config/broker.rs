@@ -283,7 +283,9 @@ impl std::str::FromStr for Voter {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::topic::Source as TopicSource;
+    use broker_core::metadata::Image;
+
+    use super::super::topic::{Dynamic, Source as TopicSource};
     use super::*;
 
     fn minimal(more: &[(&str, &str)]) -> Result<BrokerConfig, ConfigError> {
@@ -386,7 +388,7 @@ mod tests {
         let retention = keys::topic_key("retention.ms").unwrap();
         let none = BTreeMap::new();
         assert_eq!(
-            config.topic_value(&none, retention),
+            config.topic_value(&none, Dynamic::default(), retention),
             (
                 "300000".to_owned(),
                 TopicSource::Broker("log.retention.minutes")
@@ -394,14 +396,42 @@ mod tests {
         );
         let own = BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]);
         assert_eq!(
-            config.topic_value(&own, retention),
+            config.topic_value(&own, Dynamic::default(), retention),
             ("-1".to_owned(), TopicSource::Topic)
         );
-        assert_eq!(config.topic_config(&own, false).log.retention_ms, None);
+        assert_eq!(
+            config
+                .topic_config(&own, Dynamic::default(), false)
+                .log
+                .retention_ms,
+            None
+        );
         let roll = keys::topic_key("segment.ms").unwrap();
         assert_eq!(
-            config.topic_value(&none, roll),
+            config.topic_value(&none, Dynamic::default(), roll),
             ("604800000".to_owned(), TopicSource::Default)
         );
+    }
+
+    #[test]
+    fn what_was_set_while_brokers_run_goes_before_their_configuration() {
+        let config = minimal(&[("log.retention.hours", "1")]).unwrap();
+        let retention = keys::topic_key("retention.ms").unwrap();
+        let set =
+            |value: &str| BTreeMap::from([("log.retention.minutes".to_owned(), value.to_owned())]);
+        let mut image = Image {
+            cluster_config: set("2"),
+            ..Image::default()
+        };
+        let none = BTreeMap::new();
+        let value =
+            |image: &Image| config.topic_value(&none, Dynamic::of(image, BrokerId(1)), retention);
+        let default = TopicSource::DynamicDefault("log.retention.minutes");
+        assert_eq!(value(&image), ("120000".to_owned(), default));
+        image.broker_configs.insert(BrokerId(2), set("3"));
+        assert_eq!(value(&image), ("120000".to_owned(), default));
+        image.broker_configs.insert(BrokerId(1), set("4"));
+        let own = TopicSource::DynamicBroker("log.retention.minutes");
+        assert_eq!(value(&image), ("240000".to_owned(), own));
     }
 }

@@ -237,18 +237,76 @@ pub const DYNAMIC_BROKER_KEYS: &[BrokerKey] = &[
 pub const FOLLOWER_THROTTLED_RATE: &str = "follower.replication.throttled.rate";
 pub const LEADER_THROTTLED_RATE: &str = "leader.replication.throttled.rate";
 
+/// Defaults of topics that the controller and all brokers must agree on.
+const CLUSTER_WIDE_KEYS: [&str; 2] = ["min.insync.replicas", "unclean.leader.election.enable"];
+
+/// For whom a setting of running brokers is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    OneBroker,
+    AllBrokers,
+}
+
+/// What becomes of a broker's setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Running brokers take it.
+    Dynamic,
+    /// It belongs into the broker's configuration and takes a restart.
+    NeedsRestart,
+    /// There is no such key; in words.
+    Unknown(String),
+    /// The value is out of its range; in words.
+    Invalid(String),
+}
+
+/// The key, if running brokers take it: a replication throttle or a default of topics.
+#[must_use]
+pub fn dynamic_broker_key(name: &str) -> Option<&'static BrokerKey> {
+    let is_topic_default = |key: &&BrokerKey| {
+        let mut topics = TOPIC_KEYS.iter();
+        topics.any(|topic| topic.fallbacks.iter().any(|(name, _)| *name == key.name))
+    };
+    let mut keys = DYNAMIC_BROKER_KEYS.iter();
+    keys.find(|key| key.name == name)
+        .or_else(|| broker_key(name).filter(is_topic_default))
+}
+
+/// Judges one setting of a broker.
+#[must_use]
+pub fn judge_broker_setting(scope: Scope, name: &str, value: &str) -> Verdict {
+    let dynamic = dynamic_broker_key(name);
+    let Some(key) = dynamic.or_else(|| broker_key(name)) else {
+        let hint = closest_broker_key(name);
+        let hint = hint.map_or_else(String::new, |key| format!("; did you mean {key:?}?"));
+        return Verdict::Unknown(format!("unknown configuration key {name:?}{hint}"));
+    };
+    if let Err(reason) = key.kind.check(value) {
+        return Verdict::Invalid(format!("{name}={value}: {reason}"));
+    }
+    let fits_scope = scope == Scope::AllBrokers || !CLUSTER_WIDE_KEYS.contains(&name);
+    if dynamic.is_some() && fits_scope {
+        Verdict::Dynamic
+    } else {
+        Verdict::NeedsRestart
+    }
+}
+
 /// Checks one setting of running brokers.
 ///
 /// # Errors
 /// What is wrong with it, for the client to read.
-pub fn check_dynamic_broker_setting(name: &str, value: &str) -> Result<(), String> {
-    let mut keys = DYNAMIC_BROKER_KEYS.iter();
-    let key = keys.find(|key| key.name == name).ok_or_else(|| {
-        format!("{name} can't be changed while brokers run; set it in their configuration")
-    })?;
-    key.kind
-        .check(value)
-        .map_err(|reason| format!("{name}={value}: {reason}"))
+pub fn check_dynamic_broker_setting(scope: Scope, name: &str, value: &str) -> Result<(), String> {
+    match judge_broker_setting(scope, name, value) {
+        Verdict::Dynamic => Ok(()),
+        Verdict::NeedsRestart if dynamic_broker_key(name).is_some() => Err(format!(
+            "{name} must be the same for all brokers; set the cluster's default"
+        )),
+        Verdict::NeedsRestart => Err(format!(
+            "{name} can't be changed while brokers run; set it in their configuration"
+        )),
+        Verdict::Unknown(reason) | Verdict::Invalid(reason) => Err(reason),
+    }
 }
 
 /// Looks up a broker key.
@@ -325,6 +383,41 @@ mod tests {
             if let Some(default) = key.default {
                 assert_eq!(key.kind.check(default), Ok(()), "{}", key.name);
             }
+        }
+    }
+
+    #[test]
+    fn settings_of_brokers_are_judged_before_they_are_made() {
+        use Scope::{AllBrokers, OneBroker};
+        for (scope, name, value, expected) in [
+            (AllBrokers, "log.retention.ms", "5", Verdict::Dynamic),
+            (OneBroker, "log.retention.hours", "5", Verdict::Dynamic),
+            (OneBroker, "message.max.bytes", "5", Verdict::Dynamic),
+            (OneBroker, LEADER_THROTTLED_RATE, "5", Verdict::Dynamic),
+            (AllBrokers, "min.insync.replicas", "2", Verdict::Dynamic),
+            (OneBroker, "min.insync.replicas", "2", Verdict::NeedsRestart),
+            (AllBrokers, "node.id", "2", Verdict::NeedsRestart),
+            (
+                AllBrokers,
+                "log.retention.mss",
+                "2",
+                Verdict::Unknown(
+                    "unknown configuration key \"log.retention.mss\"; did you mean \"log.retention.ms\"?"
+                        .to_owned(),
+                ),
+            ),
+            (
+                AllBrokers,
+                "num.partitions",
+                "0",
+                Verdict::Invalid(
+                    "num.partitions=0: must be between 1 and 2147483647".to_owned(),
+                ),
+            ),
+        ] {
+            assert_eq!(judge_broker_setting(scope, name, value), expected, "{name}");
+            let accepted = check_dynamic_broker_setting(scope, name, value).is_ok();
+            assert_eq!(accepted, expected == Verdict::Dynamic, "{name}");
         }
     }
 

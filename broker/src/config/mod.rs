@@ -20,7 +20,7 @@ use thiserror::Error;
 pub use broker::{BrokerConfig, LivenessSettings, Voter};
 pub use endpoint::{Endpoint, HostPort};
 pub use throttled_replicas::ThrottledReplicas;
-pub use topic::{IsrTiming, Source, TopicConfig};
+pub use topic::{Dynamic, IsrTiming, Source, TopicConfig};
 
 /// Explicitly set properties, last one wins.
 pub type Properties = BTreeMap<String, String>;

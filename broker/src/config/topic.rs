@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use broker_core::Duration;
+use broker_core::metadata::Image;
+use broker_core::{BrokerId, Duration};
 use broker_log::LogConfig;
 
 use super::{BrokerConfig, ThrottledReplicas, keys};
@@ -31,9 +32,40 @@ pub struct IsrTiming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Topic,
-    /// Set for the broker, under this key.
+    /// Set for the broker while it runs, under this key.
+    DynamicBroker(&'static str),
+    /// Set for all brokers while they run, under this key.
+    DynamicDefault(&'static str),
+    /// Set in the broker's configuration, under this key.
     Broker(&'static str),
     Default,
+}
+
+/// What was set for brokers while they run. It goes before their own configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Dynamic<'a> {
+    broker: Option<&'a BTreeMap<String, String>>,
+    cluster: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> Dynamic<'a> {
+    /// What `image` holds for `broker` and for all brokers.
+    #[must_use]
+    pub fn of(image: &'a Image, broker: BrokerId) -> Self {
+        Self {
+            broker: image.broker_configs.get(&broker),
+            cluster: Some(&image.cluster_config),
+        }
+    }
+
+    /// Each value of a key with its source, the one that holds first.
+    pub fn values(self, name: &'static str) -> impl Iterator<Item = (&'a str, Source)> {
+        let own = self.broker.and_then(|config| config.get(name));
+        let all = self.cluster.and_then(|config| config.get(name));
+        let own = own.map(|value| (value.as_str(), Source::DynamicBroker(name)));
+        let all = all.map(|value| (value.as_str(), Source::DynamicDefault(name)));
+        own.into_iter().chain(all)
+    }
 }
 
 impl BrokerConfig {
@@ -42,12 +74,16 @@ impl BrokerConfig {
     pub fn topic_value(
         &self,
         overrides: &BTreeMap<String, String>,
+        dynamic: Dynamic<'_>,
         key: &keys::TopicKey,
     ) -> (String, Source) {
         if let Some(value) = overrides.get(key.name) {
             return (value.clone(), Source::Topic);
         }
         for (fallback, factor) in key.fallbacks {
+            if let Some((value, source)) = dynamic.values(fallback).next() {
+                return (scaled(value, *factor), source);
+            }
             if let Some(value) = self.properties().get(*fallback) {
                 return (scaled(value, *factor), Source::Broker(fallback));
             }
@@ -69,11 +105,12 @@ impl BrokerConfig {
     pub fn topic_config(
         &self,
         overrides: &BTreeMap<String, String>,
+        dynamic: Dynamic<'_>,
         internal: bool,
     ) -> TopicConfig {
         let text = |name| {
             let key = keys::topic_key(name).expect("named in this file");
-            self.topic_value(overrides, key).0
+            self.topic_value(overrides, dynamic, key).0
         };
         let number = |name| text(name).parse::<i64>().unwrap_or(-1);
         let limit = |name| u64::try_from(number(name)).ok();

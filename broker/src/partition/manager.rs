@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::opening::{Storage, Wanted, delete};
 use super::{Assigned, Partition, Shared};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Dynamic};
 use crate::controller::Controller;
 use crate::lease::Lease;
 use crate::log_dirs::LogDirs;
@@ -159,6 +159,7 @@ impl PartitionManager {
                 ReplicaChange::TopicConfig { topic } => self.reconfigure(topic, new),
             }
         }
+        self.follow_dynamic_config(old, new);
         self.delete(&deleted);
         events
     }
@@ -221,7 +222,10 @@ impl PartitionManager {
         let Some(topic) = image.topics.get(&id.topic) else {
             return;
         };
-        let config = self.config.topic_config(&topic.config, topic.internal);
+        let dynamic = Dynamic::of(image, self.me);
+        let config = self
+            .config
+            .topic_config(&topic.config, dynamic, topic.internal);
         let Some(state) = topic.partition(id.partition) else {
             return;
         };
@@ -253,11 +257,25 @@ impl PartitionManager {
         })
     }
 
+    /// Defaults of topics may have been changed for the running brokers.
+    fn follow_dynamic_config(&self, old: &Image, new: &Image) {
+        let same = old.cluster_config == new.cluster_config
+            && old.broker_configs.get(&self.me) == new.broker_configs.get(&self.me);
+        if !same {
+            for topic in new.topics.keys() {
+                self.reconfigure(*topic, new);
+            }
+        }
+    }
+
     fn reconfigure(&self, topic: broker_core::TopicId, image: &Image) {
         let Some(topic) = image.topics.get(&topic) else {
             return;
         };
-        let config = self.config.topic_config(&topic.config, topic.internal);
+        let dynamic = Dynamic::of(image, self.me);
+        let config = self
+            .config
+            .topic_config(&topic.config, dynamic, topic.internal);
         for (id, _) in topic.iter() {
             if let Some(partition) = self.get(id) {
                 partition.set_config(config.clone());

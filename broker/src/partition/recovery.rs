@@ -10,7 +10,7 @@ use broker_log::{
 };
 
 use super::opening::{StorageOpenError, delete};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Dynamic};
 use crate::log_dirs::{Directory, LogDirs, record};
 
 /// A log that was found, not yet asked for.
@@ -121,7 +121,7 @@ fn recover(
         .into_iter()
         .filter(|found| found.topic_id.is_some())
         .collect();
-    let defaults = config.topic_config(&BTreeMap::new(), true);
+    let defaults = config.topic_config(&BTreeMap::new(), Dynamic::default(), true);
     let job = |found: &PartitionDir| {
         let name = (found.topic.clone(), found.partition);
         let checkpointed = directory.checkpoints().get(&name);

@@ -95,8 +95,10 @@ fn open(storage: &mut Storage, index: i32) -> Result<Arc<Partition>, StorageOpen
         me: ME,
     };
     let config = Disks::new(1).config(ME.0);
-    let partition =
-        storage.open_partition(&wanted, config.topic_config(&BTreeMap::new(), false))?;
+    let partition = storage.open_partition(
+        &wanted,
+        config.topic_config(&BTreeMap::new(), crate::config::Dynamic::default(), false),
+    )?;
     Ok(Arc::new(partition))
 }
 
