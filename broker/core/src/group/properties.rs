@@ -59,8 +59,8 @@ struct World {
     groups: Option<Groups>,
     time: Time,
     clients: Vec<Client>,
-    /// Requests not answered yet, by the client that sent them.
-    waiting: BTreeMap<ReplyToken, usize>,
+    /// Requests not answered yet, with who sent them: a client may forget itself meanwhile.
+    waiting: BTreeMap<ReplyToken, (usize, Client)>,
     answered: BTreeSet<ReplyToken>,
     appends: VecDeque<(AppendId, Arc<[GroupRecord]>)>,
     log: Vec<GroupRecord>,
@@ -98,7 +98,8 @@ impl World {
     fn send(&mut self, client: usize) -> ReplyToken {
         self.next += 1;
         let token = ReplyToken(self.next);
-        self.waiting.insert(token, client);
+        let sender = (client, self.clients[client].clone());
+        self.waiting.insert(token, sender);
         token
     }
 
@@ -287,11 +288,11 @@ impl World {
             match effect {
                 Effect::Reply { token, response } => {
                     assert!(self.answered.insert(token), "answered twice");
-                    let client = self
+                    let (client, sender) = self
                         .waiting
                         .remove(&token)
                         .expect("only requests are answered");
-                    self.receive(client, response);
+                    self.receive(client, sender, response);
                 }
                 Effect::Append { id, records } => self.appends.push_back((id, records)),
                 Effect::Rebalance { generation, .. } => {
@@ -302,7 +303,7 @@ impl World {
         }
     }
 
-    fn receive(&mut self, client: usize, response: Response) {
+    fn receive(&mut self, client: usize, sender: Client, response: Response) {
         match response {
             Response::Join(Ok(joined)) => {
                 let leads = joined
@@ -329,25 +330,23 @@ impl World {
             }
             Response::Join(Err(_)) => self.clients[client] = Client::default(),
             Response::Sync(Ok(synced)) if !synced.assignment.is_empty() => {
-                self.check_assignment(client, synced.assignment);
+                self.check_assignment(sender, synced.assignment);
             }
             _ => {}
         }
     }
 
     /// One owner of each assignment, one assignment of each owner.
-    fn check_assignment(&mut self, client: usize, assignment: Opaque) {
+    fn check_assignment(&mut self, owner: Client, assignment: Opaque) {
         let Some(description) = self.groups().describe(GROUP) else {
             return;
         };
-        let member_id = self.clients[client].member_id.clone();
         let owners = description
             .members
             .iter()
             .filter(|member| member.assignment == assignment);
         assert!(owners.count() <= 1, "an assignment has one owner");
-        let generation = self.clients[client].generation;
-        let key = (self.lives, generation, member_id);
+        let key = (self.lives, owner.generation, owner.member_id);
         let first = self
             .assigned
             .entry(key)
