@@ -139,6 +139,12 @@ impl Collector for PartitionMetrics {
         gauge(e, "leaders", "Partitions led here", count(counts.leaders))?;
         gauge(
             e,
+            "disk_full_replicas",
+            "Replicas whose last write found the disk full",
+            count(counts.disk_full),
+        )?;
+        gauge(
+            e,
             "log_bytes",
             "Size of all logs here",
             i64::try_from(counts.bytes).unwrap_or(i64::MAX),

@@ -115,6 +115,12 @@ impl DevCluster {
         addresses.join(",")
     }
 
+    /// How many brokers there are.
+    #[must_use]
+    pub fn nodes(&self) -> u16 {
+        self.nodes
+    }
+
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port

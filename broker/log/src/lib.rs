@@ -27,4 +27,4 @@ pub use log::{
     AppendInfo, Checkpoint, DeletedSegment, DeletedSegments, DeletionReason, Log, MinOneBatch,
     OpenOptions, RecoveryProgress, RecoveryReport, SyncHandle, Synced,
 };
-pub use slice::{LogSlice, TimestampError, TimestampedOffset};
+pub use slice::{LogSlice, SliceError, TimestampError, TimestampedOffset};

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use broker_core::{LeaderEpoch, Offset, Timestamp};
-use broker_wire::record::{RecordBatch, RecordError};
+use broker_wire::record::{BatchError, RecordBatch, RecordError, batches, verify_crc};
 use bytes::Bytes;
 
 use crate::fs::FsFile;
@@ -59,7 +59,45 @@ pub enum TimestampError {
     Record(#[from] RecordError),
 }
 
+/// Why the records of a slice cannot be handed on.
+#[derive(Debug, thiserror::Error)]
+pub enum SliceError {
+    /// The file could not be read.
+    #[error("cannot read the log: {0}")]
+    Io(#[from] io::Error),
+    /// The bytes are not those that were appended.
+    #[error(
+        "the log is damaged at position {position} of the segment with offset {base_offset}: {source}"
+    )]
+    Damaged {
+        /// First offset of the slice.
+        base_offset: Offset,
+        /// Where in the file.
+        position: u64,
+        /// What is wrong there.
+        source: BatchError,
+    },
+}
+
 impl LogSlice {
+    /// Reads the region into memory and verifies every checksum, so that no damage is handed on.
+    ///
+    /// # Errors
+    /// [`SliceError`].
+    pub fn read_verified(&self) -> Result<Bytes, SliceError> {
+        let bytes = self.read_to_bytes()?;
+        let mut position = self.position;
+        for batch in batches(&bytes) {
+            let verified = batch.and_then(|(_, batch)| verify_crc(batch).map(|()| batch.len()));
+            position += verified.map_err(|source| SliceError::Damaged {
+                base_offset: self.base_offset,
+                position,
+                source,
+            })? as u64;
+        }
+        Ok(bytes)
+    }
+
     /// Reads the region into memory.
     pub fn read_to_bytes(&self) -> io::Result<Bytes> {
         let mut bytes = vec![0; self.len];

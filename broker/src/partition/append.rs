@@ -92,7 +92,9 @@ impl Partition {
         if let Some(timestamp) = stamped {
             patch_max_timestamp_log_append(&mut batch.bytes, timestamp.0);
         }
-        let info = state.log.append_as_leader(&mut batch.bytes, epoch, now)?;
+        let appended = state.log.append_as_leader(&mut batch.bytes, epoch, now);
+        state.note_append(self, &appended);
+        let info = appended?;
         let own_end = state.own_end();
         let advanced = state.replica.handle_append(
             clock::now(),

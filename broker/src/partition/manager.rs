@@ -436,6 +436,7 @@ impl PartitionManager {
                 counts.adding += 1;
                 counts.offsets_to_copy += offsets;
             }
+            counts.disk_full += usize::from(partition.is_disk_full());
         }
         counts
     }
@@ -452,6 +453,8 @@ pub struct Counts {
     pub slow_dirs: usize,
     /// Size of their logs.
     pub bytes: u64,
+    /// Those whose last append found the disk full.
+    pub disk_full: usize,
     /// Committed records that they lost to unclean elections.
     pub records_given_up: u64,
     /// Replicas that a reassignment adds and that are not in sync yet.

@@ -33,7 +33,7 @@ use broker_core::partition::{
     Assignment, IsrProposal, LeaderEnds, NotLeader, Replica, RoleChange, Settings, WaitQueue,
 };
 use broker_core::{BrokerId, LeaderEpoch, Offset, TopicPartition};
-use broker_log::Log;
+use broker_log::{Log, StorageError};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -92,6 +92,8 @@ struct State {
     follower_starts: FollowerStarts,
     /// Newest state in the metadata; `None` before the first one.
     assigned: Option<Arc<PartitionImage>>,
+    /// The last append found no space.
+    disk_full: bool,
     closed: bool,
 }
 
@@ -264,6 +266,12 @@ impl Partition {
         self.state.lock().replica.is_leader()
     }
 
+    /// Whether the last append found the disk full. Reads go on, and writes once there is space.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.state.lock().disk_full
+    }
+
     /// Size of the log.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
@@ -304,6 +312,32 @@ impl Partition {
 }
 
 impl State {
+    /// Takes note of whether an append found space, and tells when that changes.
+    fn note_append<T>(
+        &mut self,
+        partition: &Partition,
+        appended: &Result<T, broker_log::AppendError>,
+    ) {
+        let full = match appended {
+            Ok(_) => false,
+            Err(broker_log::AppendError::Storage(StorageError::NoSpace)) => true,
+            Err(_) => return,
+        };
+        if full == self.disk_full {
+            return;
+        }
+        self.disk_full = full;
+        let dir = self.log.dir().display();
+        if full {
+            tracing::error!(
+                %partition, %dir,
+                "the disk is full: writes are refused with KAFKA_STORAGE_ERROR and may be repeated, reads go on; make space"
+            );
+        } else {
+            tracing::info!(%partition, %dir, "there is space again: writes go on");
+        }
+    }
+
     /// Answers of the earlier role will never come: who waits for them asks the new leader.
     fn role_changed(&mut self) {
         self.replicated.take_all().for_each(drop);

@@ -142,6 +142,7 @@ impl Storage {
                 wakers: Wakers::new(id),
                 follower_starts: FollowerStarts::default(),
                 assigned: None,
+                disk_full: false,
                 closed: false,
             }),
             flushing: AtomicBool::new(false),

@@ -54,6 +54,8 @@ pub enum FollowerStep {
     Idle,
     /// Not now: metadata will tell, or a later pull succeeds.
     Retry,
+    /// Not before a longer pause: the disk is full, or what came is damaged.
+    BackOff,
     /// The local log failed.
     Failed,
 }
@@ -150,10 +152,14 @@ impl Partition {
         match outcome {
             Ok(true) => FollowerStep::Continue,
             Ok(false) => FollowerStep::Idle,
-            Err(error) if error.is_full_disk() => FollowerStep::Retry,
-            Err(error) => {
+            Err(error) if error.is_full_disk() => FollowerStep::BackOff,
+            Err(error) if state.log.is_failed() => {
                 tracing::error!(partition = %self, %error, "replication can't write its log");
                 FollowerStep::Failed
+            }
+            Err(error) => {
+                tracing::error!(partition = %self, %error, "what the leader sent is not taken over; asking again");
+                FollowerStep::BackOff
             }
         }
     }
@@ -240,17 +246,26 @@ impl State {
             self.truncate(partition, divergence)?;
             return Ok(true);
         }
-        // Two pulls may name a partition before the first is answered: the second answer repeats
-        // what the first brought, and is answered with where the log ends by now.
-        let is_repeated = batches(&pulled.records).next().is_some_and(|first| {
-            first.is_ok_and(|(header, _)| Offset(header.base_offset) < self.log.end_offset())
-        });
-        if is_repeated {
-            return Ok(true);
+        if let Some(Ok((first, _))) = batches(&pulled.records).next()
+            && Offset(first.base_offset) < self.log.end_offset()
+        {
+            let end = self.log.end_offset();
+            let holds_start = self.log.start_offset() == end && first.next_offset() > end.0;
+            if !holds_start {
+                // Two pulls may name a partition before the first is answered: the second answer
+                // repeats what the first brought, and is answered with where the log ends by now.
+                return Ok(true);
+            }
+            // The leader's log starts within a batch, which comes as a whole.
+            self.log
+                .truncate_fully_and_start_at(Offset(first.base_offset))?;
         }
         if !pulled.records.is_empty() {
-            self.log
-                .append_as_follower(&pulled.records, clock::timestamp())?;
+            let appended = self
+                .log
+                .append_as_follower(&pulled.records, clock::timestamp());
+            self.note_append(partition, &appended);
+            appended?;
             for batch in batches(&pulled.records) {
                 let (header, _) = batch.map_err(broker_log::AppendError::from)?;
                 if let Some(sequence) = sequence(&header) {

@@ -25,6 +25,8 @@ const PULLS_MAX: usize = 2;
 /// Wait before a connection that failed is made again, and before a refused partition is pulled
 /// again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Wait before a partition is pulled again whose disk is full or whose leader sent damaged records.
+const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// Limits of pulls, from the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -353,6 +355,9 @@ impl Fetcher {
                         tracing::debug!(%partition, error = ?pulled.error(), "pull refused");
                     }
                     self.retry.insert(id, Instant::now() + RETRY_AFTER);
+                }
+                FollowerStep::BackOff => {
+                    self.retry.insert(id, Instant::now() + BACK_OFF);
                 }
                 FollowerStep::Failed => {
                     self.partitions.remove(&id);

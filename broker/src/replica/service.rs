@@ -280,10 +280,10 @@ impl Session {
                     self.throttled.insert(id);
                     return None;
                 }
-                match slice.read_to_bytes() {
+                match slice.read_verified() {
                     Ok(records) => answer.records = records,
                     Err(error) => {
-                        tracing::error!(%partition, %error, "can't read the log for a follower");
+                        tracing::error!(%partition, %error, "records are not handed on to a follower");
                         answer.set_error(PullError::Storage);
                     }
                 }

@@ -1,9 +1,9 @@
 //! Sequence numbers of idempotent producers (KIP-98): duplicates are recognised, gaps refused.
 //!
 //! Invariants: at most [`PRODUCERS_MAX`] producers and [`BATCHES_MAX`] batches each are remembered;
-//! a producer's epoch never falls.
+//! a producer's epoch never falls; `by_age` holds every producer once, by its last batch.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thiserror::Error;
 
@@ -83,6 +83,7 @@ pub struct ProducerSnapshot {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Producers {
     producers: BTreeMap<ProducerId, Producer>,
+    by_age: BTreeSet<(Timestamp, ProducerId)>,
 }
 
 impl Producers {
@@ -154,6 +155,10 @@ impl Producers {
                 epoch: batch.producer_epoch,
                 batches: VecDeque::with_capacity(1),
             });
+        if let Some(last) = producer.last() {
+            self.by_age.remove(&(last.timestamp, batch.producer_id));
+        }
+        self.by_age.insert((timestamp, batch.producer_id));
         if batch.producer_epoch > producer.epoch {
             producer.epoch = batch.producer_epoch;
             producer.batches.clear();
@@ -172,8 +177,11 @@ impl Producers {
 
     /// Forgets producers that were silent since `before` (`producer.id.expiration.ms`).
     pub fn expire(&mut self, before: Timestamp) {
-        self.producers
-            .retain(|_, producer| producer.last().is_some_and(|last| last.timestamp >= before));
+        while let Some((timestamp, _)) = self.by_age.first()
+            && *timestamp < before
+        {
+            self.forget_oldest();
+        }
     }
 
     /// All that is remembered, in an order that [`Self::record`] can replay.
@@ -198,13 +206,8 @@ impl Producers {
     }
 
     fn forget_oldest(&mut self) {
-        let oldest = self
-            .producers
-            .iter()
-            .min_by_key(|(_, producer)| producer.last().map(|last| last.timestamp))
-            .map(|(id, _)| *id);
-        if let Some(id) = oldest {
-            self.producers.remove(&id);
+        if let Some((_, oldest)) = self.by_age.pop_first() {
+            self.producers.remove(&oldest);
         }
     }
 }
@@ -223,5 +226,40 @@ fn sequence_count(batch: &SequencedBatch) -> i64 {
         last - first + 1
     } else {
         last + (1 << 31) - first + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(producer: i64) -> SequencedBatch {
+        SequencedBatch {
+            producer_id: ProducerId(producer),
+            producer_epoch: ProducerEpoch(0),
+            first_sequence: 0,
+            last_sequence: 0,
+        }
+    }
+
+    /// Ends in time only if a producer too many is cheap.
+    #[test]
+    fn the_producers_that_were_silent_longest_are_forgotten_at_the_limit() {
+        let mut producers = Producers::default();
+        let count = 3 * PRODUCERS_MAX as i64;
+        for id in 0..count {
+            // The first stays busy.
+            producers.record(&batch(0), Offset(0), Timestamp(id));
+            producers.record(&batch(id), Offset(0), Timestamp(id));
+        }
+        assert_eq!(producers.producers.len(), PRODUCERS_MAX);
+        assert_eq!(producers.by_age.len(), PRODUCERS_MAX);
+        let oldest = count - PRODUCERS_MAX as i64 + 1;
+        for (id, known) in [(0, true), (oldest - 1, false), (oldest, true)] {
+            assert_eq!(producers.producers.contains_key(&ProducerId(id)), known);
+        }
+        producers.expire(Timestamp(count - 1));
+        assert_eq!(producers.producers.len(), 2);
+        assert_eq!(producers.by_age.len(), 2);
     }
 }

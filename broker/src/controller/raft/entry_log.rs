@@ -9,7 +9,8 @@ use std::sync::Arc;
 use broker_core::Offset;
 use broker_log::fs::RealFs;
 use broker_log::{
-    Checkpoint, Log, LogConfig, MinOneBatch, OpenOptions, RecoveryProgress, SyncHandle, Synced,
+    AppendError, Checkpoint, Log, LogConfig, MinOneBatch, OpenOptions, RecoveryProgress,
+    StorageError, SyncHandle, Synced,
 };
 use broker_wire::record::{BatchBuilder, NewRecord, RecordBatch, batches, verify_crc};
 
@@ -94,10 +95,11 @@ impl EntryLog {
             ..NewRecord::default()
         });
         let batch = batch.build().map_err(io::Error::other)?;
-        self.log
-            .append_as_follower(&batch, now)
-            .map_err(io::Error::other)?;
-        Ok(())
+        match self.log.append_as_follower(&batch, now) {
+            Err(AppendError::Storage(error)) => Err(storage_error(error)),
+            Err(error) => Err(io::Error::other(error)),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// The entries of `range`, which are held, as far as they fit into `bytes_max` bytes; at least
@@ -129,21 +131,21 @@ impl EntryLog {
 
     /// Removes the entries from `end` on. Durable when it returns.
     pub(crate) fn truncate(&mut self, end: u64) -> io::Result<()> {
-        self.log.truncate_to(offset(end)).map_err(io::Error::other)
+        self.log.truncate_to(offset(end)).map_err(storage_error)
     }
 
     /// Removes all entries; the next one has index `start`. Durable when it returns.
     pub(crate) fn reset(&mut self, start: u64) -> io::Result<()> {
         self.log
             .truncate_fully_and_start_at(offset(start))
-            .map_err(io::Error::other)
+            .map_err(storage_error)
     }
 
     /// Removes the segments that lie wholly before `start`.
     pub(crate) fn delete_before(&mut self, start: u64) -> io::Result<()> {
         self.log
             .delete_before(offset(start))
-            .map_err(io::Error::other)?
+            .map_err(storage_error)?
             .remove()
     }
 
@@ -195,6 +197,15 @@ fn decode(batch: &[u8]) -> io::Result<Entry> {
         index(Offset(header.base_offset)),
     );
     Ok(Entry { log_id, payload })
+}
+
+/// Keeps a full disk apart from failures.
+pub(super) fn storage_error(error: StorageError) -> io::Error {
+    let kind = match error {
+        StorageError::NoSpace => io::ErrorKind::StorageFull,
+        StorageError::Failed | StorageError::Io(_) => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
 }
 
 fn damaged(reason: String) -> io::Error {

@@ -21,7 +21,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::entry_log::EntryLog;
+use super::entry_log::{self, EntryLog};
+use super::reserve::Reserve;
 use super::sealed_file::{self, Magic};
 use super::types::{Entry, LogId, TypeConfig, Vote};
 
@@ -37,6 +38,7 @@ const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) struct LogStore {
     reader: LogReader,
     path: PathBuf,
+    reserve: Arc<Reserve>,
     unsynced: mpsc::SyncSender<IOFlushed<TypeConfig>>,
 }
 
@@ -82,9 +84,11 @@ impl LogStore {
         thread::Builder::new()
             .name("metadata-sync".to_owned())
             .spawn(move || sync_appends(&requests, &log))?;
+        let reserve = Arc::new(Reserve::open(directory));
         Ok(Self {
             reader,
             path,
+            reserve,
             unsynced,
         })
     }
@@ -98,15 +102,20 @@ impl LogStore {
         let mut state = self.reader.state.lock().clone();
         change(&mut state);
         let (path, shared) = (self.path.clone(), Arc::clone(&self.reader.log));
+        let reserve = Arc::clone(&self.reserve);
         let state = blocking(move || {
-            let handle = shared.lock().checkpoint_handle();
-            let synced = handle.sync().map_err(io::Error::other)?;
+            reserve.take();
+            let synced = reserve.with_room(|| {
+                let handle = shared.lock().checkpoint_handle();
+                handle.sync().map_err(entry_log::storage_error)
+            })?;
             let mut log = shared.lock();
             log.synced(synced);
             let checkpoint = log.checkpoint();
             state.recovery_point = log.recovery_point();
             drop(log);
-            sealed_file::write(&path, QUORUM_STATE_MAGIC, &codec::encode(&state))?;
+            let content = codec::encode(&state);
+            reserve.with_room(|| sealed_file::write(&path, QUORUM_STATE_MAGIC, &content))?;
             shared.lock().checkpointed(checkpoint);
             Ok(state)
         })
@@ -205,7 +214,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut log = self.reader.log.lock();
             for entry in entries {
-                log.append(&entry)?;
+                self.reserve.with_room(|| log.append(&entry))?;
             }
         }
         self.unsynced
@@ -214,18 +223,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        self.reader.log.lock().truncate(next_index(last))
+        let mut log = self.reader.log.lock();
+        self.reserve.with_room(|| log.truncate(next_index(last)))
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
         self.store(|state| state.purged = Some(upto)).await?;
         let start = upto.index + 1;
         let mut log = self.reader.log.lock();
-        if log.end() < start {
-            log.reset(start)
-        } else {
-            log.delete_before(start)
-        }
+        self.reserve.with_room(|| {
+            if log.end() < start {
+                log.reset(start)
+            } else {
+                log.delete_before(start)
+            }
+        })
     }
 }
 

@@ -13,6 +13,7 @@ mod network;
 mod observe;
 mod quorum;
 mod read;
+mod reserve;
 mod sealed_file;
 mod service;
 mod snapshot_store;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::codec;
+use super::reserve::Reserve;
 use super::sealed_file::{self, Magic};
 use super::types::{LogId, Snapshot, SnapshotMeta};
 
@@ -23,6 +24,7 @@ const MAGIC: Magic = *b"KLMSNP01";
 /// See the module's documentation.
 pub(crate) struct SnapshotStore {
     directory: PathBuf,
+    reserve: Reserve,
     /// Held while a file is written, so that writers take turns.
     newest: Mutex<Option<LogId>>,
 }
@@ -39,6 +41,7 @@ impl SnapshotStore {
         };
         Ok(Self {
             directory: directory.to_owned(),
+            reserve: Reserve::open(directory),
             newest: Mutex::new(newest),
         })
     }
@@ -64,7 +67,9 @@ impl SnapshotStore {
             return Ok(());
         }
         let path = self.path(position);
-        sealed_file::write(&path, MAGIC, &codec::encode(&(meta, content)))?;
+        let file = codec::encode(&(meta, content));
+        self.reserve
+            .with_room(|| sealed_file::write(&path, MAGIC, &file))?;
         *newest = Some(position);
         for old in checkpoints(&self.directory)? {
             if old != path {
