@@ -121,7 +121,7 @@ pub enum OpenError {
     /// Records that were once durable are missing or damaged. Nothing was changed: move the
     /// directory aside and let the partition be replicated anew.
     #[error(
-        "the log in {} ends at offset {valid_end} although it was durable up to {recovery_point}",
+        "the log in {} is damaged: valid up to offset {valid_end}, it was durable up to {durable_end}",
         dir.display()
     )]
     LostDurable {
@@ -130,6 +130,6 @@ pub enum OpenError {
         /// End of the valid records.
         valid_end: Offset,
         /// What had been durable.
-        recovery_point: Offset,
+        durable_end: Offset,
     },
 }

@@ -23,6 +23,7 @@ use crate::fs::Fs;
 use crate::scan::WalkError;
 use crate::segment::{
     BatchEnd, DELETED_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, Segment, TIME_INDEX_SUFFIX, file_name,
+    joins,
 };
 
 /// What the owner knows of a log before it is opened.
@@ -81,10 +82,13 @@ impl Log {
         match opener.open_segments() {
             Ok(()) => opener.finish().map_err(io_error),
             Err(Stop::Io(source)) => Err(io_error(source)),
-            Err(Stop::LostDurable { valid_end }) => Err(OpenError::LostDurable {
-                recovery_point: opener.recovery_point,
+            Err(Stop::LostDurable {
+                valid_end,
+                durable_end,
+            }) => Err(OpenError::LostDurable {
                 dir,
                 valid_end,
+                durable_end,
             }),
         }
     }
@@ -93,7 +97,10 @@ impl Log {
 /// Why opening cannot go on.
 enum Stop {
     Io(io::Error),
-    LostDurable { valid_end: Offset },
+    LostDurable {
+        valid_end: Offset,
+        durable_end: Offset,
+    },
 }
 
 impl From<io::Error> for Stop {
@@ -161,9 +168,15 @@ impl<'a> Opener<'a> {
         let mut bases = self.list_segments()?;
         self.load_epochs()?;
         self.remove_deleted(&mut bases)?;
-        if bases.is_empty() && self.recovery_point > self.options.log_start {
+        if let Some(&first) = bases.first()
+            && self.options.clean_shutdown
+            && self.believes_up_to.is_none()
+            && first > self.options.log_start
+        {
+            // Without a clean shutdown the front may have been deleted after the last checkpoint.
             return Err(Stop::LostDurable {
                 valid_end: self.options.log_start,
+                durable_end: first,
             });
         }
         for (i, &base) in bases.iter().enumerate() {
@@ -181,7 +194,22 @@ impl<'a> Opener<'a> {
                 break;
             }
         }
+        self.check_end()?;
         self.check_epochs()
+    }
+
+    /// The last segments may be gone as a whole.
+    fn check_end(&self) -> Result<(), Stop> {
+        let start = self.options.log_start;
+        let valid_end = self.segments.last().map_or(start, |segment| segment.end);
+        let durable_end = self.recovery_point;
+        if valid_end < durable_end && start < durable_end {
+            return Err(Stop::LostDurable {
+                valid_end,
+                durable_end,
+            });
+        }
+        Ok(())
     }
 
     /// Base offsets in order. Removes files that are no part of the log: of deleted segments,
@@ -246,7 +274,7 @@ impl<'a> Opener<'a> {
 
     /// A segment that was durable as a whole: only its indexes are looked at.
     fn load_sealed(&mut self, mut segment: Segment, next: Offset) -> Result<bool, Stop> {
-        if segment.sealed_indexes_plausible()? {
+        if segment.sealed_indexes_plausible()? && segment.reaches(next)? {
             segment.load_sealed(next)?;
             self.segments.push(segment);
             return Ok(true);
@@ -294,19 +322,22 @@ impl<'a> Opener<'a> {
     ) -> Result<bool, Stop> {
         let file_len = segment.size;
         let valid = self.find_valid_end(&segment, from)?;
-        // Past the recovery point a segment begins where the one before ended. Below it compaction
-        // may have left nothing at the end of a segment.
+        // A segment begins where the one before ended.
         let cut = valid.position < file_len;
         let durable = |next| self.options.clean_shutdown || next <= self.recovery_point;
-        let whole = !cut && next.is_none_or(|next| durable(next) || next == valid.offset);
+        let whole = !cut && next.is_none_or(|next| joins(valid.offset, next));
         let required = match next {
             Some(_) if whole => segment.base,
+            Some(next) if durable(next) => next,
             Some(next) => next.min(self.recovery_point),
+            // Nothing is torn after a clean shutdown, whatever is known of the recovery point.
+            None if self.options.clean_shutdown && cut => valid.offset.plus(1),
             None => self.recovery_point,
         };
         if valid.offset < required && self.options.log_start < required {
             return Err(Stop::LostDurable {
                 valid_end: valid.offset,
+                durable_end: required,
             });
         }
         let sync = cut

@@ -45,6 +45,9 @@ impl Log {
             let Some((position, header)) = segment.find(from)? else {
                 continue;
             };
+            if header.next_offset() > segment.end.0 {
+                return Err(segment.damaged(position, &header));
+            }
             if header.next_offset() > upto.0 {
                 break;
             }

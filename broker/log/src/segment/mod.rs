@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broker_core::{Offset, Timestamp};
-use broker_wire::record::{BatchHeader, batches};
+use broker_wire::record::{BatchError, BatchHeader, batches};
 
 use crate::config::LogConfig;
 use crate::error::ReadError;
@@ -54,6 +54,12 @@ pub(crate) struct Segment {
 /// `%020d` and a suffix.
 pub(crate) fn file_name(base: Offset, suffix: &str) -> String {
     format!("{:020}{suffix}", base.0)
+}
+
+/// Whether a segment that begins at `next` follows one whose last record ends at `end`: there is no
+/// gap but one that no segment can span.
+pub(crate) fn joins(end: Offset, next: Offset) -> bool {
+    end == next || next.0 - end.0 > RELATIVE_OFFSET_MAX
 }
 
 impl Segment {
@@ -223,6 +229,18 @@ impl Segment {
             self.offsets.entries().path(),
             self.times.entries().path(),
         ]
+    }
+
+    /// A batch that reaches past the end of the segment.
+    pub(crate) fn damaged(&self, position: u64, header: &BatchHeader) -> ReadError {
+        ReadError::Corrupt {
+            segment: self.base,
+            position,
+            source: BatchError::InvalidField {
+                field: "last_offset_delta",
+                value: header.last_offset_delta.into(),
+            },
+        }
     }
 
     pub(crate) fn read_error(&self, error: WalkError) -> ReadError {

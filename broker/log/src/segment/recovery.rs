@@ -4,7 +4,7 @@ use std::io;
 
 use broker_core::{Offset, Timestamp};
 
-use super::{BatchEnd, Segment};
+use super::{BatchEnd, Segment, joins};
 use crate::error::ReadError;
 use crate::index::TimeEntry;
 use crate::scan::{BatchWalk, WalkError};
@@ -68,6 +68,22 @@ impl Segment {
     /// As [`Self::indexes_plausible`]; a sealed segment has at least the entry that sealed it.
     pub(crate) fn sealed_indexes_plausible(&self) -> io::Result<bool> {
         Ok(self.indexes_plausible()? && (self.size == 0 || self.times.entries().len() > 0))
+    }
+
+    /// Whether the last batch ends with the file, and the next segment follows it. Reads headers from
+    /// the last index entry on; `false` also when the index misleads.
+    pub(crate) fn reaches(&self, next: Offset) -> io::Result<bool> {
+        let indexed = self.offsets.last()?;
+        let mut walk = self.walk(indexed.map_or(0, |entry| entry.position));
+        let mut end = self.base;
+        loop {
+            match walk.next() {
+                Ok(Some((_, header))) => end = Offset(header.next_offset()),
+                Ok(None) => return Ok(joins(end, next)),
+                Err(WalkError::Io(error)) => return Err(error),
+                Err(WalkError::Invalid { .. }) => return Ok(false),
+            }
+        }
     }
 
     /// Takes over a sealed segment as its indexes say.

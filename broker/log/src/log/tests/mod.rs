@@ -1,5 +1,6 @@
 mod basic;
 mod crash;
+mod damage;
 mod defects;
 mod faults;
 mod model;

@@ -326,11 +326,7 @@ impl Owner {
 
     fn reopen(&mut self, stop: Stop) -> Result<(), StorageError> {
         if stop == Stop::Clean {
-            let synced = self.log().checkpoint_handle().sync()?;
-            self.note_durable(synced);
-            self.write_checkpoints()?;
-            let (dir, _) = self.running.as_ref().expect("the log is open");
-            dir.mark_clean_shutdown().map_err(StorageError::from_io)?;
+            self.close_cleanly()?;
         }
         self.running = None;
         let report = self
@@ -344,6 +340,14 @@ impl Owner {
         assert_eq!(self.log().end_offset().0, self.model.end, "{report:?}");
         self.check();
         Ok(())
+    }
+
+    pub(super) fn close_cleanly(&mut self) -> Result<(), StorageError> {
+        let synced = self.log().checkpoint_handle().sync()?;
+        self.note_durable(synced);
+        self.write_checkpoints()?;
+        let (dir, _) = self.running.as_ref().expect("the log is open");
+        dir.mark_clean_shutdown().map_err(StorageError::from_io)
     }
 
     /// Checks what was found against what was there and what was promised, and goes on from it.
