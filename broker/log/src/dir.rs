@@ -72,6 +72,24 @@ pub struct PartitionDir {
     pub topic_id: Option<TopicId>,
 }
 
+/// Makes a directory and its missing parents, so that a power failure does not take them away with
+/// everything that is synced below.
+fn create_durably(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for ancestor in path.ancestors() {
+        if ancestor.as_os_str().is_empty() || fs.exists(ancestor)? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    fs.create_dir(path)?;
+    for parent in missing.iter().filter_map(|path| path.parent()) {
+        let here = parent.as_os_str().is_empty();
+        fs.sync_dir(if here { Path::new(".") } else { parent })?;
+    }
+    Ok(())
+}
+
 /// A data directory, locked for this process.
 pub struct LogDir {
     fs: Arc<dyn Fs>,
@@ -96,7 +114,7 @@ impl LogDir {
             dir: path.to_owned(),
             source,
         };
-        fs.create_dir(path).map_err(io_error)?;
+        create_durably(&*fs, path).map_err(io_error)?;
         let lock = fs.lock(&path.join(LOCK)).map_err(io_error)?;
         let lock = lock.ok_or_else(|| LogDirError::Locked {
             dir: path.to_owned(),

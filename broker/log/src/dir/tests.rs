@@ -39,6 +39,19 @@ fn a_directory_stays_with_its_cluster_and_node() {
 }
 
 #[test]
+fn a_new_data_directory_survives_a_power_failure() {
+    for seed in 0..20 {
+        let memory = MemoryFs::new(seed);
+        let fs: Arc<dyn Fs> = Arc::new(memory.clone());
+        let path = Path::new("/var/lib/data");
+        drop(LogDir::open(fs.clone(), path, "c", 1, "first").unwrap());
+        memory.crash();
+        let again = LogDir::open(fs, path, "c", 1, "second").unwrap();
+        assert_eq!(again.meta().directory_id, "first", "seed {seed}");
+    }
+}
+
+#[test]
 fn a_directory_serves_one_process_at_a_time() {
     let temp = tempfile::tempdir().unwrap();
     for fs in [memory(), Arc::new(RealFs)] {

@@ -63,6 +63,10 @@ impl LogStore {
     /// Opens the log in `directory`, which is created when missing.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
+        if let Some(parent) = directory.parent() {
+            // Or a power failure takes the directory away with everything that is synced in it.
+            std::fs::File::open(parent)?.sync_all()?;
+        }
         let path = directory.join(QUORUM_STATE_FILE);
         let state = match sealed_file::read(&path, QUORUM_STATE_MAGIC)? {
             Some(content) => codec::decode(&content).map_err(io::Error::other)?,
