@@ -268,8 +268,11 @@ impl Drop for DevCluster {
     }
 }
 
-/// The broker to test.
-fn broker_binary() -> Result<PathBuf> {
+/// The broker to test, as [`BROKER_BIN`] names it.
+///
+/// # Errors
+/// When the variable is not set, or names no file.
+pub fn broker_binary() -> Result<PathBuf> {
     let hint = "build it (cargo build --release -p klamm-broker) and set it to the binary's path, \
                 or run `cargo xtask test --only clients`, which does both";
     let path =

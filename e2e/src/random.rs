@@ -29,6 +29,12 @@ impl Random {
         Self { state: seed }
     }
 
+    /// Starts from a seed.
+    #[must_use]
+    pub const fn from_seed(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
     /// The next number.
     pub fn number(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything about Klamm that is not compiling it. `cargo xtask help` lists the
 //! commands.
 
+mod chaos;
 mod demo;
 mod image;
 mod kind;
@@ -66,6 +67,13 @@ enum Task {
         /// Measure another system the same way, for comparison
         #[arg(long, value_parser = ["kafka"], value_name = "SYSTEM")]
         against: Option<String>,
+    },
+    /// Inject faults into five brokers under load, and check what their clients saw; needs root
+    Chaos {
+        #[command(flatten)]
+        consent: InstallConsent,
+        #[command(flatten)]
+        options: chaos::Options,
     },
     /// Kubernetes on this machine, in containers (kind)
     #[command(subcommand)]
@@ -169,6 +177,10 @@ fn run(task: Task) -> Result<ExitCode> {
             });
         }
         Task::Failover { rounds, against } => test::measure_failover(rounds, against.as_deref())?,
+        Task::Chaos { consent, options } => {
+            prerequisites::ensure(&[Purpose::Build, Purpose::Chaos], consent.consent())?;
+            chaos::run_chaos(&options, &Binaries::build()?)?;
+        }
         Task::Cluster(ClusterTask::Up {
             name,
             nodes,
@@ -200,6 +212,7 @@ fn run(task: Task) -> Result<ExitCode> {
                 Purpose::Cluster,
                 Purpose::Demo,
                 Purpose::Clients,
+                Purpose::Chaos,
             ];
             prerequisites::ensure(&all, consent.consent())?;
         }

@@ -24,6 +24,8 @@ pub(crate) enum Purpose {
     Demo,
     /// Test with the Kafka clients of other languages
     Clients,
+    /// Inject faults into brokers
+    Chaos,
 }
 
 /// One thing that must be there.
@@ -52,7 +54,7 @@ enum Remedy {
 }
 
 use Check::{File, Go, Program, PythonModule, UnlessDocker};
-use Purpose::{Build, Clients, Cluster, Demo};
+use Purpose::{Build, Chaos, Clients, Cluster, Demo};
 use Remedy::{Apt, Manual};
 
 #[rustfmt::skip]
@@ -78,6 +80,12 @@ const TABLE: &[Prerequisite] = &[
     row(Clients, Program("mvn"), Apt("maven")),
     row(Clients, Program("python3"), Apt("python3")),
     row(Clients, PythonModule("ensurepip"), Apt("python3-venv")),
+    row(Chaos, Program("ip"), Apt("iproute2")),
+    row(Chaos, Program("iptables"), Apt("iptables")),
+    row(Chaos, Program("faketime"), Apt("faketime")),
+    row(Chaos, Program("python3"), Apt("python3")),
+    row(Chaos, PythonModule("ensurepip"), Apt("python3-venv")),
+    row(Chaos, File("/dev/fuse"), Manual("a kernel with FUSE")),
 ];
 
 const fn row(purpose: Purpose, check: Check, remedy: Remedy) -> Prerequisite {

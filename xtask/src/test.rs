@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::chaos;
 use crate::image::{self, Binaries, BuiltImage};
 use crate::kind::cluster::{Cluster, NODES_DEFAULT};
 use crate::kind::node_image::Source;
@@ -18,6 +19,7 @@ use crate::workspace::{self, cargo};
 /// Of its own, so that the tests never touch a cluster that somebody uses.
 const CLUSTER_NAME: &str = "klamm-e2e";
 const E2E_PACKAGE: &str = "klamm-e2e";
+const CHAOS_MINUTES: u64 = 4;
 /// Test targets of the e2e package with this prefix need the cluster; the others start brokers
 /// themselves.
 const KUBERNETES_PREFIX: &str = "kubernetes";
@@ -41,13 +43,15 @@ pub(crate) enum Step {
     Image,
     /// Kafka clients against brokers on this machine
     Clients,
+    /// Faults on five broker processes under load (needs root and Linux)
+    Chaos,
     /// A kind cluster with the chart installed
     Cluster,
     /// End-to-end tests on the cluster
     Kubernetes,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step::Format,
     Step::Tidy,
     Step::Lint,
@@ -56,6 +60,7 @@ const STEPS: [Step; 10] = [
     Step::Sim,
     Step::Image,
     Step::Clients,
+    Step::Chaos,
     Step::Cluster,
     Step::Kubernetes,
 ];
@@ -64,7 +69,7 @@ impl Step {
     /// The steps whose results this one uses.
     fn needs(self) -> &'static [Self] {
         match self {
-            Self::Clients | Self::Cluster => &[Self::Image],
+            Self::Clients | Self::Chaos | Self::Cluster => &[Self::Image],
             Self::Kubernetes => &[Self::Image, Self::Cluster],
             _ => &[],
         }
@@ -149,6 +154,9 @@ fn purposes(steps: &[Step], cluster: ClusterUse) -> Vec<Purpose> {
     if steps.contains(&Step::Clients) {
         purposes.push(Purpose::Clients);
     }
+    if steps.contains(&Step::Chaos) {
+        purposes.push(Purpose::Chaos);
+    }
     if steps.contains(&Step::Cluster) && cluster == ClusterUse::Wanted {
         purposes.push(Purpose::Cluster);
     }
@@ -191,6 +199,14 @@ fn execute(step: Step, products: &mut Products) -> Result<()> {
         }
         Step::Clients => {
             end_to_end_tests(products, |target| !target.starts_with(KUBERNETES_PREFIX))
+        }
+        Step::Chaos => {
+            let options = chaos::Options {
+                minutes: CHAOS_MINUTES,
+                ..chaos::Options::default()
+            };
+            let binaries = products.binaries.as_ref();
+            chaos::run_chaos(&options, binaries.context("the binaries were not built")?)
         }
         Step::Cluster => {
             let cluster = products.cluster.insert(Cluster::new(CLUSTER_NAME)?);

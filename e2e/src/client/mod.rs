@@ -12,7 +12,7 @@ pub use go::franz_go;
 pub use java::Java;
 pub use kcat::Kcat;
 pub use program::Program;
-pub use python::{confluent_kafka, kafka_python};
+pub use python::{confluent_kafka, confluent_kafka_history, kafka_python};
 
 use crate::process::wait_until;
 use crate::suite::TIME_LIMIT;

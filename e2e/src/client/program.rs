@@ -1,5 +1,6 @@
 //! A client program of this project; its commands are described in `e2e/clients/README.md`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -25,6 +26,19 @@ impl Program {
             .args(before)
             .args([&self.bootstrap])
             .args(args)
+    }
+}
+
+impl Program {
+    /// The program, its address and a command, for one who starts it in another way than [`Tool`].
+    #[must_use]
+    pub fn command_line(&self, args: &[String]) -> Vec<OsString> {
+        let before = self
+            .command
+            .iter()
+            .map(|part| part.clone().into_os_string());
+        let after = [&self.bootstrap].into_iter().chain(args);
+        before.chain(after.map(OsString::from)).collect()
     }
 }
 

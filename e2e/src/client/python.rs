@@ -27,6 +27,14 @@ pub fn kafka_python(bootstrap: &str) -> Result<Program> {
     program("kafka-python", "kafka_python.py", bootstrap)
 }
 
+/// Another program of `e2e/clients/python`, with confluent-kafka, against one cluster.
+///
+/// # Errors
+/// When it can't be installed.
+pub fn confluent_kafka_history(bootstrap: &str) -> Result<Program> {
+    program("confluent-kafka", "history.py", bootstrap)
+}
+
 fn program(name: &'static str, script: &str, bootstrap: &str) -> Result<Program> {
     Ok(Program {
         name,

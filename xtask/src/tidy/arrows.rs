@@ -41,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("klamm-e2e", &["klamm-crds", "klamm-proto"]),
+    ("klamm-chaos", &["klamm-e2e", "klamm-proto"]),
     ("xtask", &[]),
 ];
 

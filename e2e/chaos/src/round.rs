@@ -1,0 +1,164 @@
+//! One round: topics and clients of its own, nemeses one after the other, then everything heals, is
+//! read and checked.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use klamm_e2e::random::Random;
+
+use crate::check::{self, Anomaly, progress, progress::Fault};
+use crate::clock::{now_us, seconds};
+use crate::cluster::Cluster;
+use crate::history::{History, What};
+use crate::nemesis::Promise;
+use crate::schedule::Round;
+use crate::workload::{Topic, Workload};
+
+/// After a fault has healed, every partition acknowledges something within this time.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(30);
+/// How long the harness waits for it, so that it can tell how long it took.
+const PROGRESS_WAIT: Duration = Duration::from_secs(90);
+const FIRST_PROGRESS_WAIT: Duration = Duration::from_secs(60);
+/// Between the recovery from one fault and the next one.
+const QUIET: Duration = Duration::from_millis(700);
+
+/// A number of messages and what became of them.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub(crate) struct Operations {
+    pub(crate) sent: usize,
+    pub(crate) acknowledged: usize,
+    /// Given up by their producer
+    pub(crate) unknown: usize,
+    /// Consumed by the group, some of them more than once
+    pub(crate) consumed: usize,
+    pub(crate) commits: usize,
+}
+
+/// What a round gave.
+pub(crate) struct Outcome {
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) operations: Operations,
+    pub(crate) anomalies: Vec<Anomaly>,
+    pub(crate) history: History,
+    pub(crate) memory_bytes: u64,
+}
+
+/// Runs a round; no nemesis begins after `deadline`.
+///
+/// # Errors
+/// When the harness, or the cluster so that the harness can't go on, fails.
+pub(crate) fn run(
+    cluster: &mut Cluster,
+    round: &Round,
+    number: usize,
+    random: &mut Random,
+    deadline: Instant,
+) -> Result<Outcome> {
+    let topics = topics(round.promise, number);
+    create(cluster, &topics)?;
+    cluster.topics = topics.iter().map(|topic| topic.name.clone()).collect();
+    let workload = Workload::start(&topics, number, cluster.directory())?;
+    cluster
+        .wait_until("messages are acknowledged", FIRST_PROGRESS_WAIT, |_| {
+            workload.has_progressed_since(0)
+        })
+        .context("before any fault")?;
+
+    let mut faults = Vec::new();
+    for nemesis in &round.nemeses {
+        if Instant::now() >= deadline {
+            break;
+        }
+        let start_us = now_us();
+        let what = (nemesis.run)(cluster, random).with_context(|| nemesis.name)?;
+        println!("{:>10.1}   {}: {what}", seconds(now_us()), nemesis.name);
+        cluster
+            .heal()
+            .with_context(|| format!("after {}: {what}", nemesis.name))?;
+        let stop_us = now_us();
+        // That there was none is found by the check of the history.
+        let _ = cluster.wait_until("there is progress", PROGRESS_WAIT, |_| {
+            workload.has_progressed_since(stop_us)
+        });
+        faults.push(Fault {
+            nemesis: nemesis.name,
+            what,
+            start_us,
+            stop_us,
+            end_us: now_us(),
+            stall_us: 0,
+        });
+        cluster.hold(QUIET)?;
+    }
+    let in_sync = cluster.wait_until_in_sync();
+    let history = workload.finish()?;
+    let mut anomalies = check::check(&history);
+    if let Err(error) = in_sync {
+        anomalies.push(Anomaly {
+            invariant: "not-in-sync",
+            at_us: now_us(),
+            place: None,
+            messages: Vec::new(),
+            what: format!("{error:#}"),
+        });
+    }
+    progress::measure(&history, &mut faults);
+    let limit_us = PROGRESS_LIMIT.as_micros() as u64;
+    anomalies.extend(progress::check(&history, &faults, limit_us));
+    let (own, memory_bytes) = cluster.take_anomalies();
+    anomalies.extend(own);
+    delete(cluster)?;
+    Ok(Outcome {
+        faults,
+        operations: count(&history),
+        anomalies,
+        history,
+        memory_bytes,
+    })
+}
+
+fn topics(promise: Promise, number: usize) -> Vec<Topic> {
+    let topic = |name: &str, partitions| Topic {
+        name: format!("{name}-{number}"),
+        partitions,
+    };
+    match promise {
+        Promise::Everything => vec![topic("cached", 6), topic("flushed", 3)],
+        Promise::FlushedTopics => vec![topic("flushed", 6)],
+    }
+}
+
+/// Topics are flushed by default here; the others rely on replication alone.
+fn create(cluster: &Cluster, topics: &[Topic]) -> Result<()> {
+    for topic in topics {
+        let never = ("flush.messages", "9223372036854775807");
+        let is_cached = topic.name.starts_with("cached");
+        let config: &[_] = if is_cached { &[never] } else { &[] };
+        cluster
+            .admin
+            .create_topic(&topic.name, topic.partitions, config)?;
+    }
+    Ok(())
+}
+
+fn delete(cluster: &Cluster) -> Result<()> {
+    for topic in cluster.admin.describe_topics(&cluster.topics)? {
+        cluster.admin.delete_topic(&topic)?;
+    }
+    Ok(())
+}
+
+fn count(history: &History) -> Operations {
+    let mut operations = Operations::default();
+    for event in &history.events {
+        match event.what {
+            What::Invoked(..) => operations.sent += 1,
+            What::Acknowledged(..) | What::AcknowledgedBefore(..) => operations.acknowledged += 1,
+            What::Unknown(..) => operations.unknown += 1,
+            What::Read(..) => operations.consumed += 1,
+            What::Committed(..) => operations.commits += 1,
+            _ => {}
+        }
+    }
+    operations
+}

@@ -1,0 +1,238 @@
+//! The clients of a round: producers, members of a group, and the reader at the end, each a process
+//! of `e2e/clients/python/history.py` whose lines become the round's history.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use klamm_e2e::client::confluent_kafka_history;
+use klamm_e2e::process::{Signal, send_signal};
+use parking_lot::Mutex;
+
+use crate::cluster::Cluster;
+use crate::history::{History, Partition, Role, What};
+use crate::network::Host;
+
+const PRODUCERS: usize = 2;
+const MEMBERS: usize = 2;
+/// Messages that each producer sends in a second.
+const MESSAGES_PER_SECOND: u32 = 200;
+/// The last acknowledgements and the last commits may take so long.
+const STOP_LIMIT: Duration = Duration::from_secs(120);
+const READ_LIMIT: Duration = Duration::from_secs(90);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A topic of the workload.
+#[derive(Clone, Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    pub(crate) partitions: u16,
+}
+
+impl Topic {
+    fn argument(&self) -> String {
+        format!("{}:{}", self.name, self.partitions)
+    }
+}
+
+/// What the clients did so far, and the last acknowledgement of each partition.
+#[derive(Default)]
+struct Recorder {
+    history: History,
+    acknowledged_us: HashMap<Partition, u64>,
+    errors: Vec<String>,
+}
+
+struct Client {
+    process: Child,
+    reader: Option<JoinHandle<()>>,
+    role: Role,
+}
+
+/// Clients at work.
+pub(crate) struct Workload {
+    topics: Vec<Topic>,
+    recorder: Arc<Mutex<Recorder>>,
+    clients: Vec<Client>,
+    logs: PathBuf,
+}
+
+impl Workload {
+    /// Starts producers and consumers of the topics; what goes wrong with them is in `logs`.
+    ///
+    /// # Errors
+    /// When they can't be started.
+    pub(crate) fn start(topics: &[Topic], round: usize, logs: &Path) -> Result<Self> {
+        let mut workload = Self {
+            topics: topics.to_vec(),
+            recorder: Arc::default(),
+            clients: Vec::new(),
+            logs: logs.to_owned(),
+        };
+        let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
+        for number in 0..MEMBERS {
+            let mut arguments = vec!["member".to_owned(), format!("group-{round}")];
+            arguments.extend(names.iter().cloned());
+            workload.add(&format!("member-{number}"), Role::Member, &arguments)?;
+        }
+        for number in 0..PRODUCERS {
+            let name = format!("p{number}");
+            let rate = MESSAGES_PER_SECOND.to_string();
+            let mut arguments = vec!["produce".to_owned(), name, rate];
+            arguments.extend(topics.iter().map(Topic::argument));
+            workload.add(&format!("producer-{number}"), Role::Producer, &arguments)?;
+        }
+        Ok(workload)
+    }
+
+    fn add(&mut self, name: &str, role: Role, arguments: &[String]) -> Result<()> {
+        let program = confluent_kafka_history(&Cluster::bootstrap())?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.logs.join(format!("{name}.log")))?;
+        let mut process = Command::new("ip")
+            .args(["netns", "exec", &Host::Clients.namespace()])
+            .args(program.command_line(arguments))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context("can't start a client")?;
+        let lines = BufReader::new(process.stdout.take().context("stdout is not a pipe")?);
+        let client = self.recorder.lock().history.add_client(name, role);
+        let recorder = Arc::clone(&self.recorder);
+        let reader = thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                recorder.lock().add(client, &line);
+            }
+        });
+        self.clients.push(Client {
+            process,
+            reader: Some(reader),
+            role,
+        });
+        Ok(())
+    }
+
+    /// Whether every partition has acknowledged something since then.
+    pub(crate) fn has_progressed_since(&self, at_us: u64) -> bool {
+        let recorder = self.recorder.lock();
+        let partitions = self
+            .topics
+            .iter()
+            .map(|topic| usize::from(topic.partitions));
+        let times = recorder.acknowledged_us.values();
+        times.filter(|time| **time >= at_us).count() == partitions.sum::<usize>()
+    }
+
+    /// Ends the producers when all that they sent is answered, lets the group get what it has not
+    /// got yet, reads everything, and returns the history.
+    ///
+    /// # Errors
+    /// When a client does not end in time, or printed what is no event.
+    pub(crate) fn finish(mut self) -> Result<History> {
+        self.stop(Role::Producer)?;
+        let mut arguments = vec!["read".to_owned()];
+        arguments.extend(self.topics.iter().map(Topic::argument));
+        self.add("reader", Role::Reader, &arguments)?;
+        self.wait(Role::Reader, READ_LIMIT)?;
+        // What the group does not get in time is found as unseen.
+        let start = Instant::now();
+        while !self.group_has_all() && start.elapsed() < READ_LIMIT {
+            thread::sleep(POLL_INTERVAL);
+        }
+        self.stop(Role::Member)?;
+        let mut recorder = self.recorder.lock();
+        if let Some(error) = recorder.errors.first() {
+            bail!(
+                "{} lines are not understood: {error}",
+                recorder.errors.len()
+            );
+        }
+        Ok(std::mem::take(&mut recorder.history))
+    }
+
+    fn stop(&mut self, role: Role) -> Result<()> {
+        for client in self.clients.iter().filter(|client| client.role == role) {
+            send_signal(client.process.id(), Signal::TERM)?;
+        }
+        self.wait(role, STOP_LIMIT)
+    }
+
+    fn wait(&mut self, role: Role, limit: Duration) -> Result<()> {
+        let start = Instant::now();
+        for client in self.clients.iter_mut().filter(|client| client.role == role) {
+            let status = loop {
+                if let Some(status) = client.process.try_wait()? {
+                    break status;
+                }
+                if start.elapsed() > limit {
+                    client.process.kill()?;
+                    bail!("a {role:?} did not end within {limit:?}");
+                }
+                thread::sleep(POLL_INTERVAL);
+            };
+            if let Some(reader) = client.reader.take() {
+                // It ends with the pipe, and does not panic.
+                let _ = reader.join();
+            }
+            if !status.success() {
+                bail!("a {role:?} failed: {status}; see its log");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the group has got, of every partition, the last message that the reader found.
+    fn group_has_all(&self) -> bool {
+        let recorder = self.recorder.lock();
+        let history = &recorder.history;
+        let mut ends: HashMap<_, _> = history
+            .of_role(Role::Reader)
+            .filter_map(|event| match &event.what {
+                What::Extent(partition, end) if *end > 0 => Some((partition, *end)),
+                _ => None,
+            })
+            .collect();
+        for event in history.of_role(Role::Member) {
+            if let What::Read(partition, offset, _) = &event.what
+                && ends.get(partition) == Some(&(offset + 1))
+            {
+                ends.remove(partition);
+            }
+        }
+        ends.is_empty()
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        for client in &mut self.clients {
+            // It may have ended.
+            let _ = client.process.kill();
+            let _ = client.process.wait();
+        }
+    }
+}
+
+impl Recorder {
+    fn add(&mut self, client: usize, line: &str) {
+        if let Err(error) = self.history.add_line(client, line) {
+            self.errors.push(format!("{error:#}"));
+            return;
+        }
+        if let Some(event) = self.history.events.last()
+            && let What::Acknowledged(partition, ..) | What::AcknowledgedBefore(partition, _) =
+                &event.what
+        {
+            self.acknowledged_us.insert(partition.clone(), event.at_us);
+        }
+    }
+}
