@@ -159,9 +159,9 @@ impl Liveness {
         }
     }
 
-    /// Brokers that did not heartbeat for a third of their session, or that have no stream.
+    /// Brokers that did not heartbeat for half of their session, or that have no stream.
     pub fn silent(&self, now: Time) -> Vec<BrokerId> {
-        let patience = self.config.session_timeout * 2 / 3;
+        let patience = self.config.session_timeout / 2;
         let sessions = self.sessions.iter();
         sessions
             .filter(|(_, session)| {

@@ -70,8 +70,8 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             election_timeout: Duration::from_millis(1000),
-            session_timeout: Duration::from_millis(3000),
-            heartbeat_interval: Duration::from_millis(500),
+            session_timeout: Duration::from_millis(1500),
+            heartbeat_interval: Duration::from_millis(250),
             reconnect_grace: Duration::from_millis(1000),
             leader_rebalance_interval: Some(Duration::from_secs(300)),
         }
