@@ -49,6 +49,8 @@ pub(crate) struct Segment {
     /// Largest timestamp of the first batch, what `segment.ms` counts from.
     first_timestamp: Option<Timestamp>,
     bytes_since_index: u64,
+    /// The file may go on behind `size`: what a failed write left there is not cut off yet.
+    torn: bool,
 }
 
 /// `%020d` and a suffix.
@@ -118,6 +120,7 @@ impl Segment {
             newest: None,
             first_timestamp: None,
             bytes_since_index: 0,
+            torn: false,
         })
     }
 
@@ -144,14 +147,25 @@ impl Segment {
     }
 
     /// Writes whole batches at the end. When that fails the segment is as before, unless even
-    /// cutting off what was written fails: then the error is that of the cut.
+    /// cutting off what was written fails: then the error is that of the cut, which comes first
+    /// before anything else is written or the segment is sealed.
     pub(crate) fn append(&mut self, bytes: &[u8], index_interval_bytes: u64) -> io::Result<()> {
+        self.cut_torn()?;
         if let Err(error) = self.file.write_at(bytes, self.size) {
-            self.file.set_len(self.size)?;
+            self.torn = true;
+            self.cut_torn()?;
             return Err(error);
         }
         for (header, _) in batches(bytes).flatten() {
             self.note(&header, self.size, index_interval_bytes);
+        }
+        Ok(())
+    }
+
+    fn cut_torn(&mut self) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.size)?;
+            self.torn = false;
         }
         Ok(())
     }
@@ -200,6 +214,7 @@ impl Segment {
 
     /// Ends writing: the time index gets the largest timestamp, so that opening finds it there.
     pub(crate) fn seal(&mut self) -> io::Result<()> {
+        self.cut_torn()?;
         match self.newest {
             Some(newest) if !self.times.entries().is_full() => self.times.append(newest),
             _ => Ok(()),

@@ -222,3 +222,21 @@ fn a_failed_sync_at_a_roll_is_not_tried_again() {
     assert!(matches!(refused, Err(StorageError::Io(_))), "{refused:?}");
     assert!(owner.log().is_failed());
 }
+
+#[test]
+fn a_torn_write_that_a_full_disk_keeps_takes_no_later_segment_with_it() {
+    for seed in 1..=DRAWS {
+        let mut owner = Owner::new(seed);
+        owner.open().unwrap();
+        owner.apply(&append(1, 100, 1)).unwrap();
+        owner.disk.fail_after(0, Fault::NoSpace, FaultSpan::Lasting);
+        let refused = owner.apply(&append(1, 300, 1));
+        assert!(matches!(refused, Err(StorageError::NoSpace)), "{refused:?}");
+        owner.disk.heal();
+        owner.apply(&append(1, 10, 1)).unwrap();
+        owner.apply(&append(1, 500, 1)).unwrap();
+        owner.stop(Loss::Process);
+        owner.recover();
+        assert_eq!(owner.log().end_offset(), Offset(3));
+    }
+}
