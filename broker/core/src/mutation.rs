@@ -35,8 +35,8 @@ mutations! {
     EnterWithoutCatchingUp,
     /// A sequence that was appended before is appended again.
     AppendDuplicates,
-    /// The controller accepts members that have restarted since they caught up.
-    AcceptRestartedMember,
+    /// The controller accepts ISR changes that are based on an older partition epoch.
+    AcceptStalePartitionEpoch,
     /// The controller elects any live replica.
     ElectAnyReplica,
     /// The controller takes every restart for a clean one.

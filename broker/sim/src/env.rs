@@ -105,6 +105,13 @@ impl Env {
         }
     }
 
+    /// A command to the controller: later ones may overtake it, but it never comes twice.
+    pub(crate) fn send_command(&mut self, from: Peer, to: Peer, message: Message) {
+        if let Some(delay) = self.network.command_delay(self.now, from, to) {
+            self.deliver(from, to, self.now + delay, message);
+        }
+    }
+
     /// On a stream: in order, and never twice. `last` is when the stream's last message arrives.
     /// `false` when the link is cut, which breaks the stream.
     pub(crate) fn send_in_order(

@@ -83,6 +83,8 @@ pub(crate) enum BrokerTimer {
     Metadata,
     Isr,
     Fetchers,
+    /// Looks for logs whose last flush failed or is overdue.
+    Flushes,
     Checkpoint,
     /// A group commit ends.
     Flush(TopicPartition),

@@ -7,6 +7,9 @@ use crate::plan::NetworkPlan;
 use crate::random::Random;
 use crate::trace::Micros;
 
+/// Less than the time after which a leader repeats a proposal.
+const LATE_MAX: Micros = 1_800_000;
+
 /// What becomes of a message.
 pub(crate) enum Fate {
     Lost,
@@ -42,6 +45,7 @@ impl Network {
         self.blocked.clear();
         self.plan.loss_per_mille = 0;
         self.plan.duplicate_per_mille = 0;
+        self.plan.late_per_mille = 0;
     }
 
     /// Whether messages get from one broker to the other. Clients reach every broker.
@@ -68,6 +72,19 @@ impl Network {
         let again = self.random.chance(self.plan.duplicate_per_mille);
         let first = self.delay();
         Fate::Arrives(first, again.then(|| first + 20 * self.delay()))
+    }
+
+    /// When a command arrives, `None` when it is lost.
+    pub(crate) fn command_delay(&mut self, now: Micros, from: Peer, to: Peer) -> Option<Micros> {
+        let Fate::Arrives(delay, _) = self.fate(now, from, to) else {
+            return None;
+        };
+        let late = self.random.chance(self.plan.late_per_mille);
+        Some(if late {
+            self.random.range(delay, LATE_MAX)
+        } else {
+            delay
+        })
     }
 
     pub(crate) fn delay(&mut self) -> Micros {

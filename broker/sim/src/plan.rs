@@ -61,6 +61,8 @@ pub(crate) struct NetworkPlan {
     pub(crate) jitter: Micros,
     pub(crate) loss_per_mille: u64,
     pub(crate) duplicate_per_mille: u64,
+    /// Commands that reach the controller long after they were sent.
+    pub(crate) late_per_mille: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -183,6 +185,7 @@ impl Plan {
         if cut.noise {
             self.network.loss_per_mille = 0;
             self.network.duplicate_per_mille = 0;
+            self.network.late_per_mille = 0;
         }
     }
 }
@@ -248,6 +251,7 @@ fn network(random: &mut Random) -> NetworkPlan {
         jitter: random.range(100, 10_000),
         loss_per_mille: drawn(random, 30),
         duplicate_per_mille: drawn(random, 30),
+        late_per_mille: drawn(random, 700),
     }
 }
 

@@ -105,7 +105,7 @@ fn check_epochs(
             format!("broker {leader} does not lead in leader epoch {leader_epoch}"),
         ));
     }
-    if change.partition_epoch < partition_epoch {
+    if change.partition_epoch < partition_epoch && !mutated(Mutation::AcceptStalePartitionEpoch) {
         return Err(Failure::new(
             CommandError::InvalidPartitionEpoch,
             format!(
@@ -149,7 +149,7 @@ fn check_member(draft: &Draft, leader: BrokerId, member: BrokerRef) -> Result<()
     let eligible = draft
         .registered(member)
         .is_ok_and(|broker| broker.is_active() || (broker.id == leader && !broker.fenced));
-    if eligible || mutated(Mutation::AcceptRestartedMember) {
+    if eligible {
         return Ok(());
     }
     Err(Failure::new(

@@ -26,7 +26,13 @@ impl Checker {
                 return;
             }
         }
-        let committed = self.accounts.entry(hosted.id).or_default().end();
+        let account = self.accounts.entry(hosted.id).or_default();
+        // One that leads after others were elected uncleanly takes its high watermark along.
+        let committed = if account.gave_up {
+            account.end().max(hosted.replica.high_watermark())
+        } else {
+            account.end()
+        };
         self.compare(now, broker, hosted, committed.min(end));
     }
 

@@ -64,7 +64,9 @@ impl Checker {
             self.account(id).gave_up = true;
             return;
         }
-        if handed_over {
+        // A batch of the controller's may hold several changes: it may have entered the ISR between.
+        let several = new.partition_epoch.0 > old.partition_epoch.0 + 1;
+        if handed_over || several {
             return;
         }
         // The one who starts again without its data is a candidate no more.

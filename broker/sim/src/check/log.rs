@@ -26,7 +26,10 @@ pub(super) struct Stopped {
 impl Checker {
     /// A broker's process ends.
     pub(crate) fn log_stopped(&mut self, broker: BrokerId, hosted: &Hosted, disk: Disk) {
-        let (durable, written) = (hosted.log.durable_end(), hosted.log.end_offset());
+        // A failed truncation may be found done.
+        let kept = hosted.cut_short_at.unwrap_or(Offset(i64::MAX));
+        let durable = hosted.log.durable_end().min(kept);
+        let written = hosted.log.end_offset();
         let stopped = Stopped {
             durable,
             written: if hosted.log.is_failed() {
@@ -42,6 +45,9 @@ impl Checker {
             },
         };
         self.stopped.insert((broker, hosted.id), stopped);
+        if disk == Disk::Struck {
+            self.doubtful.insert(broker);
+        }
     }
 
     /// A broker that had these logs loses what it had not synced.
@@ -52,6 +58,17 @@ impl Checker {
         logs: impl IntoIterator<Item = TopicPartition>,
     ) {
         self.powerless.insert(broker);
+        self.may_have_lost(now, broker, logs);
+    }
+
+    /// A broker with these logs stops after a power failure or a failed sync: the controller counts
+    /// none of what it had.
+    pub(crate) fn may_have_lost(
+        &mut self,
+        now: Micros,
+        broker: BrokerId,
+        logs: impl IntoIterator<Item = TopicPartition>,
+    ) {
         for id in logs {
             self.account(id).lossy.push((now, broker));
         }
@@ -68,7 +85,9 @@ impl Checker {
             return;
         };
         let lost_power = self.powerless.contains(&broker);
-        let least = if lost_power {
+        let least = if lost_power && self.doubtful.contains(&broker) {
+            Offset(0)
+        } else if lost_power {
             stopped.durable
         } else {
             stopped.written

@@ -75,7 +75,7 @@ struct Account {
     sent: BTreeMap<u64, (Sent, Micros)>,
     /// Offsets by first value, as producers were told.
     acknowledged: BTreeMap<u64, Offset>,
-    /// Power failures of brokers with a replica.
+    /// Power failures and failed logs of brokers with a replica.
     lossy: Vec<(Micros, BrokerId)>,
     /// Leaders by epoch.
     leaders: BTreeMap<LeaderEpoch, BrokerId>,
@@ -91,6 +91,9 @@ pub(crate) struct Checker {
     accounts: BTreeMap<TopicPartition, Account>,
     stopped: BTreeMap<(BrokerId, TopicPartition), log::Stopped>,
     powerless: BTreeSet<BrokerId>,
+    /// Brokers with a disk that has failed: what a failed sync has dropped may still be seen, and be
+    /// taken for durable by the next process.
+    doubtful: BTreeSet<BrokerId>,
     /// High watermarks of leaders.
     led_to: BTreeMap<(BrokerId, TopicPartition), (LeaderEpoch, Offset)>,
     touched: BTreeSet<TopicPartition>,

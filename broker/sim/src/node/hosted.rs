@@ -45,6 +45,8 @@ pub(crate) struct Hosted {
     pub(crate) counted: BTreeMap<usize, WaitQueue<Parked>>,
     pub(crate) durable: WaitQueue<Parked>,
     pub(crate) flushing: bool,
+    /// Where a truncation was to cut the log that failed on the way.
+    pub(crate) cut_short_at: Option<Offset>,
     /// Below it, the log was compared with what is committed.
     pub(crate) verified: Offset,
     /// A high watermark that consumers and followers have not been told of.
@@ -147,9 +149,12 @@ impl Hosted {
     /// What followers did before KIP-101.
     fn truncate_to_high_watermark(&mut self) {
         let to = self.replica.high_watermark();
-        if self.log.truncate_to(to).is_ok() {
-            self.replica.handle_truncation(to);
-            self.verified = self.verified.min(to);
+        match self.log.truncate_to(to) {
+            Ok(()) => {
+                self.replica.handle_truncation(to);
+                self.verified = self.verified.min(to);
+            }
+            Err(_) => self.cut_short_at = Some(to),
         }
     }
 

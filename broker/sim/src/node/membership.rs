@@ -113,7 +113,7 @@ impl Process {
         let request = env.next_id();
         let command = Box::new(command);
         let message = Message::Submit { request, command };
-        env.send(self.peer(), Peer::Broker(controller), message);
+        env.send_command(self.peer(), Peer::Broker(controller), message);
         Some(request)
     }
 

@@ -114,6 +114,7 @@ impl Broker {
             BrokerTimer::Heartbeat,
             BrokerTimer::Isr,
             BrokerTimer::Fetchers,
+            BrokerTimer::Flushes,
             BrokerTimer::Checkpoint,
         ] {
             let delay = env.random.range(1_000, 20_000);
@@ -159,6 +160,10 @@ impl Broker {
         self.ends_kept = process.log_ends();
         for hosted in process.hosted.values() {
             env.check.log_stopped(self.id(), hosted, self.disk_state);
+        }
+        if end != End::PowerLoss && process.has_failed_log() {
+            let logs = self.ends_kept.keys().copied();
+            env.check.may_have_lost(env.now, self.id(), logs);
         }
         env.note(Peer::Broker(self.index), || match end {
             End::Clean => "stops in order",

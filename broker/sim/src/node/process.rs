@@ -21,6 +21,7 @@ use crate::trace::Micros;
 const METADATA_INTERVAL: Micros = 8_000;
 const ISR_INTERVAL: Micros = 200_000;
 const FETCHERS_INTERVAL: Micros = 50_000;
+const FLUSHES_INTERVAL: Micros = 250_000;
 const CHECKPOINT_INTERVAL: Micros = 700_000;
 /// `replica.fetch.wait.max.ms`.
 const PULL_WAIT: Micros = 300_000;
@@ -193,6 +194,13 @@ impl Process {
                 env.timer(self.index, ISR_INTERVAL, timer);
             }
             BrokerTimer::Fetchers => env.timer(self.index, FETCHERS_INTERVAL, timer),
+            BrokerTimer::Flushes => {
+                let all: Vec<TopicPartition> = self.hosted.keys().copied().collect();
+                for id in all {
+                    self.start_flush(env, id);
+                }
+                env.timer(self.index, FLUSHES_INTERVAL, timer);
+            }
             BrokerTimer::Checkpoint => {
                 self.checkpoint();
                 env.timer(self.index, CHECKPOINT_INTERVAL, timer);

@@ -191,18 +191,25 @@ impl Hosted {
         let local_end = local.map_or(Offset(0), |(_, end)| end);
         let start = self.log.start_offset();
         let to = truncation_offset(divergence, local_end.max(start), end).max(start);
-        self.log.truncate_to(to).map_err(storage_failure)?;
+        let cut = self.log.truncate_to(to);
+        self.note_cut(cut, to)?;
         self.replica.handle_truncation(to);
         self.replica.set_producers(read_producers(&self.log)?);
         self.verified = self.verified.min(to);
         Ok(FollowerStep::Truncated { from: end, to })
     }
 
+    fn note_cut(&mut self, cut: Result<(), StorageError>, to: Offset) -> Result<(), LogFailed> {
+        cut.map_err(|error| {
+            self.cut_short_at = Some(to);
+            storage_failure(error)
+        })
+    }
+
     fn start_over(&mut self, at: Offset) -> Result<FollowerStep, LogFailed> {
         let from = self.log.end_offset();
-        self.log
-            .truncate_fully_and_start_at(at)
-            .map_err(storage_failure)?;
+        let cut = self.log.truncate_fully_and_start_at(at);
+        self.note_cut(cut, at)?;
         self.replica.handle_truncation(at);
         self.replica.set_producers(Producers::default());
         self.verified = self.verified.min(at);

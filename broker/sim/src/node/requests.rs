@@ -48,7 +48,7 @@ impl Process {
     }
 
     /// Starts a group commit unless one is running.
-    fn start_flush(&mut self, env: &mut Env, id: TopicPartition) {
+    pub(super) fn start_flush(&mut self, env: &mut Env, id: TopicPartition) {
         let now = env.timestamp(self.index);
         if let Some(hosted) = self.hosted.get_mut(&id)
             && !hosted.flushing

@@ -118,6 +118,7 @@ impl Storage {
             counted: BTreeMap::new(),
             durable: WaitQueue::default(),
             flushing: false,
+            cut_short_at: None,
             verified: Offset(0),
             moved: true,
             abandoned: Vec::new(),
