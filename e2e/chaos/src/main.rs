@@ -28,7 +28,7 @@ use clap::{Parser, Subcommand};
 use klamm_e2e::random::Random;
 
 use cluster::Cluster;
-use nemesis::{Nemesis, Promise};
+use nemesis::Nemesis;
 use report::Report;
 
 #[derive(Parser)]
@@ -116,11 +116,8 @@ fn selected(names: &[String]) -> Result<Vec<&'static Nemesis>> {
             known.join(", ")
         );
     }
-    let wanted = |nemesis: &&Nemesis| match names {
-        // The others leave partitions without a leader until an unclean election is allowed.
-        [] => nemesis.promise == Promise::Everything,
-        names => names.iter().any(|name| name == nemesis.name),
-    };
+    let wanted =
+        |nemesis: &&Nemesis| names.is_empty() || names.iter().any(|name| name == nemesis.name);
     Ok(all.filter(wanted).collect())
 }
 

@@ -10,8 +10,9 @@
 //!    eligibility by an unclean stop, then any replica. They may lack acknowledged records.
 //!
 //! A broker that stops uncleanly leaves the ELR, because it may have lost what it had acknowledged.
-//! It stays where it has the only replica and its disks are those of the stop: no other replica has
-//! more, so waiting gains nothing.
+//! The last member of ISR and ELR stays if its disks are those of the stop: nobody is known to have
+//! more, so waiting gains nothing. It may lack what was acknowledged and not yet synced, but then as
+//! many members have stopped uncleanly as acknowledgements promise to survive.
 //!
 //! Within each group, replicas of brokers that are about to be restarted come last, and those on slow
 //! disks before them; such a leader gives way to any better member of the ISR. A replica whose log is
@@ -196,7 +197,8 @@ pub(super) fn lead(old: &PartitionImage, leader: BrokerId) -> Option<PartitionIm
 
 impl PartitionImage {
     fn counts_out(&self, lossy: Lossy) -> bool {
-        lossy.disks == Disks::Replaced || self.replicas != [lossy.broker]
+        let mut members = self.isr.iter().chain(&self.elr);
+        lossy.disks == Disks::Replaced || members.any(|member| *member != lossy.broker)
     }
 }
 

@@ -42,12 +42,22 @@ const SCENARIOS: &[(&str, &str)] = &[
          stop 1                | 1 [1] elr [] last [] 2.3",
     ),
     (
-        "an unclean stop costs eligibility, and when all stopped so only an unclean election helps",
+        "an unclean stop costs eligibility, but not the last that had everything",
+        "topic 1,2,3 min=2     | 1 [1,2,3] elr [] last [] 0.0
+         fence 1               | 2 [2,3] elr [] last [] 1.1
+         fence 2               | 3 [3] elr [2] last [] 2.2
+         fence 3               | - [] elr [2,3] last [3] 3.3
+         crash 1               | - [] elr [2,3] last [3] 3.3
+         crash 2               | - [] elr [3] last [3,2] 3.4
+         crash 3               | 3 [3] elr [] last [] 4.5",
+    ),
+    (
+        "after an unclean stop of all and the loss of the last disk only an unclean election helps",
         "topic 1,2 min=2       | 1 [1,2] elr [] last [] 0.0
          fence 2               | 1 [1] elr [2] last [] 0.1
          fence 1               | - [] elr [1,2] last [1] 1.2
          crash 1               | - [] elr [2] last [1] 1.3
-         crash 2               | - [] elr [] last [1,2] 1.4
+         wipe 2                | - [] elr [] last [1,2] 1.4
          elect unclean         | 1 [1] elr [] last [] 2.5",
     ),
     (
@@ -76,10 +86,10 @@ const SCENARIOS: &[(&str, &str)] = &[
          fence 3               | 2 [2] elr [1] last [] 1.2
          fence 2               | - [] elr [1,2] last [2] 2.3
          register 1            | - [] elr [2] last [2,1] 2.4
-         register 2            | - [] elr [] last [2,1] 2.5
-         unfence 3             | - [] elr [] last [2,1] 2.5
-         unfence 1             | - [] elr [] last [2,1] 2.5
-         unclean true          | 1 [1] elr [] last [] 3.6",
+         register 2            | - [] elr [2] last [2,1] 2.4
+         unfence 3             | - [] elr [2] last [2,1] 2.4
+         unfence 1             | - [] elr [2] last [2,1] 2.4
+         unclean true          | 1 [1] elr [] last [] 3.5",
     ),
     (
         "unclean election is off by default, and can be asked for",

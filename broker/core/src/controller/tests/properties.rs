@@ -273,11 +273,15 @@ impl Acknowledged {
                 .entry(id)
                 .or_insert_with(|| after.isr.iter().copied().collect());
             if let Some((lossy, stop)) = logs.lost {
-                // What a single replica has kept is all that can be had.
-                let is_single = after.replicas.len() == 1;
-                let was_offline = |before: &Arc<PartitionImage>| before.offline.contains(&lossy);
+                // What the last member has kept is all that can be had.
+                let is_last = |before: &PartitionImage| {
+                    let mut members = before.isr.iter().chain(&before.elr);
+                    members.all(|member| *member == lossy)
+                };
                 let keeps = matches!(stop, Stop::Crash)
-                    && (is_single || old.partition(id).is_some_and(was_offline));
+                    && old
+                        .partition(id)
+                        .is_some_and(|before| is_last(before) || before.offline.contains(&lossy));
                 complete.retain(|broker| *broker != lossy || keeps);
             }
             if let Some((_, caught_up)) = logs.caught_up.as_ref().filter(|(at, _)| *at == id) {
