@@ -5,7 +5,8 @@ use std::time::Duration;
 use broker_core::Timestamp;
 use broker_log::{DeletedSegments, StorageError};
 
-use super::{Partition, producers};
+use super::producers::Snapshot;
+use super::{Partition, State};
 use crate::clock;
 
 impl Partition {
@@ -41,18 +42,34 @@ impl Partition {
     }
 
     /// Advances the recovery point past closed segments, so that a crash costs no more than a scan
-    /// of the active one. Blocks.
+    /// of the active one, and writes down the producers as they are there. Blocks.
     pub(super) fn checkpoint(&self) {
-        let handle = {
+        let (handle, snapshot) = {
             let state = self.state.lock();
             if state.closed || state.log.recovery_point() >= state.log.active_segment_base() {
                 return;
             }
-            state.log.checkpoint_handle()
+            (state.log.checkpoint_handle(), state.producer_snapshot())
         };
         match handle.sync() {
             Ok(synced) => self.state.lock().log.synced(synced),
-            Err(error) => tracing::error!(partition = %self, %error, "fsync failed"),
+            Err(error) => {
+                tracing::error!(partition = %self, %error, "fsync failed");
+                return;
+            }
+        }
+        self.save_producers(snapshot);
+    }
+
+    /// Writes a snapshot of records that are durable by now. Without it the next start reads more of
+    /// the log.
+    fn save_producers(&self, snapshot: Snapshot) {
+        let saved = snapshot.write().and_then(|pending| {
+            pending.put(&self.state.lock().log)?;
+            pending.retire_older()
+        });
+        if let Err(error) = saved {
+            tracing::warn!(partition = %self, %error, "producer state not saved; it will be read from the log");
         }
     }
 
@@ -64,23 +81,15 @@ impl Partition {
 
     /// Stops serving and makes everything durable. Blocks.
     pub(super) fn close(&self) -> Result<(), StorageError> {
-        let (handle, snapshot, dir) = {
+        let (handle, snapshot) = {
             let mut state = self.state.lock();
             state.closed = true;
             state.role_changed();
-            let end = state.log.end_offset();
-            let snapshot = (state.replica.producers().clone(), end);
-            (
-                state.log.checkpoint_handle(),
-                snapshot,
-                state.log.dir().to_owned(),
-            )
+            (state.log.checkpoint_handle(), state.producer_snapshot())
         };
         let synced = handle.sync()?;
         self.state.lock().log.synced(synced);
-        if let Err(error) = producers::save(&dir, &snapshot.0, snapshot.1) {
-            tracing::warn!(partition = %self, %error, "producer state not saved; it will be read from the log");
-        }
+        self.save_producers(snapshot);
         Ok(())
     }
 
@@ -89,6 +98,12 @@ impl Partition {
         let mut state = self.state.lock();
         state.closed = true;
         state.role_changed();
+    }
+}
+
+impl State {
+    pub(super) fn producer_snapshot(&self) -> Snapshot {
+        Snapshot::take(self.directory.fs(), &self.log, self.replica.producers())
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use broker_core::metadata::{Image, PartitionImage, ReplicaHealth};
-use broker_core::partition::{Producers, Replica, Settings, WaitQueue};
+use broker_core::partition::{Replica, Settings, WaitQueue};
 use broker_core::{BrokerId, Offset, PartitionIndex, TopicPartition};
 use broker_log::fs::{Fs, RealFs};
 use broker_log::{Log, LogDirError, OpenError, OpenOptions, RecoveryProgress};
@@ -115,9 +115,7 @@ impl Storage {
         };
         let log = &mut found.log;
         log.set_config(config.log.clone());
-        let dir = log.dir().to_owned();
-        let producers: Producers = producers::load(&dir, log)?;
-        producers::forget(&dir);
+        let producers = producers::load(&**found.directory.fs(), log)?;
         let high_watermark = found
             .high_watermark
             .min(log.end_offset())

@@ -1,121 +1,64 @@
-//! Sequence state of idempotent producers across restarts: a snapshot at a clean shutdown, and a
-//! scan of batch headers for what the snapshot lacks.
+//! Sequence state of idempotent producers across restarts: the newest snapshot that fits the log,
+//! and a scan of the batch headers behind it.
 
-use std::fs;
+mod snapshot;
+
 use std::io;
-use std::path::Path;
 
-use broker_core::partition::{Producers, SequencedBatch};
-use broker_core::{Offset, ProducerEpoch, ProducerId, Timestamp};
+use broker_core::partition::Producers;
+use broker_core::{Offset, Timestamp};
+use broker_log::fs::Fs;
 use broker_log::{Log, MinOneBatch};
 use broker_wire::record::{BATCH_HEADER_LEN, BatchError, BatchHeader};
-use prost::Message;
 use thiserror::Error;
 
 use super::append::sequence;
-
-const FILE_NAME: &str = "producer-state";
-
-#[derive(Clone, PartialEq, Message)]
-struct Snapshot {
-    /// End of the log that the snapshot covers.
-    #[prost(int64, tag = "1")]
-    end_offset: i64,
-    #[prost(message, repeated, tag = "2")]
-    batches: Vec<SnapshotBatch>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-struct SnapshotBatch {
-    #[prost(int64, tag = "1")]
-    producer_id: i64,
-    #[prost(int32, tag = "2")]
-    producer_epoch: i32,
-    #[prost(int32, tag = "3")]
-    first_sequence: i32,
-    #[prost(int32, tag = "4")]
-    last_sequence: i32,
-    #[prost(int64, tag = "5")]
-    base_offset: i64,
-    #[prost(int64, tag = "6")]
-    timestamp: i64,
-}
+pub(super) use snapshot::Snapshot;
+use snapshot::SnapshotDir;
 
 /// The log could not be read for its producers.
 #[derive(Debug, Error)]
 pub enum RebuildError {
     #[error(transparent)]
     Log(#[from] broker_log::ReadError),
-    #[error("can't read a batch header: {0}")]
+    #[error("can't read the state of producers: {0}")]
     Io(#[from] io::Error),
     #[error(transparent)]
     Batch(#[from] BatchError),
 }
 
-/// Reads the state of a log that was just opened.
-pub(super) fn load(dir: &Path, log: &Log) -> Result<Producers, RebuildError> {
-    let path = dir.join(FILE_NAME);
+/// Reads the state of a log that was just opened or truncated. Snapshots that do not fit the log,
+/// or are damaged, are removed.
+pub(super) fn load(fs: &dyn Fs, log: &Log) -> Result<Producers, RebuildError> {
+    let (start, end) = (log.start_offset(), log.end_offset());
+    let snapshots = SnapshotDir::new(fs, log.dir());
+    // One from before the start lacks batches that nobody can read any more: a producer would seem
+    // to have left some out.
+    snapshots.discard(|at| at < start || at > end)?;
+    let mut from = start;
     let mut producers = Producers::default();
-    let mut from = log.start_offset();
-    let snapshot = fs::read(&path)
-        .ok()
-        .and_then(|bytes| Snapshot::decode(bytes.as_slice()).ok());
-    if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.end_offset <= log.end_offset().0) {
-        for batch in &snapshot.batches {
-            replay(&mut producers, batch);
+    for at in snapshots.list()?.into_iter().rev() {
+        if let Some(found) = snapshots.read(at)? {
+            producers = found;
+            from = at;
+            break;
         }
-        from = from.max(Offset(snapshot.end_offset));
+        tracing::warn!(dir = %log.dir().display(), %at, "a producer snapshot is damaged; using an older one");
+        snapshots.discard(|damaged| damaged == at)?;
     }
     scan(log, from, &mut producers)?;
     Ok(producers)
 }
 
-/// Reads the state anew, as after a truncation: a snapshot may cover what was cut.
-pub(super) fn rebuild(log: &Log) -> Result<Producers, RebuildError> {
-    let mut producers = Producers::default();
-    scan(log, log.start_offset(), &mut producers)?;
-    Ok(producers)
+/// Before a truncation: removes the snapshots of what is about to be cut. Left behind, they would
+/// vouch for records that are written there later. Durable when it returns.
+pub(super) fn discard_above(fs: &dyn Fs, log: &Log, offset: Offset) -> io::Result<()> {
+    SnapshotDir::new(fs, log.dir()).discard(|at| at > offset)
 }
 
-/// Writes the snapshot. One that is lost or torn costs a scan, so it is not synced.
-pub(super) fn save(dir: &Path, producers: &Producers, log_end: Offset) -> io::Result<()> {
-    let snapshot = Snapshot {
-        end_offset: log_end.0,
-        batches: producers
-            .snapshot()
-            .map(|entry| SnapshotBatch {
-                producer_id: entry.batch.producer_id.0,
-                producer_epoch: i32::from(entry.batch.producer_epoch.0),
-                first_sequence: entry.batch.first_sequence,
-                last_sequence: entry.batch.last_sequence,
-                base_offset: entry.base_offset.0,
-                timestamp: entry.timestamp.0,
-            })
-            .collect(),
-    };
-    let temporary = dir.join("producer-state.tmp");
-    fs::write(&temporary, snapshot.encode_to_vec())?;
-    fs::rename(temporary, dir.join(FILE_NAME))
-}
-
-/// Removes the snapshot before the log goes on: it would lie after a truncation.
-pub(super) fn forget(dir: &Path) {
-    // One that isn't there needs no removal.
-    let _ = fs::remove_file(dir.join(FILE_NAME));
-}
-
-fn replay(producers: &mut Producers, batch: &SnapshotBatch) {
-    let sequenced = SequencedBatch {
-        producer_id: ProducerId(batch.producer_id),
-        producer_epoch: ProducerEpoch(i16::try_from(batch.producer_epoch).unwrap_or(i16::MAX)),
-        first_sequence: batch.first_sequence,
-        last_sequence: batch.last_sequence,
-    };
-    producers.record(
-        &sequenced,
-        Offset(batch.base_offset),
-        Timestamp(batch.timestamp),
-    );
+/// Before a log starts over: as [`discard_above`], of all snapshots.
+pub(super) fn discard_all(fs: &dyn Fs, log: &Log) -> io::Result<()> {
+    SnapshotDir::new(fs, log.dir()).discard(|_| true)
 }
 
 fn scan(log: &Log, from: Offset, producers: &mut Producers) -> Result<(), RebuildError> {

@@ -257,8 +257,7 @@ impl State {
                 return Ok(true);
             }
             // The leader's log starts within a batch, which comes as a whole.
-            self.log
-                .truncate_fully_and_start_at(Offset(first.base_offset))?;
+            self.start_log_at(Offset(first.base_offset))?;
         }
         if !pulled.records.is_empty() {
             let appended = self
@@ -309,18 +308,27 @@ impl State {
             %partition, from = %end, %to, high_watermark = %self.replica.high_watermark(),
             "cutting a log that parts from the leader's"
         );
+        let fs = Arc::clone(self.directory.fs());
+        producers::discard_above(&*fs, &self.log, to)?;
         self.log.truncate_to(to)?;
         partition.note_given_up(self.replica.handle_truncation(to), to);
-        self.replica.set_producers(producers::rebuild(&self.log)?);
+        self.replica
+            .set_producers(producers::load(&*fs, &self.log)?);
         Ok(())
     }
 
     fn start_over(&mut self, partition: &Partition, at: Offset) -> Result<bool, FollowError> {
         tracing::info!(%partition, %at, "the leader no longer has what follows this log; starting over");
-        self.log.truncate_fully_and_start_at(at)?;
+        self.start_log_at(at)?;
         partition.note_given_up(self.replica.handle_truncation(at), at);
         self.replica.set_producers(partition::Producers::default());
         Ok(true)
+    }
+
+    fn start_log_at(&mut self, at: Offset) -> Result<(), FollowError> {
+        producers::discard_all(&**self.directory.fs(), &self.log)?;
+        self.log.truncate_fully_and_start_at(at)?;
+        Ok(())
     }
 }
 
@@ -345,4 +353,6 @@ pub(super) enum FollowError {
     Storage(#[from] broker_log::StorageError),
     #[error(transparent)]
     Read(#[from] producers::RebuildError),
+    #[error("can't remove the snapshots of producers: {0}")]
+    Snapshots(#[from] std::io::Error),
 }

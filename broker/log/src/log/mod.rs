@@ -85,6 +85,11 @@ impl Log {
         self.recovery_point
     }
 
+    /// Truncations since the log was opened: what was seen of its end before the latest may be gone.
+    pub fn truncations(&self) -> u64 {
+        self.truncations
+    }
+
     /// Records below survive a power failure.
     pub fn durable_end(&self) -> Offset {
         self.durable_end

@@ -1,5 +1,8 @@
 //! Several log directories: where replicas go, are found again, and stay when a disk is gone.
 
+mod counting_fs;
+mod producers;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -55,6 +58,11 @@ impl Disks {
 
     fn start(&self) -> Result<Storage, StorageOpenError> {
         Storage::open(&self.config(ME.0), &RecoveryProgress::default())
+    }
+
+    fn start_on(&self, fs: impl Fs + 'static) -> Storage {
+        let fs: Arc<dyn Fs> = Arc::new(fs);
+        Storage::open_on(&fs, &self.config(ME.0), &RecoveryProgress::default()).unwrap()
     }
 
     /// What is at the path can't be made a directory.
