@@ -312,8 +312,10 @@ impl State {
         producers::discard_above(&*fs, &self.log, to)?;
         self.log.truncate_to(to)?;
         partition.note_given_up(self.replica.handle_truncation(to), to);
-        self.replica
-            .set_producers(producers::load(&*fs, &self.log)?);
+        // Should the log not be readable: a batch that was cut is no duplicate of one that comes again.
+        self.replica.set_producers(partition::Producers::default());
+        let producers = producers::load(&*fs, &self.log)?;
+        self.replica.set_producers(producers);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Sequence state of producers after a crash: the same as before it, without reading the whole log.
 
+use std::os::unix::fs::FileExt as _;
+
 use broker_core::LeaderEpoch;
 use broker_core::partition::Producers;
 use broker_log::LogConfig;
@@ -108,13 +110,7 @@ impl Follower {
     }
 
     fn truncate_to(&self, end: Offset) {
-        self.take_over(PulledPartition {
-            diverging: Some(DivergingEpoch {
-                epoch: EPOCH.0,
-                end_offset: end.0,
-            }),
-            ..PulledPartition::default()
-        });
+        self.take_over(diverging_at(end));
         assert_eq!(self.end(), end);
     }
 
@@ -125,6 +121,17 @@ impl Follower {
             ..PulledPartition::default()
         });
         assert_eq!(self.end(), start);
+    }
+}
+
+fn diverging_at(end: Offset) -> PulledPartition {
+    PulledPartition {
+        leader_epoch: EPOCH.0,
+        diverging: Some(DivergingEpoch {
+            epoch: EPOCH.0,
+            end_offset: end.0,
+        }),
+        ..PulledPartition::default()
     }
 }
 
@@ -216,6 +223,23 @@ fn a_snapshot_outlived_the_truncation_of_what_it_covers() {
     let producers = follower.producers();
     let follower = follower.restart(&disks);
     assert_eq!(follower.producers(), producers);
+}
+
+#[test]
+fn batches_that_were_cut_stayed_duplicates_when_the_log_could_not_be_read() {
+    let disks = Disks::new(1);
+    let follower = three_segments(&disks);
+    for snapshot in snapshots(&disks) {
+        fs::remove_file(snapshot).unwrap();
+    }
+    let first = disks.path(0).join("t-0/00000000000000000000.log");
+    let first = fs::File::options().write(true).open(first).unwrap();
+    first.write_all_at(&[9], 16).unwrap();
+    let cut = Offset(follower.end().0 / 2);
+    let step = follower.partition.handle_pulled(&diverging_at(cut));
+    assert!(matches!(step, FollowerStep::BackOff));
+    assert_eq!(follower.end(), cut);
+    assert_eq!(follower.producers(), Producers::default());
 }
 
 #[test]
