@@ -32,6 +32,9 @@ const RESPONSE_BYTES_MAX: usize = 55 * 1024 * 1024;
 /// First version with topic ids (KIP-516).
 const TOPIC_ID_VERSION_MIN: i16 = 13;
 const READ_COMMITTED: i8 = 1;
+/// How long an answer without any records waits for a new leader to learn the high watermark: before
+/// that it would tell a reader that it has reached the end.
+const END_UNKNOWN_WAIT: Duration = Duration::from_secs(2);
 
 /// What a partition of the plan is read from.
 type Source = Result<Arc<Partition>, ErrorCode>;
@@ -49,6 +52,7 @@ enum Read {
     Records {
         slice: Option<LogSlice>,
         ends: LogEnds,
+        end_is_known: bool,
     },
 }
 
@@ -59,8 +63,11 @@ impl Read {
             Self::Records {
                 slice: Some(_),
                 ends,
+                ..
             } => Outcome::Records { ends: *ends },
-            Self::Records { slice: None, ends } => Outcome::Nothing { ends: *ends },
+            Self::Records {
+                slice: None, ends, ..
+            } => Outcome::Nothing { ends: *ends },
         }
     }
 }
@@ -70,7 +77,19 @@ impl Read {
 struct Limits {
     bytes_min: usize,
     bytes_max: usize,
-    deadline: Instant,
+    start: Instant,
+    wait_max: Duration,
+}
+
+impl Limits {
+    fn deadline(&self, reads: &Reads) -> Instant {
+        let wait = if reads.bytes == 0 && reads.end_is_unknown {
+            self.wait_max.max(END_UNKNOWN_WAIT)
+        } else {
+            self.wait_max
+        };
+        self.start + wait
+    }
 }
 
 /// Answers with regions of files: the token of external records is an index into them.
@@ -89,8 +108,8 @@ pub(super) async fn handle(
         bytes_max: usize::try_from(request.max_bytes)
             .unwrap_or(0)
             .min(RESPONSE_BYTES_MAX),
-        deadline: Instant::now()
-            + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+        start: Instant::now(),
+        wait_max: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
     };
     let request = session_request(request, info.version);
     let plan = match ctx.fetch_sessions.lock().begin(clock::now(), request) {
@@ -161,7 +180,7 @@ async fn read_until_enough(ctx: &Context, plan: &FetchPlan, limits: Limits) -> V
         .map(|(key, _)| find_partition(ctx, &image, key))
         .collect();
     let mut reads = read_all(plan, &sources, limits.bytes_max);
-    while !reads.is_enough(limits.bytes_min) && Instant::now() < limits.deadline {
+    while !reads.is_enough(limits.bytes_min) && Instant::now() < limits.deadline(&reads) {
         // A waker of its own for each round: partitions forget the ones that were dropped.
         let waker = Arc::new(FetchWaker::default());
         for partition in sources.iter().flatten() {
@@ -170,7 +189,9 @@ async fn read_until_enough(ctx: &Context, plan: &FetchPlan, limits: Limits) -> V
         // What came between the last read and the registration wakes nobody.
         reads = read_all(plan, &sources, limits.bytes_max);
         if reads.is_enough(limits.bytes_min)
-            || timeout_at(limits.deadline, waker.woken()).await.is_err()
+            || timeout_at(limits.deadline(&reads), waker.woken())
+                .await
+                .is_err()
         {
             break;
         }
@@ -203,6 +224,7 @@ struct Reads {
     partitions: Vec<Read>,
     bytes: usize,
     failed: bool,
+    end_is_unknown: bool,
 }
 
 impl Reads {
@@ -216,6 +238,7 @@ fn read_all(plan: &FetchPlan, sources: &[Source], bytes_max: usize) -> Reads {
         partitions: Vec::with_capacity(sources.len()),
         bytes: 0,
         failed: false,
+        end_is_unknown: false,
     };
     for ((_, position), source) in plan.partitions.iter().zip(sources) {
         // The first records of a response are returned whatever their size (KIP-74).
@@ -237,7 +260,12 @@ fn read_all(plan: &FetchPlan, sources: &[Source], bytes_max: usize) -> Reads {
         };
         match &read {
             Read::Failed(_) | Read::Diverging { .. } => reads.failed = true,
-            Read::Records { slice, .. } => {
+            Read::Records {
+                slice,
+                end_is_known,
+                ..
+            } => {
+                reads.end_is_unknown |= !end_is_known;
                 reads.bytes += slice.as_ref().map_or(0, |slice| slice.len);
             }
         }
@@ -278,6 +306,7 @@ fn read(
             log_start: fetched.log_start,
         },
         slice: fetched.records,
+        end_is_known: fetched.end_is_known,
     })
 }
 
@@ -369,7 +398,7 @@ impl ResponseBuilder<'_> {
                     end_offset: end_offset.0,
                 };
             }
-            Read::Records { slice, ends } => {
+            Read::Records { slice, ends, .. } => {
                 set_ends(&mut data, ends);
                 data.records = slice.map_or(Records::EMPTY, |slice| self.external(slice));
             }
@@ -409,4 +438,31 @@ fn set_ends(data: &mut PartitionData, ends: LogEnds) {
     data.high_watermark = ends.high_watermark.0;
     data.last_stable_offset = ends.high_watermark.0;
     data.log_start_offset = ends.log_start.0;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_answer_waits_for_a_leader_that_does_not_know_the_end() {
+        let limits = Limits {
+            bytes_min: 1,
+            bytes_max: 1000,
+            start: Instant::now(),
+            wait_max: Duration::from_millis(500),
+        };
+        let wait = |bytes, end_is_unknown| {
+            let reads = Reads {
+                partitions: Vec::new(),
+                bytes,
+                failed: false,
+                end_is_unknown,
+            };
+            limits.deadline(&reads) - limits.start
+        };
+        assert_eq!(wait(0, false), limits.wait_max);
+        assert_eq!(wait(10, true), limits.wait_max);
+        assert_eq!(wait(0, true), END_UNKNOWN_WAIT);
+    }
 }

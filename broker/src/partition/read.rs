@@ -15,6 +15,9 @@ pub struct Fetched {
     /// `None`: nothing new.
     pub records: Option<LogSlice>,
     pub high_watermark: Offset,
+    /// False while a new leader has yet to learn how far its predecessor's high watermark was:
+    /// finding nothing does not mean that there is nothing (KIP-207).
+    pub end_is_known: bool,
     pub log_start: Offset,
 }
 
@@ -73,6 +76,7 @@ impl Partition {
         Ok(Fetched {
             records,
             high_watermark,
+            end_is_known: state.replica.high_watermark_is_current()?,
             log_start: start,
         })
     }
