@@ -43,7 +43,7 @@ pub(crate) enum Step {
     Image,
     /// Kafka clients against brokers on this machine
     Clients,
-    /// Faults on five broker processes under load (needs root and Linux)
+    /// Faults on five broker processes under load (needs root; only when it is named)
     Chaos,
     /// A kind cluster with the chart installed
     Cluster,
@@ -144,8 +144,11 @@ pub(crate) fn run_tests(options: &Options) -> Result<ExitCode> {
 }
 
 fn selected(only: &[Step]) -> Vec<Step> {
-    let wanted =
-        |step: &Step| only.is_empty() || only.iter().any(|o| o == step || o.needs().contains(step));
+    let wanted = |step: &Step| match only {
+        // Its faults come as they come: a tool to look for defects with, no verdict on a change.
+        [] => *step != Step::Chaos,
+        only => only.iter().any(|o| o == step || o.needs().contains(step)),
+    };
     STEPS.into_iter().filter(wanted).collect()
 }
 
@@ -359,7 +362,9 @@ mod tests {
             selected(&[Step::Kubernetes, Step::Format]),
             [Step::Format, Step::Image, Step::Cluster, Step::Kubernetes]
         );
-        assert_eq!(selected(&[]), STEPS);
+        let by_default = selected(&[]);
+        assert_eq!(by_default.len(), STEPS.len() - 1);
+        assert!(!by_default.contains(&Step::Chaos));
     }
 
     #[test]
