@@ -19,8 +19,7 @@ use crate::network::{Host, Network};
 pub(crate) const BROKERS: u16 = 5;
 /// Brokers 0 to 2 vote.
 pub(crate) const VOTERS: u16 = 3;
-/// Shorter than the default, so that pauses and partitions outlast it within seconds.
-pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
+/// Shorter than the default, so that faults outlast it within seconds.
 pub(crate) const REPLICA_LAG_TIME_MAX: Duration = Duration::from_secs(4);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const IN_SYNC_LIMIT: Duration = Duration::from_secs(90);
@@ -275,7 +274,6 @@ fn common_settings(token_file: &Path) -> Vec<String> {
         "offsets.topic.num.partitions=5".to_owned(),
         // Group offsets survive the loss of power of all brokers, too.
         "log.flush.interval.messages=1".to_owned(),
-        format!("broker.session.timeout.ms={}", SESSION_TIMEOUT.as_millis()),
         format!(
             "replica.lag.time.max.ms={}",
             REPLICA_LAG_TIME_MAX.as_millis()
