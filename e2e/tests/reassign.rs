@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use klamm_e2e::cases::Cases;
-use klamm_e2e::client::{Admin as _, Java, PartitionState, Program, franz_go};
+use klamm_e2e::client::{Admin as _, Java, Kcat, PartitionState, Program, franz_go};
 use klamm_e2e::dev_cluster::{DevCluster, metric};
+use klamm_e2e::kubernetes::Metadata;
 use klamm_e2e::load::Load;
 use klamm_e2e::process::{Signal, send_signal, wait_until};
 use klamm_e2e::suite::TIME_LIMIT;
@@ -294,15 +295,20 @@ fn replication_factor(bench: &Bench) -> Result<()> {
 fn elect(bench: &Bench) -> Result<()> {
     let topic = "elected";
     bench.create(topic, "0:1:2,0:2:3", &[])?;
+    // Broker 0 is paused: whoever asks it waits for half a minute.
+    let another = bench.cluster.client_address(1).to_string();
+    let java = Java::new(&another)?;
     let elect = |election_type: &str| {
-        bench
-            .java
-            .tool("LeaderElectionCommand")
+        java.tool("LeaderElectionCommand")
             .args(["--election-type", election_type])
             .args(["--topic", topic, "--partition", "0"])
             .run()
     };
-    let leader = || bench.partition(topic, 0).map(|state| state.leader);
+    let leader = || {
+        let metadata = Metadata::read(&Kcat::new(&another))?;
+        let leader = metadata.leaders().get(&(topic, 0)).copied();
+        leader.with_context(|| format!("no partition {topic}-0"))
+    };
     let pid = bench.cluster.broker_pid(0)?;
     send_signal(pid, Signal::STOP)?;
     let moved = wait_until("the paused leader is replaced", TIME_LIMIT, || {
