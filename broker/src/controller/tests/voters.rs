@@ -107,6 +107,11 @@ async fn the_quorum_moves_to_other_brokers_one_voter_at_a_time() {
 
     // Every initial voter is gone: what was learnt has to do.
     cluster.kill(BrokerId(4)).await;
+    cluster
+        .everywhere("the observer is fenced", |image| {
+            !is_unfenced(BrokerId(4))(image)
+        })
+        .await;
     cluster.start_node(BrokerId(4)).await;
     cluster.nodes[&BrokerId(4)].join("second");
     cluster
