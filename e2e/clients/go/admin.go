@@ -7,11 +7,16 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // isrPollInterval is the time between two looks at the cluster's metadata.
 const isrPollInterval = 100 * time.Millisecond
+
+// answerTimeLimit is how long all brokers together have to say what they know.
+const answerTimeLimit = 5 * time.Second
 
 func withAdmin(seed kgo.Opt, use func(*kadm.Client) error) error {
 	// Metadata as it is, not as it was some seconds ago.
@@ -96,33 +101,62 @@ func committed(ctx context.Context, seed kgo.Opt, arguments []string) error {
 	})
 }
 
-// waitISR returns when every partition of the cluster has a leader and all its replicas in sync.
+// waitISR returns when every broker says that every partition of the cluster has a leader and all
+// its replicas in sync. One broker is not enough to ask: one that was paused until now doesn't know
+// yet what it missed.
 func waitISR(ctx context.Context, seed kgo.Opt, _ []string) error {
-	return withAdmin(seed, func(admin *kadm.Client) error {
-		for {
-			topics, err := admin.ListTopicsWithInternal(ctx)
-			if err == nil && inSync(topics) {
-				return nil
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("partitions are not in sync, last answer: %v", err)
-			case <-time.After(isrPollInterval):
-			}
+	client, err := kgo.NewClient(seed, kgo.MetadataMinAge(isrPollInterval))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for {
+		err := allInSync(ctx, client)
+		if err == nil {
+			return nil
 		}
-	})
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("partitions are not in sync: %w", err)
+		case <-time.After(isrPollInterval):
+		}
+	}
 }
 
-func inSync(topics kadm.TopicDetails) bool {
-	for _, topic := range topics {
-		if topic.Err != nil {
-			return false
+func allInSync(ctx context.Context, client *kgo.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeLimit)
+	defer cancel()
+	brokers, err := metadata(ctx, client)
+	if err != nil {
+		return err
+	}
+	for _, broker := range brokers.Brokers {
+		seen, err := metadata(ctx, client.Broker(int(broker.NodeID)))
+		if err != nil {
+			return fmt.Errorf("broker %d: %w", broker.NodeID, err)
+		}
+		if err := inSync(seen); err != nil {
+			return fmt.Errorf("broker %d: %w", broker.NodeID, err)
+		}
+	}
+	return nil
+}
+
+func metadata(ctx context.Context, asked kmsg.Requestor) (*kmsg.MetadataResponse, error) {
+	return kmsg.NewPtrMetadataRequest().RequestWith(ctx, asked)
+}
+
+func inSync(seen *kmsg.MetadataResponse) error {
+	for _, topic := range seen.Topics {
+		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil {
+			return err
 		}
 		for _, p := range topic.Partitions {
-			if p.Err != nil || p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
-				return false
+			if p.ErrorCode != 0 || p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
+				return fmt.Errorf("%s-%d: leader %d, in sync %v of %v (%v)",
+					*topic.Topic, p.Partition, p.Leader, p.ISR, p.Replicas, kerr.ErrorForCode(p.ErrorCode))
 			}
 		}
 	}
-	return true
+	return nil
 }
