@@ -56,9 +56,24 @@ fn preferred_elections(image: &Image) -> Vec<PartitionRef> {
 
 /// Whether nothing speaks against `id` as the partition's leader.
 pub(super) fn may_lead(image: &Image, partition: &PartitionImage, id: BrokerId) -> bool {
-    partition.isr.contains(&id)
-        && image.is_wanted_as_leader(id)
-        && partition.health(id) == ReplicaHealth::Healthy
+    objection(image, partition, id).is_none()
+}
+
+/// What speaks against `id` as the partition's leader.
+fn objection(image: &Image, partition: &PartitionImage, id: BrokerId) -> Option<&'static str> {
+    if !image.is_active(id) {
+        Some("is not alive")
+    } else if !image.is_wanted_as_leader(id) {
+        Some("is about to be restarted")
+    } else if !partition.isr.contains(&id) {
+        Some("is not in sync")
+    } else {
+        match partition.health(id) {
+            ReplicaHealth::Healthy => None,
+            ReplicaHealth::Slow => Some("has a slow disk"),
+            ReplicaHealth::Offline => Some("has lost its disk"),
+        }
+    }
 }
 
 fn unclean_elections(image: &Image) -> Vec<PartitionRef> {
@@ -111,15 +126,13 @@ fn elect_one(
 }
 
 fn elect_preferred(image: &Image, current: &PartitionImage) -> Result<PartitionImage, Failure> {
-    let preferred = current
-        .preferred_leader()
-        .filter(|id| may_lead(image, current, *id))
-        .ok_or_else(|| {
-            Failure::new(
-                CommandError::PreferredLeaderNotAvailable,
-                "the preferred leader is not in sync, not alive, on a slow disk or about to be restarted",
-            )
-        })?;
+    let preferred = current.preferred_leader().ok_or_else(election_not_needed)?;
+    if let Some(objection) = objection(image, current, preferred) {
+        return Err(Failure::new(
+            CommandError::PreferredLeaderNotAvailable,
+            format!("broker {preferred}, the preferred leader, {objection}"),
+        ));
+    }
     lead(current, preferred).ok_or_else(election_not_needed)
 }
 
