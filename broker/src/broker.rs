@@ -366,6 +366,7 @@ async fn follow_metadata(
         let goes_on = tokio::select! {
             changed = images.changed() => changed,
             changed = failures.changed() => changed,
+            () = partitions.needs_attention() => Ok(()),
         };
         if goes_on.is_err() {
             return;

@@ -127,6 +127,21 @@ impl Collector for PartitionMetrics {
                 "Replicas assigned here that can't be served because their log or disk failed",
                 counts.offline,
             ),
+            (
+                "damaged_replicas",
+                "Replicas here whose log is damaged or gone; one that stays is the only copy: see the log of the broker",
+                counts.damaged,
+            ),
+            (
+                "rebuilding_replicas",
+                "Replicas here that copy their log anew after damage and are not in sync yet",
+                counts.rebuilding,
+            ),
+            (
+                "quarantined_logs",
+                "Damaged logs that were set aside, until the replica is in sync again",
+                counts.quarantined,
+            ),
         ] {
             gauge(e, name, help, count(number))?;
         }

@@ -5,6 +5,7 @@
 
 mod meta;
 mod open_logs;
+mod quarantine;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::fs::{FileLock, Fs};
 
 pub use meta::MetaProperties;
 pub use open_logs::{OpenJob, open_logs};
+pub use quarantine::QuarantinedDir;
 
 const LOCK: &str = ".lock";
 const CLEAN_SHUTDOWN: &str = ".klamm_clean_shutdown";
@@ -68,7 +70,7 @@ pub struct PartitionDir {
     pub path: PathBuf,
     pub topic: String,
     pub partition: i32,
-    /// `None` when the broker stopped before it was written.
+    /// `None` when the broker stopped before it was written, or it is damaged.
     pub topic_id: Option<TopicId>,
 }
 
@@ -271,6 +273,16 @@ impl LogDir {
         Ok(found)
     }
 
+    /// Whether all checkpoint files are there, as after the first one was written.
+    pub fn has_checkpoints(&self) -> io::Result<bool> {
+        for name in [RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS] {
+            if !self.fs.exists(&self.path.join(name))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Checkpointed recovery points.
     pub fn recovery_points(&self) -> io::Result<Vec<OffsetEntry>> {
         checkpoint::read_offsets(&*self.fs, &self.path.join(RECOVERY_POINTS))
@@ -330,7 +342,12 @@ fn take_marker(fs: &dyn Fs, dir: &Path) -> io::Result<bool> {
 }
 
 fn read_topic_id(fs: &dyn Fs, dir: &Path) -> io::Result<Option<TopicId>> {
-    let text = read_text(fs, &dir.join(PARTITION_METADATA), METADATA_LEN_MAX)?.unwrap_or_default();
+    let text = match read_text(fs, &dir.join(PARTITION_METADATA), METADATA_LEN_MAX) {
+        Ok(text) => text.unwrap_or_default(),
+        // Damaged: nobody knows whose log this is.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let hex: Option<String> = text
         .lines()
         .find_map(|line| line.strip_prefix("topic_id: "))

@@ -86,16 +86,44 @@ impl LogSlice {
     /// [`SliceError`].
     pub fn read_verified(&self) -> Result<Bytes, SliceError> {
         let bytes = self.read_to_bytes()?;
-        let mut position = self.position;
-        for batch in batches(&bytes) {
-            let verified = batch.and_then(|(_, batch)| verify_crc(batch).map(|()| batch.len()));
-            position += verified.map_err(|source| SliceError::Damaged {
-                base_offset: self.base_offset,
-                position,
-                source,
-            })? as u64;
+        match self.verify(&bytes) {
+            (_, Some(damage)) => Err(damage),
+            (_, None) => Ok(bytes),
         }
-        Ok(bytes)
+    }
+
+    /// The batches before the first damaged one.
+    ///
+    /// # Errors
+    /// [`SliceError`] when that is the first of all.
+    pub fn verified(&self) -> Result<Self, SliceError> {
+        let bytes = self.read_to_bytes()?;
+        match self.verify(&bytes) {
+            (0, Some(damage)) => Err(damage),
+            (len, _) => Ok(Self {
+                len,
+                ..self.clone()
+            }),
+        }
+    }
+
+    /// Bytes of the whole batches at the start of `bytes`, and what is wrong behind them.
+    fn verify(&self, bytes: &[u8]) -> (usize, Option<SliceError>) {
+        let mut len = 0;
+        for batch in batches(bytes) {
+            match batch.and_then(|(_, batch)| verify_crc(batch).map(|()| batch.len())) {
+                Ok(batch_len) => len += batch_len,
+                Err(source) => {
+                    let damage = SliceError::Damaged {
+                        base_offset: self.base_offset,
+                        position: self.position + len as u64,
+                        source,
+                    };
+                    return (len, Some(damage));
+                }
+            }
+        }
+        (len, None)
     }
 
     /// Reads the region into memory.

@@ -77,7 +77,7 @@ impl KafkaError for ReadError {
                 ErrorCode::OffsetOutOfRange
             }
             Self::OffsetNotAvailable => ErrorCode::OffsetNotAvailable,
-            Self::Log(_) | Self::Timestamp(_) => ErrorCode::KafkaStorageError,
+            Self::Log(_) | Self::Timestamp(_) | Self::Damaged(_) => ErrorCode::KafkaStorageError,
         }
     }
 }

@@ -21,21 +21,35 @@ pub(crate) struct Checkpointed {
 /// What the checkpoint files of a directory hold. Logs that are not open keep their entries: what
 /// once was durable must not look like a torn tail at the next start.
 #[derive(Debug, Default)]
-pub(crate) struct Checkpoints(BTreeMap<LogName, Checkpointed>);
+pub(crate) struct Checkpoints {
+    logs: BTreeMap<LogName, Checkpointed>,
+    complete: bool,
+}
 
 impl Checkpoints {
     pub(super) fn read(dir: &LogDir) -> io::Result<Self> {
-        let mut all: BTreeMap<LogName, Checkpointed> = BTreeMap::new();
-        for (name, offset) in by_name(dir.recovery_points()?) {
-            all.entry(name).or_default().recovery_point = offset;
+        let recovery_points = readable(dir, dir.recovery_points())?;
+        let log_starts = readable(dir, dir.log_starts())?;
+        let high_watermarks = readable(dir, dir.high_watermarks())?;
+        let files = [&recovery_points, &log_starts, &high_watermarks];
+        let complete = files.into_iter().all(Option::is_some) && dir.has_checkpoints()?;
+        let mut logs: BTreeMap<LogName, Checkpointed> = BTreeMap::new();
+        for (name, offset) in by_name(recovery_points) {
+            logs.entry(name).or_default().recovery_point = offset;
         }
-        for (name, offset) in by_name(dir.log_starts()?) {
-            all.entry(name).or_default().log_start = offset;
+        for (name, offset) in by_name(log_starts) {
+            logs.entry(name).or_default().log_start = offset;
         }
-        for (name, offset) in by_name(dir.high_watermarks()?) {
-            all.entry(name).or_default().high_watermark = offset;
+        for (name, offset) in by_name(high_watermarks) {
+            logs.entry(name).or_default().high_watermark = offset;
         }
-        Ok(Self(all))
+        Ok(Self { logs, complete })
+    }
+
+    /// Whether all files were there and could be read. Without one of them every log is recovered as
+    /// after a crash, from where the others say.
+    pub(crate) const fn are_complete(&self) -> bool {
+        self.complete
     }
 
     /// The start offsets go first: a recovery point may be that of a log whose front was deleted.
@@ -46,15 +60,15 @@ impl Checkpoints {
     }
 
     pub(crate) fn get(&self, name: &LogName) -> Checkpointed {
-        self.0.get(name).copied().unwrap_or_default()
+        self.logs.get(name).copied().unwrap_or_default()
     }
 
     pub(crate) fn set(&mut self, name: LogName, checkpointed: Checkpointed) {
-        self.0.insert(name, checkpointed);
+        self.logs.insert(name, checkpointed);
     }
 
     pub(crate) fn forget(&mut self, name: &LogName) {
-        self.0.remove(name);
+        self.logs.remove(name);
     }
 
     fn entries(&self, offset: impl Fn(&Checkpointed) -> Offset) -> Vec<OffsetEntry> {
@@ -63,13 +77,31 @@ impl Checkpoints {
             partition: *partition,
             offset: offset(checkpointed),
         };
-        self.0.iter().map(entry).collect()
+        self.logs.iter().map(entry).collect()
     }
 }
 
-fn by_name(entries: Vec<OffsetEntry>) -> Offsets {
+/// `None` when the file is damaged: what it would tell is found by reading more.
+fn readable(
+    dir: &LogDir,
+    read: io::Result<Vec<OffsetEntry>>,
+) -> io::Result<Option<Vec<OffsetEntry>>> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::error!(
+                dir = %dir.path().display(), %error,
+                "a checkpoint is damaged; recovering all logs here without it"
+            );
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
+}
+
+fn by_name(entries: Option<Vec<OffsetEntry>>) -> Offsets {
     entries
         .into_iter()
+        .flatten()
         .map(|entry| ((entry.topic, entry.partition), entry.offset))
         .collect()
 }

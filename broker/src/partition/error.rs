@@ -56,6 +56,8 @@ pub enum ReadError {
     Log(#[from] broker_log::ReadError),
     #[error(transparent)]
     Timestamp(#[from] broker_log::TimestampError),
+    #[error(transparent)]
+    Damaged(#[from] broker_log::SliceError),
 }
 
 impl From<NotLeader> for ReadError {

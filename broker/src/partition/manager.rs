@@ -50,16 +50,20 @@ pub enum RoleEvent {
 pub struct PartitionManager {
     me: BrokerId,
     config: Arc<BrokerConfig>,
-    storage: Mutex<Storage>,
+    pub(super) storage: Mutex<Storage>,
     dirs: Arc<LogDirs>,
     partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
     /// Replicas that are assigned here and can't be served: their log, or its disk, failed.
-    offline: RwLock<BTreeSet<TopicPartition>>,
+    pub(super) offline: RwLock<BTreeSet<TopicPartition>>,
     /// Failures of disks whose replicas were taken out of service.
     failures_handled: AtomicUsize,
+    /// Replicas whose damaged logs are marked and never opened again.
+    pub(super) given_up: Mutex<BTreeSet<TopicPartition>>,
+    /// Something is to be done although the metadata did not change.
+    pub(super) attention: Notify,
     isr_due: Mutex<BTreeSet<TopicPartition>>,
     isr_notify: Notify,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl PartitionManager {
@@ -75,6 +79,8 @@ impl PartitionManager {
             partitions: RwLock::default(),
             offline: RwLock::default(),
             failures_handled: AtomicUsize::new(0),
+            given_up: Mutex::default(),
+            attention: Notify::new(),
             isr_due: Mutex::default(),
             isr_notify: Notify::new(),
         }
@@ -134,6 +140,8 @@ impl PartitionManager {
     /// whose disk failed. Blocks on the disk.
     pub fn apply(&self, old: &Image, new: &Image) -> Vec<RoleEvent> {
         let mut events = self.retire_failed();
+        events.extend(self.retire_damaged(new));
+        self.give_up_damaged(new);
         let mut deleted = Vec::new();
         for change in changes(old, new, self.me) {
             match change {
@@ -146,6 +154,7 @@ impl PartitionManager {
                 }
                 ReplicaChange::Removed { partition: id } => {
                     if self.offline.write().remove(&id) {
+                        self.given_up.lock().remove(&id);
                         self.storage.lock().forget(id);
                     }
                     if let Some(partition) = self.take_out(id) {
@@ -159,14 +168,16 @@ impl PartitionManager {
                 ReplicaChange::TopicConfig { topic } => self.reconfigure(topic, new),
             }
         }
+        events.extend(self.rebuild(new));
         self.follow_dynamic_config(old, new);
         self.delete(&deleted);
         events
     }
 
-    fn take_out(&self, id: TopicPartition) -> Option<Arc<Partition>> {
+    pub(super) fn take_out(&self, id: TopicPartition) -> Option<Arc<Partition>> {
         let partition = self.partitions.write().remove(&id)?;
         partition.abandon();
+        self.shared.damaged.remove(id);
         Some(partition)
     }
 
@@ -218,7 +229,7 @@ impl PartitionManager {
         self.storage.lock().delete_strays(image, self.me);
     }
 
-    fn open(&self, id: TopicPartition, image: &Image) {
+    pub(super) fn open(&self, id: TopicPartition, image: &Image) {
         let Some(topic) = image.topics.get(&id.topic) else {
             return;
         };
@@ -240,15 +251,16 @@ impl PartitionManager {
         match opened {
             Ok(partition) => {
                 self.partitions.write().insert(id, Arc::new(partition));
+                self.offline.write().remove(&id);
             }
             Err(error) => {
                 self.offline.write().insert(id);
-                tracing::error!(topic = %topic.name, partition = %id.partition, %error, "can't open a log; the replica stays offline");
+                tracing::error!(topic = %topic.name, partition = %id.partition, %error, "can't open a log; the replica is offline");
             }
         }
     }
 
-    fn assign(&self, id: TopicPartition, image: &Image) -> Option<RoleEvent> {
+    pub(super) fn assign(&self, id: TopicPartition, image: &Image) -> Option<RoleEvent> {
         let partition = self.get(id)?;
         let state = image.partition(id)?;
         Some(match partition.assign(self.me, state)? {
@@ -425,6 +437,8 @@ impl PartitionManager {
             offline: self.offline.read().len(),
             failed_dirs: conditions.iter().filter(|c| c.is_failed()).count(),
             slow_dirs: conditions.iter().filter(|c| c.is_slow()).count(),
+            damaged: self.shared.damaged.count() + self.damaged_offline(),
+            quarantined: self.quarantined(),
             records_given_up: self.shared.records_given_up.load(Ordering::Relaxed),
             ..Counts::default()
         };
@@ -437,6 +451,7 @@ impl PartitionManager {
                 counts.offsets_to_copy += offsets;
             }
             counts.disk_full += usize::from(partition.is_disk_full());
+            counts.rebuilding += usize::from(partition.rebuilds(self.me));
         }
         counts
     }
@@ -453,6 +468,12 @@ pub struct Counts {
     pub slow_dirs: usize,
     /// Size of their logs.
     pub bytes: u64,
+    /// Replicas whose log is damaged or gone.
+    pub damaged: usize,
+    /// Those that copy their log anew after damage.
+    pub rebuilding: usize,
+    /// Damaged logs that were set aside.
+    pub quarantined: usize,
     /// Those whose last append found the disk full.
     pub disk_full: usize,
     /// Committed records that they lost to unclean elections.

@@ -4,12 +4,14 @@
 //! * `append`: producers, and the answers parked until their records are replicated or durable;
 //! * `read`: consumers and offset look-ups;
 //! * `pull`: both ends of replication;
+//! * `damage`, `quarantine`, `rebuilding`: damaged logs, and how they are copied anew;
 //! * `delete_records`: the log start offset that all replicas shall reach;
 //! * `manager`: opens, closes and re-assigns partitions as the metadata says.
 //!
 //! Nobody awaits while holding the lock; what is slow (fsync, recovery) runs outside it.
 
 mod append;
+mod damage;
 mod delete_records;
 mod error;
 mod housekeeping;
@@ -18,7 +20,9 @@ mod opening;
 mod placed;
 mod producers;
 mod pull;
+mod quarantine;
 mod read;
+mod rebuilding;
 mod recovery;
 mod replica_health;
 mod throttle;
@@ -50,6 +54,7 @@ use crate::clock;
 use crate::config::{IsrTiming, TopicConfig};
 use crate::lease::Lease;
 use crate::log_dirs::Directory;
+use damage::DamagedReplicas;
 use delete_records::FollowerStarts;
 use wakers::Wakers;
 
@@ -72,6 +77,7 @@ struct Shared {
     lease: Arc<Lease>,
     /// Committed records that replicas lost to unclean elections.
     records_given_up: AtomicU64,
+    damaged: DamagedReplicas,
 }
 
 struct State {
@@ -92,6 +98,8 @@ struct State {
     follower_starts: FollowerStarts,
     /// Newest state in the metadata; `None` before the first one.
     assigned: Option<Arc<PartitionImage>>,
+    /// What is wrong with the log's records, once that is known.
+    damage: Option<String>,
     /// The last append found no space.
     disk_full: bool,
     closed: bool,

@@ -1,12 +1,13 @@
 //! The logs of this broker: those found at the start are handed out as the metadata asks for them,
 //! new ones are made in one of the directories, and those nobody needs are deleted.
 
+mod damaged;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -21,7 +22,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::delete_records::FollowerStarts;
-use super::recovery::{Found, Recovered, recover_all};
+use super::quarantine::Quarantine;
+use super::recovery::{DamagedLog, Found, Recovered, recover_all};
 use super::wakers::Wakers;
 use super::{Partition, Shared, State, producers};
 use crate::config::{BrokerConfig, IsrTiming, TopicConfig};
@@ -39,6 +41,8 @@ pub enum StorageOpenError {
     Log(#[from] OpenError),
     #[error("can't read a checkpoint: {0}")]
     Checkpoint(io::Error),
+    #[error("can't look for the mark of a damaged log: {0}")]
+    Mark(io::Error),
     #[error("can't read the sequences of producers: {0}")]
     Producers(#[from] producers::RebuildError),
     /// It may be in a directory that can't be read.
@@ -47,6 +51,10 @@ pub enum StorageOpenError {
     /// See the log of the start.
     #[error("its log was refused when the broker started")]
     Refused,
+    #[error("its log was here and is gone; to begin with an empty one, make the directory {}", path.display())]
+    Gone { path: PathBuf },
+    #[error("{} is missing or damaged: nobody knows which topic of that name the log is of", path.display())]
+    Unidentified { path: PathBuf },
 }
 
 /// The log directories, and the logs in them that nobody has asked for yet.
@@ -56,6 +64,7 @@ pub struct Storage {
     last_run: LastRun,
     /// The metadata from before the start has been applied: what it asks for now is new.
     settled: bool,
+    quarantine: Quarantine,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -81,11 +90,13 @@ impl Storage {
         let recovered = recover_all(&dirs, config, progress);
         dirs.check_usable()?;
         let last_run = dirs.begin_run();
+        let quarantine = Quarantine::find(&dirs);
         Ok(Self {
             dirs,
             recovered,
             last_run,
             settled: false,
+            quarantine,
             shared: Arc::default(),
         })
     }
@@ -109,13 +120,23 @@ impl Storage {
         let id = wanted.id;
         let mut found = match self.recovered.logs.remove(&id) {
             Some(found) => found,
-            None if self.recovered.refused.contains(&id) => return Err(StorageOpenError::Refused),
             None if self.may_be_offline(wanted) => return Err(StorageOpenError::DirectoryOffline),
-            None => self.create(wanted, &config)?,
+            None => {
+                self.look_for_remains(wanted)?;
+                self.create(wanted, &config)?
+            }
         };
         let log = &mut found.log;
         log.set_config(config.log.clone());
-        let producers = producers::load(&**found.directory.fs(), log)?;
+        let producers = producers::load(&**found.directory.fs(), log).inspect_err(|error| {
+            if error.is_damage() {
+                let log = DamagedLog {
+                    topic: Arc::clone(wanted.topic),
+                    directory: Arc::clone(&found.directory),
+                };
+                self.refuse(id, log);
+            }
+        })?;
         let high_watermark = found
             .high_watermark
             .min(log.end_offset())
@@ -140,6 +161,7 @@ impl Storage {
                 wakers: Wakers::new(id),
                 follower_starts: FollowerStarts::default(),
                 assigned: None,
+                damage: None,
                 disk_full: false,
                 closed: false,
             }),
@@ -164,6 +186,7 @@ impl Storage {
     ) -> Result<Found, StorageOpenError> {
         let index = wanted.id.partition;
         self.set_aside_namesake(wanted.topic, index);
+        self.forget_namesake(wanted);
         let directory = self
             .dirs
             .for_new_replica()
@@ -209,6 +232,7 @@ impl Storage {
     /// a replica that is not known is a new one.
     pub(super) fn delete_strays(&mut self, image: &Image, me: BrokerId) {
         self.settled = true;
+        self.forget_strays(image, me);
         let strays: BTreeSet<_> = self
             .recovered
             .logs
@@ -226,11 +250,6 @@ impl Storage {
                 delete(&found.directory, &[(&found.topic, id.partition)]);
             }
         }
-    }
-
-    /// Forgets what was refused of a replica that is here no more.
-    pub(super) fn forget(&mut self, id: TopicPartition) {
-        self.recovered.refused.remove(&id);
     }
 
     /// Writes down where recovery starts and what was committed.
@@ -298,9 +317,13 @@ pub(super) fn delete(directory: &Arc<Directory>, partitions: &[(&str, PartitionI
         }
         directory.replica_removed();
     }
+    remove_in_background(directory, renamed);
+}
+
+pub(super) fn remove_in_background(directory: &Directory, paths: Vec<PathBuf>) {
     let fs = Arc::clone(directory.fs());
     std::thread::spawn(move || {
-        for path in renamed {
+        for path in paths {
             remove_dir(&*fs, &path);
         }
     });

@@ -27,6 +27,17 @@ pub enum RebuildError {
     Batch(#[from] BatchError),
 }
 
+impl RebuildError {
+    /// Whether the log is not what was appended; else the disk did not answer.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Log(broker_log::ReadError::Corrupt { .. }) | Self::Batch(_) => true,
+            Self::Log(_) => false,
+            Self::Io(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+        }
+    }
+}
+
 /// Reads the state of a log that was just opened or truncated. Snapshots that do not fit the log,
 /// or are damaged, are removed.
 pub(super) fn load(fs: &dyn Fs, log: &Log) -> Result<Producers, RebuildError> {

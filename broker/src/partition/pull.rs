@@ -54,8 +54,10 @@ pub enum FollowerStep {
     Idle,
     /// Not now: metadata will tell, or a later pull succeeds.
     Retry,
-    /// Not before a longer pause: the disk is full, or what came is damaged.
+    /// Not before a longer pause: the disk is full, or the log was not readable.
     BackOff,
+    /// What came is damaged: the leader is told, and asked again after a longer pause.
+    Refused,
     /// The local log failed.
     Failed,
 }
@@ -104,7 +106,7 @@ impl Partition {
                 let read = state
                     .log
                     .read(at.fetch_offset, end, bytes_max, MinOneBatch::Yes);
-                match read? {
+                match state.checked(self, read)? {
                     Some(slice) => PulledContent::Records(slice),
                     None => PulledContent::Nothing,
                 }
@@ -157,9 +159,16 @@ impl Partition {
                 tracing::error!(partition = %self, %error, "replication can't write its log");
                 FollowerStep::Failed
             }
+            Err(FollowError::Read(error)) => {
+                tracing::error!(partition = %self, %error, "the log can't be read");
+                if error.is_damage() {
+                    state.note_damage(self, &error);
+                }
+                FollowerStep::BackOff
+            }
             Err(error) => {
                 tracing::error!(partition = %self, %error, "what the leader sent is not taken over; asking again");
-                FollowerStep::BackOff
+                FollowerStep::Refused
             }
         }
     }

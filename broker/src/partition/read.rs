@@ -53,7 +53,7 @@ impl Partition {
         bytes_max: usize,
         min_one: MinOneBatch,
     ) -> Result<Fetched, ReadError> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return Err(ReadError::Closed);
         }
@@ -69,16 +69,24 @@ impl Partition {
             });
         }
         let records = if from < high_watermark {
-            state.log.read(from, high_watermark, bytes_max, min_one)?
+            let read = state.log.read(from, high_watermark, bytes_max, min_one);
+            state.checked(self, read)?
         } else {
             None
         };
-        Ok(Fetched {
+        let mut fetched = Fetched {
             records,
             high_watermark,
             end_is_known: state.replica.high_watermark_is_current()?,
             log_start: start,
-        })
+        };
+        let damaged = state.damage.is_some();
+        drop(state);
+        if damaged {
+            let verified = fetched.records.map(|slice| slice.verified());
+            fetched.records = verified.transpose()?;
+        }
+        Ok(fetched)
     }
 
     /// Has `waker` woken once at the next progress.
@@ -96,7 +104,7 @@ impl Partition {
         epoch: Option<LeaderEpoch>,
     ) -> Result<Option<FoundOffset>, ReadError> {
         let (batch, start) = {
-            let state = self.state.lock();
+            let mut state = self.state.lock();
             if state.closed {
                 return Err(ReadError::Closed);
             }
@@ -112,14 +120,14 @@ impl Partition {
                 return Err(ReadError::OffsetNotAvailable);
             }
             let upto = state.replica.high_watermark();
-            let batch = match query {
+            let found = match query {
                 OffsetQuery::Earliest | OffsetQuery::Latest => {
                     return Ok(Some(untimed(upto, state.replica.leader_epoch())));
                 }
-                OffsetQuery::MaxTimestamp => state.log.batch_of_max_timestamp(upto)?,
-                OffsetQuery::At(timestamp) => state.log.batch_for_timestamp(timestamp, upto)?,
+                OffsetQuery::MaxTimestamp => state.log.batch_of_max_timestamp(upto),
+                OffsetQuery::At(timestamp) => state.log.batch_for_timestamp(timestamp, upto),
             };
-            (batch, start)
+            (state.checked(self, found)?, start)
         };
         let Some(batch) = batch else { return Ok(None) };
         let found = match query {

@@ -1,6 +1,6 @@
 //! Opening every log that is on disk when the broker starts, all directories and cores at work.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -21,12 +21,30 @@ pub(super) struct Found {
     pub(super) directory: Arc<Directory>,
 }
 
+/// A log that is not used.
+#[derive(Clone)]
+pub(super) enum Refused {
+    /// The partition may be copied from its leader.
+    Damaged(DamagedLog),
+    /// Somebody has to look after it.
+    Unusable,
+}
+
+/// A log that is damaged or gone.
+#[derive(Clone)]
+pub(super) struct DamagedLog {
+    pub(super) topic: Arc<str>,
+    pub(super) directory: Arc<Directory>,
+}
+
 /// What was on the disks.
 #[derive(Default)]
 pub(super) struct Recovered {
     pub(super) logs: BTreeMap<TopicPartition, Found>,
     /// Logs that could not be opened.
-    pub(super) refused: BTreeSet<TopicPartition>,
+    pub(super) refused: BTreeMap<TopicPartition, Refused>,
+    /// Logs whose files do not tell which topic of that name they are of.
+    pub(super) unidentified: BTreeMap<(String, i32), Arc<Directory>>,
 }
 
 /// Opens all logs. A directory that fails meanwhile is left out.
@@ -51,9 +69,14 @@ pub(super) fn recover_all(
     let mut recovered = Recovered::default();
     for (directory, outcome) in dirs.opened().iter().zip(by_directory) {
         match outcome {
-            Ok(found) => found
-                .into_iter()
-                .for_each(|(id, found)| recovered.add(id, found)),
+            Ok(outcome) => {
+                let logs = outcome.logs.into_iter();
+                logs.for_each(|(id, found)| recovered.add(id, found));
+                let unidentified = outcome.unidentified.into_iter();
+                recovered
+                    .unidentified
+                    .extend(unidentified.map(|name| (name, Arc::clone(directory))));
+            }
             Err(error) => directory.condition().fail(&error),
         }
     }
@@ -65,17 +88,25 @@ pub(super) fn recover_all(
 }
 
 impl Recovered {
-    fn add(&mut self, id: TopicPartition, found: Option<Found>) {
-        let Some(found) = found else {
-            self.refused.insert(id);
-            return;
+    fn add(&mut self, id: TopicPartition, found: Result<Found, Refused>) {
+        let found = match found {
+            Ok(found) => found,
+            Err(refused) => {
+                let alone = !self.logs.contains_key(&id) && !self.refused.contains_key(&id);
+                let refused = if alone { refused } else { Refused::Unusable };
+                self.logs.remove(&id);
+                self.refused.insert(id, refused);
+                return;
+            }
         };
         match self.logs.remove(&id) {
-            None if self.refused.contains(&id) => {}
+            None if self.refused.contains_key(&id) => {
+                self.refused.insert(id, Refused::Unusable);
+            }
             None => _ = self.logs.insert(id, found),
             Some(other) => match newer(id, other, found) {
                 Some(newer) => _ = self.logs.insert(id, newer),
-                None => _ = self.refused.insert(id),
+                None => _ = self.refused.insert(id, Refused::Unusable),
             },
         }
     }
@@ -104,7 +135,11 @@ fn newer(id: TopicPartition, a: Found, b: Found) -> Option<Found> {
     Some(newer)
 }
 
-type Outcome = Vec<(TopicPartition, Option<Found>)>;
+/// What was in one directory.
+struct Outcome {
+    logs: Vec<(TopicPartition, Result<Found, Refused>)>,
+    unidentified: Vec<(String, i32)>,
+}
 
 fn recover(
     directory: &Arc<Directory>,
@@ -116,11 +151,25 @@ fn recover(
     directory
         .read_checkpoints()
         .map_err(StorageOpenError::Checkpoint)?;
-    let found: Vec<_> = dir
+    let (identified, others): (Vec<_>, Vec<_>) = dir
         .scan()?
         .into_iter()
-        .filter(|found| found.topic_id.is_some())
+        .partition(|found| found.topic_id.is_some());
+    let unidentified = others
+        .into_iter()
+        .filter(|found| holds_records(directory, found))
+        .map(|found| (found.topic, found.partition))
         .collect();
+    let mut marked = Vec::new();
+    let mut found = Vec::new();
+    for log in identified {
+        let is_marked = dir.is_marked_damaged(&log.path);
+        match is_marked.map_err(StorageOpenError::Mark)? {
+            true => marked.push(log),
+            false => found.push(log),
+        }
+    }
+    let clean = dir.clean_shutdown() && directory.checkpoints().are_complete();
     let defaults = config.topic_config(&BTreeMap::new(), Dynamic::default(), true);
     let job = |found: &PartitionDir| {
         let name = (found.topic.clone(), found.partition);
@@ -129,7 +178,7 @@ fn recover(
             dir: found.path.clone(),
             config: defaults.log.clone(),
             options: OpenOptions {
-                clean_shutdown: dir.clean_shutdown(),
+                clean_shutdown: clean,
                 recovery_point: checkpointed.recovery_point,
                 log_start: checkpointed.log_start,
             },
@@ -137,33 +186,58 @@ fn recover(
     };
     let jobs = found.iter().map(job).collect();
     let opened = open_logs(directory.fs(), jobs, threads, progress);
-    let outcome: Outcome = found
+    let id = |found: &PartitionDir| {
+        found.topic_id.map(|topic| TopicPartition {
+            topic,
+            partition: PartitionIndex(found.partition),
+        })
+    };
+    let mut logs: Vec<_> = found
         .into_iter()
         .zip(opened)
-        .filter_map(|(found, opened)| {
-            let id = TopicPartition {
-                topic: found.topic_id?,
-                partition: PartitionIndex(found.partition),
-            };
-            Some((id, take_over(directory, found, opened)))
-        })
+        .filter_map(|(found, opened)| Some((id(&found)?, take_over(directory, found, opened))))
         .collect();
+    for found in marked {
+        tracing::warn!(dir = %found.path.display(), "a log that was found to be damaged stays out of use");
+        let refused = Err(damaged(directory, &found.topic));
+        logs.extend(id(&found).map(|id| (id, refused)));
+    }
     tracing::info!(
-        dir = %directory.path().display(), logs = outcome.len(),
-        clean = dir.clean_shutdown(), "logs opened"
+        dir = %directory.path().display(), logs = logs.len(), clean, "logs opened"
     );
-    Ok(outcome)
+    Ok(Outcome { logs, unidentified })
 }
 
-/// `None` for a log that can't be opened.
+fn damaged(directory: &Arc<Directory>, topic: &str) -> Refused {
+    Refused::Damaged(DamagedLog {
+        topic: topic.into(),
+        directory: Arc::clone(directory),
+    })
+}
+
+fn holds_records(directory: &Directory, found: &PartitionDir) -> bool {
+    let entries = directory.fs().list(&found.path).unwrap_or_default();
+    entries.iter().any(|entry| entry.name.ends_with(".log"))
+}
+
+/// # Errors
+/// [`Refused`] for a log that can't be opened.
 fn take_over(
     directory: &Arc<Directory>,
     found: PartitionDir,
     opened: Result<(Log, RecoveryReport), OpenError>,
-) -> Option<Found> {
-    let (log, report) = opened
-        .inspect_err(|error| tracing::error!(%error, "the replica stays offline"))
-        .ok()?;
+) -> Result<Found, Refused> {
+    let (log, report) = opened.map_err(|error| {
+        tracing::error!(
+            %error,
+            "the replica stays offline until it can be copied from another one that leads; if there is none, \
+             move the directory aside, restart, and elect a leader uncleanly to go on without its records"
+        );
+        match error {
+            OpenError::LostDurable { .. } => damaged(directory, &found.topic),
+            OpenError::Io { .. } => Refused::Unusable,
+        }
+    })?;
     if report.bytes_truncated > 0 {
         tracing::warn!(
             topic = found.topic,
@@ -175,7 +249,7 @@ fn take_over(
     directory.replica_added();
     let name = (found.topic, found.partition);
     let high_watermark = directory.checkpoints().get(&name).high_watermark;
-    Some(Found {
+    Ok(Found {
         topic: name.0.into(),
         log,
         high_watermark,

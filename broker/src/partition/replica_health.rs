@@ -1,5 +1,5 @@
-//! Tells the controller how the disks below this broker's replicas are: offline ones give up
-//! leadership and their place in the ISR, those on slow disks only leadership.
+//! Tells the controller how this broker's replicas and the disks below them are: offline and damaged
+//! ones give up leadership and their place in the ISR, those on slow disks only leadership.
 //!
 //! What the metadata says is compared with what is, so that a report that got lost is repeated.
 
@@ -10,7 +10,7 @@ use broker_core::controller::{
     AlterReplicaHealth, BrokerRef, Command, PartitionRef, REPLICAS_PER_COMMAND_MAX,
     ReplicaHealthChange, Response,
 };
-use broker_core::metadata::{Image, ReplicaHealth};
+use broker_core::metadata::{Image, PartitionImage, ReplicaHealth};
 use broker_core::slow_disk::SlowDisk;
 use broker_core::{BrokerEpoch, TopicPartition};
 use tokio::time::{MissedTickBehavior, interval};
@@ -47,8 +47,10 @@ impl PartitionManager {
                 changed = failures.changed() => if changed.is_err() {
                     return;
                 },
+                () = self.shared.damaged.added() => {}
             }
             self.report(&controller).await;
+            self.look_after_damaged(&controller.image());
         }
     }
 
@@ -97,7 +99,7 @@ impl PartitionManager {
             .filter(|(_, state)| state.has_replica(me));
         hosted
             .filter_map(|(id, state)| {
-                let health = self.health(id)?;
+                let health = self.health(id, state, image)?;
                 (health != state.health(me)).then(|| ReplicaHealthChange {
                     partition: PartitionRef {
                         topic_id: id.topic.into(),
@@ -110,14 +112,22 @@ impl PartitionManager {
     }
 
     /// `None` for a replica that is not opened yet.
-    fn health(&self, id: TopicPartition) -> Option<ReplicaHealth> {
+    fn health(
+        &self,
+        id: TopicPartition,
+        state: &PartitionImage,
+        image: &Image,
+    ) -> Option<ReplicaHealth> {
         if self.is_offline(id) {
-            return Some(ReplicaHealth::Offline);
+            return Some(self.offline_health(id, state));
         }
         let partition = self.get(id)?;
         let directory = partition.directory();
-        Some(if partition.is_failed() {
+        let gives_way = partition.is_damaged() && self.gives_way(state, image);
+        Some(if partition.is_failed() || gives_way {
             ReplicaHealth::Offline
+        } else if state.rebuilding.contains(&self.me()) {
+            ReplicaHealth::Rebuilding
         } else if directory.condition().is_slow() {
             ReplicaHealth::Slow
         } else {

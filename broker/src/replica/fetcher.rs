@@ -136,6 +136,8 @@ struct Fetcher {
     removed: BTreeSet<TopicPartition>,
     /// Refused by the leader or held back by the throttle; named again at this time.
     retry: BTreeMap<TopicPartition, Instant>,
+    /// What came last was damaged: the leader is told in the next pull.
+    refused: BTreeSet<TopicPartition>,
 }
 
 #[derive(Debug, Error)]
@@ -162,6 +164,7 @@ impl Fetcher {
             changed: BTreeSet::new(),
             removed: BTreeSet::new(),
             retry: BTreeMap::new(),
+            refused: BTreeSet::new(),
         }
     }
 
@@ -212,6 +215,7 @@ impl Fetcher {
                 self.partitions.remove(&id);
                 self.changed.remove(&id);
                 self.retry.remove(&id);
+                self.refused.remove(&id);
                 self.removed.insert(id);
             }
         }
@@ -294,7 +298,11 @@ impl Fetcher {
             .into_iter()
             .filter_map(|id| {
                 let state = self.partitions.get(&id)?.follower_state()?;
-                Some(pull(id, state, settings.partition_bytes_max))
+                let pull = pull(id, state, settings.partition_bytes_max);
+                Some(PullPartition {
+                    refused: self.refused.remove(&id),
+                    ..pull
+                })
             })
             .collect();
         let removed = std::mem::take(&mut self.removed)
@@ -359,6 +367,10 @@ impl Fetcher {
                 FollowerStep::BackOff => {
                     self.retry.insert(id, Instant::now() + BACK_OFF);
                 }
+                FollowerStep::Refused => {
+                    self.refused.insert(id);
+                    self.retry.insert(id, Instant::now() + BACK_OFF);
+                }
                 FollowerStep::Failed => {
                     self.partitions.remove(&id);
                     self.removed.insert(id);
@@ -391,6 +403,7 @@ fn pull(id: TopicPartition, state: FollowerState, bytes_max: u32) -> PullPartiti
         last_fetched_epoch: state.last_epoch.0,
         log_start_offset: state.log_start.0,
         bytes_max,
+        refused: false,
     }
 }
 

@@ -196,9 +196,26 @@ impl Session {
                 // Nothing may ever be appended again that would bring it along.
                 self.waker.mark_lazily(id);
             }
+            if partition.refused {
+                self.look_after_refusal(id, partition);
+            }
             named.insert(id);
         }
         Ok(named)
+    }
+
+    /// The follower found damaged what it got from this position last: either the way or the log is.
+    fn look_after_refusal(&self, id: TopicPartition, refused: &PullPartition) {
+        let Some(partition) = self.partitions.get(id) else {
+            return;
+        };
+        let bytes_max = refused.bytes_max.min(BYTES_MAX) as usize;
+        if !partition.suspect(Offset(refused.fetch_offset), bytes_max) {
+            tracing::warn!(
+                %partition, offset = refused.fetch_offset,
+                "a follower got damaged records, which are well here: look at the network and its memory"
+            );
+        }
     }
 
     /// Adds what is new in `due`, within the budget; what does not fit stays marked.
@@ -280,7 +297,7 @@ impl Session {
                     self.throttled.insert(id);
                     return None;
                 }
-                match slice.read_verified() {
+                match partition.read_for_follower(&slice) {
                     Ok(records) => answer.records = records,
                     Err(error) => {
                         tracing::error!(%partition, %error, "records are not handed on to a follower");
@@ -355,6 +372,7 @@ const fn pull_error(error: &ReadError) -> PullError {
         ReadError::OutOfRange { .. }
         | ReadError::OffsetNotAvailable
         | ReadError::Log(_)
-        | ReadError::Timestamp(_) => PullError::Storage,
+        | ReadError::Timestamp(_)
+        | ReadError::Damaged(_) => PullError::Storage,
     }
 }

@@ -72,6 +72,7 @@ fn objection(image: &Image, partition: &PartitionImage, id: BrokerId) -> Option<
             ReplicaHealth::Healthy => None,
             ReplicaHealth::Slow => Some("has a slow disk"),
             ReplicaHealth::Offline => Some("has lost its disk"),
+            ReplicaHealth::Rebuilding => Some("copies its log anew"),
         }
     }
 }
@@ -80,8 +81,7 @@ fn unclean_elections(image: &Image) -> Vec<PartitionRef> {
     first_partitions(image, |partition| {
         let mut replicas = partition.replicas.iter();
         partition.leader.is_none()
-            && replicas
-                .any(|id| image.is_active(*id) && partition.health(*id) != ReplicaHealth::Offline)
+            && replicas.any(|id| image.is_active(*id) && partition.can_lead(*id))
     })
 }
 

@@ -16,7 +16,7 @@
 //!
 //! Within each group, replicas of brokers that are about to be restarted come last, and those on slow
 //! disks before them; such a leader gives way to any better member of the ISR. A replica whose log is
-//! offline is in no group.
+//! offline is in no group, nor is one that copies its log anew until it is in sync.
 //!
 //! Invariants (see [`crate::metadata::lint`]): no fenced broker is in an ISR, the leader is in the
 //! ISR, ISR and ELR do not overlap, and an ISR of `min.insync.replicas` leaves no ELR.
@@ -116,6 +116,7 @@ pub(super) fn settle_from(
     let lost = lost.map(|lossy| lossy.broker);
     next.isr = eligible_isr(settlement.isr, lost, rules);
     next.isr.retain(|member| !old.offline.contains(member));
+    next.rebuilding.retain(|id| !next.isr.contains(id));
     next.elr.retain(|member| Some(*member) != lost);
     reassignment::complete(&mut next);
 
@@ -148,7 +149,8 @@ pub(super) fn settle_from(
 }
 
 /// The next state once `broker`, when it has a replica, serves it in this `health`. What an offline
-/// log acknowledged counts as lost: nobody knows what it has when it comes back.
+/// log acknowledged counts as lost: nobody knows what it has when it comes back. A replica that
+/// copies its log anew is taken as such until it is in sync, whatever its disk is like.
 pub(super) fn alter_health(
     old: &PartitionImage,
     broker: BrokerId,
@@ -163,8 +165,14 @@ pub(super) fn alter_health(
     marked.slow.retain(|id| *id != broker);
     match health {
         ReplicaHealth::Healthy => {}
+        ReplicaHealth::Slow if marked.rebuilding.contains(&broker) => {}
         ReplicaHealth::Slow => marked.slow.push(broker),
         ReplicaHealth::Offline => marked.offline.push(broker),
+        ReplicaHealth::Rebuilding if !old.may_rebuild(broker) => return None,
+        ReplicaHealth::Rebuilding => {
+            marked.rebuilding.retain(|id| *id != broker);
+            marked.rebuilding.push(broker);
+        }
     }
     let settlement = Settlement {
         isr: old.isr.clone(),
@@ -208,11 +216,17 @@ fn advance_epochs(old: &PartitionImage, mut next: PartitionImage) -> Option<Part
     }
     next.offline.retain(|id| next.replicas.contains(id));
     next.slow.retain(|id| next.replicas.contains(id));
+    next.rebuilding.retain(|id| next.replicas.contains(id));
     next.partition_epoch = PartitionEpoch(old.partition_epoch.0 + 1);
-    // A replica that is removed and added again starts with an empty log: the new epoch makes the
-    // leader forget how far it was, even if it never saw the state between.
+    // A replica that is removed and added again starts with an empty log, and so does one that gives
+    // up a damaged one: the new epoch makes the leader forget how far it was, even if it never saw
+    // the state between.
     let removes_replica = old.replicas.iter().any(|id| !next.has_replica(*id));
-    if next.leader != old.leader || removes_replica {
+    let empties_log = next
+        .rebuilding
+        .iter()
+        .any(|id| old.offline.contains(id) && !next.offline.contains(id));
+    if next.leader != old.leader || removes_replica || empties_log {
         next.leader_epoch = LeaderEpoch(old.leader_epoch.0 + 1);
     }
     Some(next)
@@ -233,8 +247,7 @@ fn eligible_isr(
 
 fn elect(partition: &PartitionImage, rules: &Rules<'_>) -> Option<Elected> {
     let reluctance = |id: &BrokerId| (!rules.is_wanted_as_leader(*id), partition.health(*id));
-    let can_lead =
-        |id: &BrokerId| rules.is_active(*id) && partition.health(*id) != ReplicaHealth::Offline;
+    let can_lead = |id: &BrokerId| rules.is_active(*id) && partition.can_lead(*id);
     let first = |group: &[BrokerId]| {
         let replicas = partition.replicas.iter().copied();
         replicas

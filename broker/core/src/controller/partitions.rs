@@ -299,6 +299,7 @@ pub(super) fn push(draft: &mut Draft, topic: TopicId, first: usize, replicas: Ve
             removing: Vec::new(),
             offline: Vec::new(),
             slow: Vec::new(),
+            rebuilding: Vec::new(),
             original: Vec::new(),
         };
         let partition = PartitionIndex(i32::try_from(index).expect("PARTITIONS_MAX is an i32"));

@@ -28,8 +28,10 @@ pub enum Violation {
     FencedInIsr(TopicPartition, BrokerId),
     #[error("partition {0} has the offline replica {1} in its ISR or beside others in its ELR")]
     OfflineInSync(TopicPartition, BrokerId),
+    #[error("partition {0} has replica {1}, which copies its log anew, in its ISR or ELR")]
+    RebuildingInSync(TopicPartition, BrokerId),
     #[error(
-        "partition {0} has a broker without replica, or one twice, among the offline and slow ones"
+        "partition {0} has a broker without replica, or one twice, among the offline, slow and rebuilding ones"
     )]
     Health(TopicPartition),
     #[error("partition {0} is led from outside its ISR")]
@@ -155,6 +157,15 @@ fn lint_health(violations: &mut Vec<Violation>, id: TopicPartition, partition: &
     let unhealthy: Vec<BrokerId> = [&partition.offline[..], &partition.slow].concat();
     if repeats(&unhealthy) || unhealthy.iter().any(|id| !partition.has_replica(*id)) {
         violations.push(Violation::Health(id));
+    }
+    let rebuilding = &partition.rebuilding;
+    if repeats(rebuilding) || rebuilding.iter().any(|id| !partition.has_replica(*id)) {
+        violations.push(Violation::Health(id));
+    }
+    for member in partition.isr.iter().chain(&partition.elr) {
+        if rebuilding.contains(member) {
+            violations.push(Violation::RebuildingInSync(id, *member));
+        }
     }
     // What was the only replica stays eligible: no other one has more.
     let eligible = partition.elr.iter();

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::record::Partition;
 use crate::{BrokerId, LeaderEpoch, PartitionEpoch, TopicPartition};
 
-/// How well a broker can serve a replica: what its log directory is like.
+/// How well a broker can serve a replica: what its log and its log directory are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum ReplicaHealth {
@@ -14,6 +14,17 @@ pub enum ReplicaHealth {
     Slow = 1,
     /// Its log cannot be used: it is neither in sync nor elected.
     Offline = 2,
+    /// It gave up a damaged log and copies the leader's: it may come into sync, and is not elected
+    /// before.
+    Rebuilding = 3,
+}
+
+impl ReplicaHealth {
+    /// Whether the replica may be elected at all.
+    #[must_use]
+    pub const fn can_lead(self) -> bool {
+        matches!(self, Self::Healthy | Self::Slow)
+    }
 }
 
 /// State of a partition.
@@ -38,6 +49,9 @@ pub struct PartitionImage {
     pub offline: Vec<BrokerId>,
     /// Replicas on a slow disk: elected only when no other can be.
     pub slow: Vec<BrokerId>,
+    /// Replicas that gave up a damaged log and were not in sync since: never elected, not even
+    /// uncleanly.
+    pub rebuilding: Vec<BrokerId>,
     /// Replicas before the reassignment in progress, empty without one.
     pub original: Vec<BrokerId>,
 }
@@ -54,11 +68,29 @@ impl PartitionImage {
     pub fn health(&self, broker: BrokerId) -> ReplicaHealth {
         if self.offline.contains(&broker) {
             ReplicaHealth::Offline
+        } else if self.rebuilding.contains(&broker) {
+            ReplicaHealth::Rebuilding
         } else if self.slow.contains(&broker) {
             ReplicaHealth::Slow
         } else {
             ReplicaHealth::Healthy
         }
+    }
+
+    /// Whether `broker` may be elected, as far as its log is concerned.
+    #[must_use]
+    pub fn can_lead(&self, broker: BrokerId) -> bool {
+        self.health(broker).can_lead()
+    }
+
+    /// Whether `broker`, whose log is offline, may give that log up and copy the leader's: it is
+    /// neither in sync nor eligible, and somebody else leads.
+    #[must_use]
+    pub fn may_rebuild(&self, broker: BrokerId) -> bool {
+        self.offline.contains(&broker)
+            && self.leader.is_some()
+            && !self.isr.contains(&broker)
+            && !self.elr.contains(&broker)
     }
 
     /// The replica that leads when all are well.
@@ -115,6 +147,7 @@ impl PartitionImage {
             removing: raw(&self.removing),
             offline: raw(&self.offline),
             slow: raw(&self.slow),
+            rebuilding: raw(&self.rebuilding),
             original: raw(&self.original),
         }
     }
@@ -134,6 +167,7 @@ impl From<&Partition> for PartitionImage {
             removing: ids(&record.removing),
             offline: ids(&record.offline),
             slow: ids(&record.slow),
+            rebuilding: ids(&record.rebuilding),
             original: ids(&record.original),
         }
     }

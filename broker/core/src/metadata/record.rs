@@ -214,6 +214,9 @@ pub struct Partition {
     /// Replicas on a slow disk.
     #[prost(int32, repeated, tag = "31")]
     pub slow: Vec<i32>,
+    /// Replicas that gave up a damaged log and were not in sync since.
+    #[prost(int32, repeated, tag = "58")]
+    pub rebuilding: Vec<i32>,
     /// Replicas before the reassignment in progress, empty without one.
     #[prost(int32, repeated, tag = "20")]
     pub original: Vec<i32>,

@@ -1,6 +1,7 @@
 //! Several log directories: where replicas go, are found again, and stay when a disk is gone.
 
 mod counting_fs;
+mod damaged;
 mod producers;
 
 use std::collections::BTreeMap;
@@ -91,10 +92,19 @@ fn id(index: i32) -> TopicPartition {
 }
 
 fn open(storage: &mut Storage, index: i32) -> Result<Arc<Partition>, StorageOpenError> {
-    let state = PartitionImage::from(&metadata::Partition {
+    let state = metadata::Partition {
         replicas: vec![ME.0],
         ..metadata::Partition::default()
-    });
+    };
+    open_as(storage, index, &state)
+}
+
+fn open_as(
+    storage: &mut Storage,
+    index: i32,
+    state: &metadata::Partition,
+) -> Result<Arc<Partition>, StorageOpenError> {
+    let state = PartitionImage::from(state);
     let wanted = Wanted {
         id: id(index),
         topic: &"t".into(),

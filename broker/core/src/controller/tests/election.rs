@@ -146,6 +146,44 @@ const SCENARIOS: &[(&str, &str)] = &[
          isr 3,1               | 3 [3,1] elr [] last [] 4.6",
     ),
     (
+        "a replica that copies its log anew leads only after it was in sync",
+        "topic 1,2,3 min=1     | 1 [1,2,3] elr [] last [] 0.0
+         unclean true          | 1 [1,2,3] elr [] last [] 0.0
+         rebuild 3             | 1 [1,2,3] elr [] last [] 0.0
+         offline 3             | 1 [1,2] elr [] last [] 0.1
+         rebuild 3             | 1 [1,2] elr [] last [] 1.2
+         slow 3                | 1 [1,2] elr [] last [] 1.2
+         fence 2               | 1 [1] elr [] last [] 1.3
+         fence 1               | - [] elr [1] last [1] 2.4
+         elect unclean         | - [] elr [1] last [1] 2.4
+         unfence 1             | 1 [1] elr [] last [] 3.5
+         isr 1,3               | 1 [1,3] elr [] last [] 3.6
+         fence 1               | 3 [3] elr [] last [] 4.7",
+    ),
+    (
+        "a log that is damaged again on the way is given up again, in another epoch",
+        "topic 1,2 min=1       | 1 [1,2] elr [] last [] 0.0
+         offline 2             | 1 [1] elr [] last [] 0.1
+         rebuild 2             | 1 [1] elr [] last [] 1.2
+         offline 2             | 1 [1] elr [] last [] 1.3
+         rebuild 2             | 1 [1] elr [] last [] 2.4
+         offline 2             | 1 [1] elr [] last [] 2.5
+         healthy 2             | 1 [1] elr [] last [] 3.6
+         fence 1               | - [] elr [1] last [1] 4.7",
+    ),
+    (
+        "a damaged log that is the only one is not given up",
+        "topic 1,2 min=2       | 1 [1,2] elr [] last [] 0.0
+         fence 2               | 1 [1] elr [2] last [] 0.1
+         offline 1             | - [] elr [2] last [1] 1.2
+         rebuild 1             | - [] elr [2] last [1] 1.2
+         offline 2             | - [] elr [2] last [1] 1.3
+         rebuild 2             | - [] elr [2] last [1] 1.3
+         healthy 2             | - [] elr [2] last [1] 1.4
+         unfence 2             | 2 [2] elr [] last [] 2.5
+         rebuild 1             | 2 [2] elr [] last [] 3.6",
+    ),
+    (
         "an eligible replica loses its eligibility with its disk",
         "topic 1,2 min=2       | 1 [1,2] elr [] last [] 0.0
          fence 2               | 1 [1] elr [2] last [] 0.1
@@ -222,6 +260,7 @@ pub(super) fn run(cluster: &mut Cluster, action: &str) {
         "isr" => cluster.alter_isr("t", &ids(rest)).unwrap(),
         "offline" => cluster.set_health(broker(), ReplicaHealth::Offline),
         "slow" => cluster.set_health(broker(), ReplicaHealth::Slow),
+        "rebuild" => cluster.set_health(broker(), ReplicaHealth::Rebuilding),
         "healthy" => cluster.set_health(broker(), ReplicaHealth::Healthy),
         "move" => cluster.reassign("t", Some(&ids(rest))),
         "cancel" => cluster.reassign("t", None),

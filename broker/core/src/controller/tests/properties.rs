@@ -70,8 +70,8 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 fn health() -> impl Strategy<Value = ReplicaHealth> {
-    use ReplicaHealth::{Healthy, Offline, Slow};
-    prop_oneof![Just(Healthy), Just(Slow), Just(Offline)]
+    use ReplicaHealth::{Healthy, Offline, Rebuilding, Slow};
+    prop_oneof![Just(Healthy), Just(Slow), Just(Offline), Just(Rebuilding)]
 }
 
 /// What an action means for the replicas' logs.
