@@ -77,6 +77,14 @@ impl RunRecord {
         self.read().epoch.unwrap_or(NO_EPOCH)
     }
 
+    /// Whether the directory failed in the last run, and the kernel has gone on since: what it shows
+    /// of the logs may not be on the disk. A record that is missing could not be written.
+    pub(crate) fn tells_of_failure(&self) -> bool {
+        let entry = self.read();
+        let other_boot = !entry.boot_id.is_empty() && entry.boot_id != self.boot_id;
+        (entry.lossy || entry.epoch.is_none()) && !other_boot
+    }
+
     fn read(&self) -> Entry {
         let text = fs::read_to_string(&self.path).unwrap_or_default();
         let mut lines = text.lines();
@@ -235,6 +243,17 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_is_of_no_concern_to_another_boot() {
+        let broker = Broker::with_directories(1);
+        let mut records = broker.records(true);
+        run(&records, 7);
+        records[0].mark_lossy();
+        assert!(records[0].tells_of_failure());
+        records[0].boot_id = "another".to_owned();
+        assert!(!records[0].tells_of_failure());
+    }
+
+    #[test]
     fn a_directory_that_was_replaced_or_left_out_counts_as_new_disks() {
         let mut broker = Broker::with_directories(3);
         run(&broker.records(true), 7);
@@ -266,6 +285,7 @@ mod tests {
         run(&records, 7);
         records[0].mark_lossy();
         assert_eq!(epochs(&records), (7, -1));
+        assert!(records[0].tells_of_failure() && !records[1].tells_of_failure());
         records[1].mark_lossy();
         assert_eq!(epochs(&records), (7, -1));
         write_all(&records, BrokerEpoch(8), Losses::Possible);

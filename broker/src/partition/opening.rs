@@ -15,7 +15,7 @@ use broker_core::metadata::{Image, PartitionImage, ReplicaHealth};
 use broker_core::partition::{Replica, Settings, WaitQueue};
 use broker_core::{BrokerId, Offset, PartitionIndex, TopicPartition};
 use broker_log::fs::{Fs, RealFs};
-use broker_log::{Log, LogDirError, OpenError, OpenOptions, RecoveryProgress};
+use broker_log::{Log, LogDirError, OpenError, OpenOptions, RecoveryProgress, StorageError};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -43,6 +43,8 @@ pub enum StorageOpenError {
     Checkpoint(io::Error),
     #[error("can't look for the mark of a damaged log: {0}")]
     Mark(io::Error),
+    #[error("can't make what was recovered durable: {0}")]
+    Sync(#[from] StorageError),
     #[error("can't read the sequences of producers: {0}")]
     Producers(#[from] producers::RebuildError),
     /// It may be in a directory that can't be read.
@@ -128,6 +130,12 @@ impl Storage {
         };
         let log = &mut found.log;
         log.set_config(config.log.clone());
+        if config.log.flush_messages == Some(1) {
+            // What was committed is known from the last run, but not whether a sync was the last thing
+            // that happened to it.
+            let synced = log.sync_handle().sync()?;
+            log.synced(synced);
+        }
         let producers = producers::load(&**found.directory.fs(), log).inspect_err(|error| {
             if error.is_damage() {
                 let log = DamagedLog {
@@ -199,6 +207,7 @@ impl Storage {
             clean_shutdown: true,
             recovery_point: Offset(0),
             log_start: Offset(0),
+            disk_failed: false,
         };
         let (log, _) = Log::open(
             Arc::clone(directory.fs()),

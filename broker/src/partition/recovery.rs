@@ -80,7 +80,10 @@ pub(super) fn recover_all(
             Err(error) => directory.condition().fail(&error),
         }
     }
-    // What a directory gave before it failed is not to be used.
+    // What a directory gave before it failed is not to be used, and not to be believed next time.
+    for directory in dirs.opened().iter().filter(|dir| dir.is_failed()) {
+        record(directory).mark_lossy();
+    }
     recovered
         .logs
         .retain(|_, found| !found.directory.is_failed());
@@ -171,6 +174,7 @@ fn recover(
     }
     let clean = dir.clean_shutdown() && directory.checkpoints().are_complete();
     let defaults = config.topic_config(&BTreeMap::new(), Dynamic::default(), true);
+    let disk_failed = record(directory).tells_of_failure();
     let job = |found: &PartitionDir| {
         let name = (found.topic.clone(), found.partition);
         let checkpointed = directory.checkpoints().get(&name);
@@ -181,6 +185,7 @@ fn recover(
                 clean_shutdown: clean,
                 recovery_point: checkpointed.recovery_point,
                 log_start: checkpointed.log_start,
+                disk_failed,
             },
         }
     };

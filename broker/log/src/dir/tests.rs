@@ -137,12 +137,14 @@ fn logs_are_opened_side_by_side_in_order() {
         clean_shutdown: false,
         recovery_point: Offset(0),
         log_start: Offset(0),
+        disk_failed: false,
     };
     let job = |i: i64| OpenJob {
         dir: PathBuf::from(format!("/data/t-{i}")),
         config: LogConfig::default(),
         options: OpenOptions {
             log_start: Offset(i),
+            disk_failed: false,
             ..options
         },
     };

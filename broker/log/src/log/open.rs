@@ -35,6 +35,9 @@ pub struct OpenOptions {
     pub recovery_point: Offset,
     /// Last checkpointed [`Log::start_offset`], 0 if none.
     pub log_start: Offset,
+    /// The disk failed while the log was open last. What a failed sync has dropped may still be
+    /// seen, and no later sync would write it: everything above the recovery point is written again.
+    pub disk_failed: bool,
 }
 
 /// What opening a log found and did.
@@ -348,6 +351,9 @@ impl<'a> Opener<'a> {
         segment.rebuild(from, valid.position, self.config.index_interval_bytes)?;
         if cut {
             self.cut(&segment, file_len, valid)?;
+        }
+        if self.options.disk_failed {
+            segment.rewrite(from.position)?;
         }
         if let Some(next) = next.filter(|_| whole) {
             segment.seal()?;

@@ -9,6 +9,9 @@ use crate::error::ReadError;
 use crate::index::TimeEntry;
 use crate::scan::{BatchWalk, WalkError};
 
+/// Records that are read and written again at a time.
+const REWRITE_BYTES_MAX: usize = 1 << 20;
+
 impl Segment {
     /// Cuts everything from the batch on that holds or follows `offset`, and makes that durable
     /// together with what stays.
@@ -142,6 +145,19 @@ impl Segment {
         let mut walk = BatchWalk::scan(&*file, from.position, position_end);
         while let Some((position, header)) = walk.next().map_err(into_io)? {
             self.note(&header, position, index_interval_bytes);
+        }
+        Ok(())
+    }
+
+    /// Writes the records from `position` on once more, as they are.
+    pub(crate) fn rewrite(&self, mut position: u64) -> io::Result<()> {
+        self.file.set_len(self.size)?;
+        let mut bytes = vec![0; REWRITE_BYTES_MAX];
+        while position < self.size {
+            let len = REWRITE_BYTES_MAX.min((self.size - position) as usize);
+            self.file.read_exact_at(&mut bytes[..len], position)?;
+            self.file.write_at(&bytes[..len], position)?;
+            position += len as u64;
         }
         Ok(())
     }

@@ -42,6 +42,8 @@ impl EntryLog {
             clean_shutdown: false,
             recovery_point: offset(recovery_point),
             log_start: offset(start),
+            // Whether it did is not written down anywhere, and the log is short.
+            disk_failed: true,
         };
         let progress = RecoveryProgress::default();
         let fs = Arc::new(RealFs);

@@ -63,6 +63,7 @@ fn a_log_on_the_real_file_system_reopens_after_close_without_a_scan() {
         clean_shutdown: true,
         recovery_point,
         log_start: Offset(0),
+        disk_failed: false,
     });
     assert_eq!(report.bytes_scanned, 0);
     assert_eq!(read_all(&log, Offset(0)), written);

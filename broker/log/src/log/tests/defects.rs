@@ -224,6 +224,27 @@ fn a_failed_sync_at_a_roll_is_not_tried_again() {
 }
 
 #[test]
+fn records_that_a_failed_sync_dropped_are_written_again_by_the_next_process() {
+    for failing in 0..2 {
+        let mut owner = Owner::new(1);
+        owner.open().unwrap();
+        let big = || append(1, 400, 1);
+        for step in [big(), big(), Step::Checkpoint { meanwhile: false }, big()] {
+            owner.apply(&step).unwrap();
+        }
+        owner.apply(&big()).unwrap();
+        owner.disk.fail_after(failing, Fault::Io, FaultSpan::Once);
+        owner.apply(&Step::Flush).unwrap_err();
+        owner.stop(Loss::Process);
+        owner.open().unwrap();
+        owner.apply(&Step::Checkpoint { meanwhile: false }).unwrap();
+        owner.stop(Loss::Power);
+        owner.recover();
+        assert_eq!(owner.log().end_offset(), Offset(4));
+    }
+}
+
+#[test]
 fn a_torn_write_that_a_full_disk_keeps_takes_no_later_segment_with_it() {
     for seed in 1..=DRAWS {
         let mut owner = Owner::new(seed);

@@ -154,6 +154,7 @@ fn a_damaged_index_is_rebuilt_and_a_misleading_one_is_not_believed() {
         clean_shutdown: true,
         recovery_point,
         log_start: Offset(0),
+        disk_failed: false,
     };
     fs.remove(&dir().join("00000000000000000000.timeindex"))
         .unwrap();

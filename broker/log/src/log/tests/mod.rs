@@ -36,6 +36,7 @@ pub(crate) const FRESH: OpenOptions = OpenOptions {
     clean_shutdown: false,
     recovery_point: Offset(0),
     log_start: Offset(0),
+    disk_failed: false,
 };
 
 pub(crate) fn dir() -> PathBuf {

@@ -404,6 +404,7 @@ impl Pair {
             clean_shutdown: clean,
             recovery_point,
             log_start,
+            disk_failed: false,
         };
         let (log, report) = open_with(&self.fs, small(), options).unwrap();
         assert!(

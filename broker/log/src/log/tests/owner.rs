@@ -76,6 +76,8 @@ pub(super) struct Owner {
     /// The log may be empty and begin here: it is being started over.
     starting_over_at: Option<i64>,
     epoch: i32,
+    /// An operation failed in the last run.
+    disk_failed: bool,
 }
 
 impl Owner {
@@ -90,6 +92,7 @@ impl Owner {
             start_max: 0,
             starting_over_at: None,
             epoch: 0,
+            disk_failed: false,
         }
     }
 
@@ -129,16 +132,19 @@ impl Owner {
             clean_shutdown: dir.clean_shutdown(),
             recovery_point: checkpointed(dir.recovery_points())?,
             log_start: checkpointed(dir.log_starts())?,
+            disk_failed: self.disk_failed,
         };
         let opened = open_with(&self.fs, small(), options);
         let (log, report) = opened.map_err(|error| text(&error))?;
         self.running = Some((dir, log));
+        self.disk_failed = false;
         Ok(report)
     }
 
     /// Leaves the log as a process does that is gone, and what `loss` says of the disk.
     pub(super) fn stop(&mut self, loss: Loss) {
-        self.running = None;
+        let running = self.running.take();
+        self.disk_failed |= running.is_some_and(|(_, log)| log.is_failed());
         match loss {
             Loss::Process => self.disk.heal(),
             Loss::Power => self.disk.crash(),
