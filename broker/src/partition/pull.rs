@@ -127,11 +127,15 @@ impl Partition {
         self.state.lock().wakers.add_pull(waker);
     }
 
-    /// Follower: where to pull from, `None` when this replica follows nobody.
+    /// Follower: where to pull from, `None` when this replica follows nobody, or when its log failed:
+    /// nobody knows what of it is durable.
     #[must_use]
     pub fn follower_state(&self) -> Option<FollowerState> {
         let state = self.state.lock();
         state.replica.followed_leader()?;
+        if state.log.is_failed() {
+            return None;
+        }
         Some(state.follower_state())
     }
 
@@ -173,13 +177,13 @@ impl Partition {
         }
     }
 
-    /// Follower: whether what was taken over has to be durable before the next pull.
+    /// Follower: whether what the log has must be made durable before it is pulled for.
     #[must_use]
     pub fn flush_is_due(&self) -> bool {
         self.state.lock().log.flush_due(clock::timestamp())
     }
 
-    /// Follower: makes what was taken over durable. Blocks.
+    /// Follower: makes what the log has durable. Blocks.
     ///
     /// # Errors
     /// When fsync fails; the log takes no more writes.

@@ -229,6 +229,7 @@ impl Fetcher {
         let mut client = ReplicaClient::new(self.connection()?)
             .max_decoding_message_size(PULL_MESSAGE_BYTES_MAX);
         let (requests, receiver) = mpsc::channel(PULLS_MAX);
+        self.flush_changed().await;
         requests
             .send(self.request()?)
             .await
@@ -259,6 +260,7 @@ impl Fetcher {
             }
             self.resume_refused();
             if outstanding == 0 || !self.changed.is_empty() || !self.removed.is_empty() {
+                self.flush_changed().await;
                 requests
                     .send(self.request()?)
                     .await
@@ -340,7 +342,6 @@ impl Fetcher {
     }
 
     async fn take_over(&mut self, answer: PullResponse) {
-        let mut flush = Vec::new();
         for pulled in answer.partitions {
             let Some(id) = pulled.key.as_ref().and_then(from_key) else {
                 continue;
@@ -355,7 +356,6 @@ impl Fetcher {
             match partition.handle_pulled(&pulled) {
                 FollowerStep::Continue => {
                     self.changed.insert(id);
-                    flush.push(Arc::clone(partition));
                 }
                 FollowerStep::Idle => {}
                 FollowerStep::Retry => {
@@ -377,7 +377,14 @@ impl Fetcher {
                 }
             }
         }
-        flush_all(flush).await;
+    }
+
+    /// Where every message must be durable before it counts, fsync comes before the pull, which
+    /// acknowledges: that of what was taken over last, and of what an earlier process or role left.
+    async fn flush_changed(&self) {
+        let named = self.changed.iter();
+        let named = named.filter_map(|id| self.partitions.get(id));
+        flush_all(named.filter(|p| p.flush_is_due()).cloned().collect()).await;
     }
 
     fn resume_refused(&mut self) {
@@ -407,18 +414,12 @@ fn pull(id: TopicPartition, state: FollowerState, bytes_max: u32) -> PullPartiti
     }
 }
 
-/// Where every message must be durable before it counts, fsync comes before the next pull, which
-/// acknowledges.
 async fn flush_all(partitions: Vec<Arc<Partition>>) {
-    let due: Vec<_> = partitions
-        .into_iter()
-        .filter(|p| p.flush_is_due())
-        .collect();
-    if due.is_empty() {
+    if partitions.is_empty() {
         return;
     }
     let flushed = tokio::task::spawn_blocking(move || {
-        for partition in due {
+        for partition in partitions {
             if let Err(error) = partition.flush_pulled() {
                 tracing::error!(%partition, %error, "fsync failed; the log takes no more writes");
             }
