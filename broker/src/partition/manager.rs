@@ -355,6 +355,7 @@ impl PartitionManager {
                     tracing::debug!(%partition, ?kind, message = failure.message, "ISR change refused");
                     if is_final(kind) {
                         partition.isr_refused(proposal.partition_epoch);
+                        self.isr_change_due(partition.id());
                     }
                 }
             }

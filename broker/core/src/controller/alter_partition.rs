@@ -9,9 +9,9 @@ use super::draft::Draft;
 use super::election::Settlement;
 use super::error::{CommandError, Failure};
 use super::response::{AlterPartitionsResponse, PartitionAltered, Response};
-use crate::metadata::{Partition, PartitionImage, ReplicaHealth};
+use crate::metadata::{Partition, PartitionImage, Record, ReplicaHealth};
 use crate::mutation::{Mutation, mutated};
-use crate::{BrokerId, PartitionIndex, TopicId, TopicPartition};
+use crate::{BrokerId, PartitionEpoch, PartitionIndex, TopicId, TopicPartition};
 
 pub(super) fn alter(draft: &mut Draft, command: &AlterPartitions) -> Result<Response, Failure> {
     if draft.registered(command.leader)?.fenced {
@@ -60,12 +60,27 @@ fn alter_one(
         .map(|member| BrokerId(member.broker_id))
         .collect();
     check_isr(current, leader, &isr)?;
+    if is_same(current, &isr) {
+        return Ok(close_epoch(draft, id, current.clone()));
+    }
     check_online(current, &isr)?;
     for member in &change.new_isr {
         check_member(draft, leader, *member)?;
     }
     draft.settle(id, Settlement { isr, lost: None });
     Ok(self::current(draft, id)?.to_record(id))
+}
+
+fn is_same(current: &PartitionImage, isr: &[BrokerId]) -> bool {
+    isr.len() == current.isr.len() && isr.iter().all(|id| current.isr.contains(id))
+}
+
+/// The leader wants to be sure that no earlier proposal of its own is accepted any more.
+fn close_epoch(draft: &mut Draft, id: TopicPartition, mut state: PartitionImage) -> Partition {
+    state.partition_epoch = PartitionEpoch(state.partition_epoch.0 + 1);
+    let record = state.to_record(id);
+    draft.push(Record::Partition(record.clone()));
+    record
 }
 
 fn current(draft: &Draft, id: TopicPartition) -> Result<&PartitionImage, Failure> {

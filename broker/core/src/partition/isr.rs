@@ -43,7 +43,11 @@ pub(super) struct LogEnds {
 #[derive(Debug)]
 pub(super) struct PendingIsr {
     pub(super) isr: BTreeSet<BrokerId>,
-    sent_at: Time,
+    /// Everybody whom a proposal at this partition epoch may bring in. Copies of it may be on their
+    /// way, whatever the answer to one of them is.
+    pub(super) possible: BTreeSet<BrokerId>,
+    /// `None`: to be sent at the next look.
+    sent_at: Option<Time>,
 }
 
 impl Leader {
@@ -53,16 +57,17 @@ impl Leader {
         settings: &Settings,
         ends: LogEnds,
     ) -> Option<IsrProposal> {
-        if now < self.propose_after {
-            return None;
-        }
         if let Some(pending) = &mut self.pending {
-            if now.since(pending.sent_at) < REPEAT_AFTER {
+            let waits = |sent_at| now.since(sent_at) < REPEAT_AFTER;
+            if pending.sent_at.is_some_and(waits) {
                 return None;
             }
-            pending.sent_at = now;
+            pending.sent_at = Some(now);
             let isr = pending.isr.clone();
             return Some(self.proposal(&isr));
+        }
+        if now < self.propose_after {
+            return None;
         }
         self.note_idle_followers(now, ends.log_end);
         let isr = self.wanted_isr(now, settings, ends);
@@ -70,7 +75,11 @@ impl Leader {
             return None;
         }
         let proposal = self.proposal(&isr);
-        self.pending = Some(PendingIsr { isr, sent_at: now });
+        self.pending = Some(PendingIsr {
+            possible: isr.clone(),
+            isr,
+            sent_at: Some(now),
+        });
         Some(proposal)
     }
 
@@ -133,10 +142,20 @@ impl Leader {
         }
     }
 
+    /// Whoever was proposed counts until the partition epoch rises. To bring that about, the leader
+    /// asks for the ISR as it is: what is still on its way comes too late from then on.
     pub(super) fn isr_refused(&mut self, now: Time, partition_epoch: PartitionEpoch) {
-        if partition_epoch == self.partition_epoch {
-            self.pending = None;
-            self.propose_after = now.plus(BACK_OFF);
+        if partition_epoch != self.partition_epoch {
+            return;
+        }
+        self.propose_after = now.plus(BACK_OFF);
+        let adds = |pending: &PendingIsr| !pending.possible.is_subset(&self.isr);
+        match &mut self.pending {
+            Some(pending) if adds(pending) && !mutated(Mutation::ForgetRefusedProposal) => {
+                pending.sent_at = (pending.isr == self.isr).then_some(now);
+                pending.isr.clone_from(&self.isr);
+            }
+            _ => self.pending = None,
         }
     }
 }

@@ -165,9 +165,12 @@ impl Leader {
     }
 
     /// The ISR that must hold a record before it counts as committed: what the controller has
-    /// committed plus what it may be about to commit.
+    /// committed plus what it may commit yet.
     pub(super) fn maximal_isr(&self) -> impl Iterator<Item = BrokerId> {
-        let added = self.pending.iter().flat_map(|pending| pending.isr.iter());
+        let added = self
+            .pending
+            .iter()
+            .flat_map(|pending| pending.possible.iter());
         let added = added.filter(|_| !mutated(Mutation::CountCommittedIsrOnly));
         self.isr.iter().chain(added).copied()
     }

@@ -275,9 +275,9 @@ impl Replica {
         }
     }
 
-    /// The controller refused the proposal made at `partition_epoch` and can't commit it any more;
-    /// another may follow later. Not to be called for a refusal that the metadata will explain: the
-    /// proposal may have been committed, and its members count until then.
+    /// The controller refused the proposal made at `partition_epoch`; another may follow later. The
+    /// next [`Replica::handle_tick`], which is due at once, ends what copies of it may bring about: its
+    /// members count until then. Not to be called for a refusal that the metadata will explain.
     pub fn handle_isr_refused(&mut self, now: Time, partition_epoch: PartitionEpoch) {
         if let Role::Leader(leader) = &mut self.role {
             leader.isr_refused(now, partition_epoch);

@@ -339,9 +339,42 @@ fn a_refused_proposal_is_made_again_after_a_pause() {
     pull(&mut replica, 1, 1, 0, 0);
     assert!(replica.handle_tick(Time(1), END).is_some());
     replica.handle_isr_refused(Time(2), PartitionEpoch(1));
+    let as_it_is = replica.handle_tick(Time(2), END).unwrap();
+    assert_eq!(members(&as_it_is), [0]);
+    replica.handle_assignment(Time(2), &assignment(&[0], 2), ends(0));
     pull(&mut replica, 3, 1, 0, 0);
     assert_eq!(replica.handle_tick(Time(100), END), None);
     assert!(replica.handle_tick(Time(502), END).is_some());
+}
+
+#[test]
+fn a_refused_proposal_of_which_another_copy_is_committed_later_is_waited_for() {
+    let mut replica = leader(&[0], 1);
+    pull(&mut replica, 1, 1, 0, 0);
+    assert!(replica.handle_tick(Time(1), END).is_some());
+    assert!(replica.handle_tick(Time(2_001), END).is_some(), "a copy");
+    replica.handle_isr_refused(Time(2_002), PartitionEpoch(1));
+    replica.handle_append(Time(2_003), None, Offset(0), Offset(5));
+    assert_eq!(replica.high_watermark(), Offset(0));
+    replica.handle_assignment(Time(2_004), &assignment(&[0, 1], 2), ends(5));
+    assert_eq!(replica.high_watermark(), Offset(0), "1 may be elected");
+}
+
+#[test]
+fn a_refused_proposal_counts_no_more_once_the_controller_can_accept_no_copy_of_it() {
+    let mut replica = leader(&[0], 1);
+    pull(&mut replica, 1, 1, 0, 0);
+    assert!(replica.handle_tick(Time(1), END).is_some());
+    replica.handle_isr_refused(Time(2), PartitionEpoch(1));
+    replica.handle_append(Time(3), None, Offset(0), Offset(5));
+    let as_it_is = replica.handle_tick(Time(3), END).unwrap();
+    assert_eq!(members(&as_it_is), [0]);
+    assert_eq!(replica.handle_tick(Time(4), END), None);
+    replica.handle_isr_refused(Time(5), PartitionEpoch(1));
+    assert_eq!(replica.handle_tick(Time(6), END), None, "refused as well");
+    assert_eq!(replica.handle_tick(Time(2_005), END), Some(as_it_is));
+    replica.handle_assignment(Time(2_006), &assignment(&[0], 2), ends(5));
+    assert_eq!(replica.high_watermark(), Offset(5));
 }
 
 #[test]
@@ -487,6 +520,7 @@ enum Step {
     Tick(u64),
     Commit,
     Refuse,
+    CommitRefused,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -496,6 +530,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (0..15_000u64).prop_map(Step::Tick),
         Just(Step::Commit),
         Just(Step::Refuse),
+        Just(Step::CommitRefused),
     ];
     proptest::collection::vec(step, 1..80)
 }
@@ -509,6 +544,7 @@ proptest! {
         let (mut now, mut end, mut epoch) = (0, 0i64, 1);
         let mut committed = vec![0, 1, 2];
         let mut proposed: Option<Vec<i32>> = None;
+        let mut refused: Option<Vec<i32>> = None;
         let mut positions = [0i64, -1, -1];
         for step in steps {
             let before = replica.high_watermark();
@@ -528,12 +564,17 @@ proptest! {
                         proposed = Some(members(&proposal));
                     }
                 }
-                Step::Commit => if let Some(isr) = proposed.take() {
+                Step::Commit | Step::CommitRefused => if let Some(isr) = match step {
+                    Step::Commit => proposed.take(),
+                    _ => refused.take(),
+                } {
+                    (proposed, refused) = (None, None);
                     epoch += 1;
                     committed = isr;
                     replica.handle_assignment(Time(now), &assignment(&committed, epoch), ends(end));
                 },
-                Step::Refuse => if proposed.take().is_some() {
+                Step::Refuse => if let Some(isr) = proposed.take() {
+                    refused.get_or_insert(isr);
                     replica.handle_isr_refused(Time(now), PartitionEpoch(epoch));
                 },
             }

@@ -20,8 +20,14 @@ const SCENARIOS: &[(&str, &str)] = &[
         "a dead follower leaves the ISR without an election",
         "topic 1,2,3 min=2     | 1 [1,2,3] elr [] last [] 0.0
          fence 3               | 1 [1,2] elr [] last [] 0.1
-         fence 2               | 1 [1] elr [2] last [] 0.2
-         isr 1                 | 1 [1] elr [2] last [] 0.2",
+         fence 2               | 1 [1] elr [2] last [] 0.2",
+    ),
+    (
+        "the ISR as it is closes the partition epoch",
+        "topic 1,2 min=1       | 1 [1,2] elr [] last [] 0.0
+         isr 2,1               | 1 [1,2] elr [] last [] 0.1
+         isr 1                 | 1 [1] elr [] last [] 0.2
+         isr 1                 | 1 [1] elr [] last [] 0.3",
     ),
     (
         "below min.insync.replicas leavers stay eligible, and lead when nobody else can",

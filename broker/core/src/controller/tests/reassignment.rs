@@ -260,7 +260,7 @@ fn giving_up_never_costs_acknowledged_records_or_min_insync_replicas() {
     assert_eq!(failure(&cluster.reassign("t", None)), refused);
     run(&mut cluster, "isr 3,2");
     assert_eq!(failure(&cluster.reassign("t", None)), None);
-    assert_eq!(show(state(&cluster)), "2 [2] of [1,2] +[] -[] 2.6");
+    assert_eq!(show(state(&cluster)), "2 [2] of [1,2] +[] -[] 2.7");
 }
 
 #[test]

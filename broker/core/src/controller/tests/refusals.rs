@@ -256,7 +256,6 @@ fn isr_changes_that_cannot_be() {
     };
     let (one, two, three) = (cluster.broker(1), cluster.broker(2), cluster.broker(3));
     let cases = [
-        (one, base.clone(), None),
         (two, base.clone(), Some(CommandError::FencedLeaderEpoch)),
         (
             one,
@@ -302,17 +301,27 @@ fn isr_changes_that_cannot_be() {
         (one, isr(&[two]), Some(CommandError::InvalidRequest)),
         (one, isr(&[one, one]), Some(CommandError::InvalidRequest)),
         (one, isr(&[one, three]), Some(CommandError::InvalidRequest)),
-        (
-            one,
-            isr(&[one, stale]),
-            Some(CommandError::IneligibleReplica),
-        ),
+        (one, base.clone(), None),
+        (one, base.clone(), Some(CommandError::InvalidPartitionEpoch)),
     ];
     for (leader, change, expected) in cases {
         let partitions = vec![change.clone()];
         let command = Command::AlterPartitions(AlterPartitions { leader, partitions });
         assert_eq!(refused(&mut cluster, command), expected, "{change:?}");
     }
+    assert_eq!(failure(&cluster.alter_isr("t", &[1]).unwrap()), None);
+    let restarted = AlterPartition {
+        partition_epoch: 2,
+        ..isr(&[one, stale])
+    };
+    let command = Command::AlterPartitions(AlterPartitions {
+        leader: one,
+        partitions: vec![restarted],
+    });
+    assert_eq!(
+        refused(&mut cluster, command),
+        Some(CommandError::IneligibleReplica)
+    );
     cluster.submit(Command::DrainBroker(two));
     let error = failure(&cluster.alter_isr("t", &[1, 2]).unwrap());
     assert_eq!(error, Some(CommandError::IneligibleReplica));
