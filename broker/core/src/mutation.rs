@@ -29,6 +29,8 @@ mutations! {
     ForgetSlowestMember,
     /// The high watermark waits for the committed ISR only, not for proposed members.
     CountCommittedIsrOnly,
+    /// A proposal that was refused is forgotten, though a copy of it may be on its way.
+    ForgetRefusedProposal,
     /// Records are committed however small the ISR is.
     IgnoreMinInsync,
     /// A follower is proposed for the ISR without having caught up.
@@ -55,6 +57,8 @@ mutations! {
     LeadBeforeRegistration,
     /// With `flush.messages=1`, what is written counts as durable.
     CountUnsyncedRecords,
+    /// With `flush.messages=1`, a follower pulls on before what it has is durable.
+    AcknowledgeUnsynced,
     /// The controller decides before its last decision is committed.
     DecideOnOldImage,
 }

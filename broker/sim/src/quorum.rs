@@ -15,7 +15,7 @@ use broker_core::controller::{
 use broker_core::liveness::{Heartbeat, Liveness, LivenessConfig, StreamId};
 use broker_core::metadata::{Image, ResourceType};
 use broker_core::mutation::{Mutation, mutated};
-use broker_core::{BrokerId, Duration, TopicId};
+use broker_core::{BrokerId, Duration, TopicId, TopicPartition};
 
 use crate::env::Env;
 use crate::event::{Event, HeartbeatAnswer, Message, NotController, Peer};
@@ -56,6 +56,8 @@ struct Submission {
 struct Batch {
     image: Image,
     answers: Vec<(Peer, u64, Response)>,
+    /// Partitions that got a leader uncleanly, for a while at least.
+    unclean: Vec<TopicPartition>,
 }
 
 /// Takes every setting as it is.
@@ -231,7 +233,7 @@ impl Quorum {
         if let Some(batch) = active.proposed
             && self.random.chance(500)
         {
-            Self::publish(env, batch.image);
+            Self::publish(env, batch.image, batch.unclean);
         }
     }
 
@@ -300,12 +302,15 @@ impl Quorum {
         let newest = env.images.len() - 1;
         let behind = usize::from(mutated(Mutation::DecideOnOldImage) && newest > 0);
         let mut image = Image::clone(&env.images[newest - behind]);
-        let mut answers = Vec::new();
+        let (mut answers, mut unclean) = (Vec::new(), Vec::new());
         let mut changed = false;
         for submission in std::mem::take(&mut active.mailbox) {
             let Decision {
-                records, response, ..
+                records,
+                response,
+                unclean_elections,
             } = decide_one(&image, &submission.command, &mut self.topics_made);
+            unclean.extend(unclean_elections.into_iter().map(|(id, _)| id));
             for record in &records {
                 let applied = image.apply(record);
                 applied.expect("a decision's records apply to the image it was decided on");
@@ -315,7 +320,11 @@ impl Quorum {
                 answers.push((sender, request, response));
             }
         }
-        active.proposed = Some(Batch { image, answers });
+        active.proposed = Some(Batch {
+            image,
+            answers,
+            unclean,
+        });
         let delay = if changed {
             self.random.range(500, 8_000)
         } else {
@@ -334,7 +343,7 @@ impl Quorum {
         let Some(batch) = active.proposed.take() else {
             return;
         };
-        Self::publish(env, batch.image);
+        Self::publish(env, batch.image, batch.unclean);
         let offset = Some(env.images.len() as u64 - 1);
         active
             .liveness
@@ -349,12 +358,13 @@ impl Quorum {
         }
     }
 
-    fn publish(env: &mut Env, image: Image) {
+    fn publish(env: &mut Env, image: Image, unclean: Vec<TopicPartition>) {
         if image == **env.image() {
             return;
         }
         let old = Arc::clone(env.image());
         trace_changes(env, &old, &image);
+        env.check.elected_uncleanly([&old, &image], &unclean);
         env.check.metadata_committed(env.now, &old, &image);
         env.images.push(Arc::new(image));
     }

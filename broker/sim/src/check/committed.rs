@@ -71,7 +71,10 @@ impl Checker {
                 let record = Committed {
                     epoch,
                     value,
-                    min_insync_replicas: hosted.min_insync_replicas.min(hosted.replicas),
+                    min_insync_replicas: hosted
+                        .min_insync_replicas
+                        .min(hosted.replicas)
+                        .min(account.min_insync_replicas),
                 };
                 let outcome = account.take(hosted, offset, record);
                 if let Err(found) = outcome {

@@ -105,7 +105,11 @@ impl Checker {
         };
         let replicas = image.partition(id).map_or(0, |state| state.replicas.len());
         let copies = brokers.iter().filter(has_all).count();
-        if copies + lossy < wanted.min(replicas) {
+        // Nobody knows what they have before they are back.
+        let powerless = brokers
+            .iter()
+            .filter(|broker| self.is_powerless(broker.id()));
+        if copies + lossy + powerless.count() < wanted.min(replicas) {
             let found = format!("{id} is committed up to {end} with {copies} of {wanted} copies");
             self.violate(
                 now,

@@ -7,6 +7,15 @@ use super::Checker;
 use crate::trace::Micros;
 
 impl Checker {
+    /// The controller says so, of elections that others in the same decision may have undone.
+    pub(crate) fn elected_uncleanly(&mut self, images: [&Image; 2], partitions: &[TopicPartition]) {
+        for id in partitions {
+            if images.iter().any(|image| allows_unclean(image, *id)) {
+                self.account(*id).gave_up = true;
+            }
+        }
+    }
+
     pub(super) fn elected(
         &mut self,
         now: Micros,
@@ -56,11 +65,7 @@ impl Checker {
         if eligible {
             return;
         }
-        let Some(topic) = image.topics.get(&id.topic) else {
-            return;
-        };
-        let unclean = image.topic_config(topic, "unclean.leader.election.enable") == Some("true");
-        if unclean {
+        if allows_unclean(image, id) {
             self.account(id).gave_up = true;
             return;
         }
@@ -79,4 +84,11 @@ impl Checker {
             self.violate(now, "leaders are elected from ISR and ELR", found);
         }
     }
+}
+
+fn allows_unclean(image: &Image, id: TopicPartition) -> bool {
+    let topic = image.topics.get(&id.topic);
+    let setting =
+        topic.and_then(|topic| image.topic_config(topic, "unclean.leader.election.enable"));
+    setting == Some("true")
 }

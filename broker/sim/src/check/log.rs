@@ -45,20 +45,32 @@ impl Checker {
             },
         };
         self.stopped.insert((broker, hosted.id), stopped);
-        if disk == Disk::Struck {
-            self.doubtful.insert(broker);
-        }
     }
 
-    /// A broker that had these logs loses what it had not synced.
+    /// A broker that had these logs loses what it had not synced: nothing that counts where every
+    /// message is synced first, unless the disk has failed.
     pub(crate) fn power_lost(
         &mut self,
         now: Micros,
         broker: BrokerId,
         logs: impl IntoIterator<Item = TopicPartition>,
+        disk_failed: bool,
     ) {
         self.powerless.insert(broker);
-        self.may_have_lost(now, broker, logs);
+        let logs = logs.into_iter();
+        let lossy = |id: &TopicPartition| disk_failed || !self.flushes_every_message(*id);
+        let lossy: Vec<TopicPartition> = logs.filter(lossy).collect();
+        self.may_have_lost(now, broker, lossy);
+    }
+
+    /// Whether the broker has lost power and did not come back.
+    pub(super) fn is_powerless(&self, broker: BrokerId) -> bool {
+        self.powerless.contains(&broker)
+    }
+
+    fn flushes_every_message(&self, id: TopicPartition) -> bool {
+        let account = self.accounts.get(&id);
+        account.is_some_and(|account| account.flushes_every_message)
     }
 
     /// A broker with these logs stops after a power failure or a failed sync: the controller counts
@@ -85,9 +97,7 @@ impl Checker {
             return;
         };
         let lost_power = self.powerless.contains(&broker);
-        let least = if lost_power && self.doubtful.contains(&broker) {
-            Offset(0)
-        } else if lost_power {
+        let least = if lost_power {
             stopped.durable
         } else {
             stopped.written

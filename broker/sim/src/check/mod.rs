@@ -63,7 +63,7 @@ pub(crate) struct Sent {
 struct Committed {
     epoch: LeaderEpoch,
     value: u64,
-    /// `min.insync.replicas` that it was committed under.
+    /// The lowest `min.insync.replicas` since it was committed.
     min_insync_replicas: usize,
 }
 
@@ -81,6 +81,10 @@ struct Account {
     leaders: BTreeMap<LeaderEpoch, BrokerId>,
     /// Acknowledged records were given up, and might be: nothing is certain from here on.
     gave_up: bool,
+    /// `min.insync.replicas` as the controller knows it.
+    min_insync_replicas: usize,
+    /// `flush.messages=1`.
+    flushes_every_message: bool,
     /// Records committed since the copies were last counted: how many copies there must be.
     to_count: Option<usize>,
 }
@@ -91,9 +95,6 @@ pub(crate) struct Checker {
     accounts: BTreeMap<TopicPartition, Account>,
     stopped: BTreeMap<(BrokerId, TopicPartition), log::Stopped>,
     powerless: BTreeSet<BrokerId>,
-    /// Brokers with a disk that has failed: what a failed sync has dropped may still be seen, and be
-    /// taken for durable by the next process.
-    doubtful: BTreeSet<BrokerId>,
     /// High watermarks of leaders.
     led_to: BTreeMap<(BrokerId, TopicPartition), (LeaderEpoch, Offset)>,
     touched: BTreeSet<TopicPartition>,
@@ -112,6 +113,22 @@ impl Checker {
         accounts.map(|account| account.committed.len() as u64).sum()
     }
 
+    fn note_promises(&mut self, image: &Image) {
+        for (id, state) in image.partitions() {
+            let Some(topic) = image.topics.get(&id.topic) else {
+                continue;
+            };
+            let wanted = image.min_insync_replicas(topic, 1);
+            let promised = wanted.min(state.replication_factor());
+            let flush_messages = image.topic_config(topic, "flush.messages");
+            let account = self.account(id);
+            account.flushes_every_message = flush_messages == Some("1");
+            if account.min_insync_replicas != promised {
+                account.promise(promised);
+            }
+        }
+    }
+
     fn violate(&mut self, at: Micros, invariant: &'static str, found: impl Into<String>) {
         let found = found.into();
         self.violation.get_or_insert(Violation {
@@ -128,6 +145,7 @@ impl Checker {
     /// The metadata goes from `old` to `new`.
     pub(crate) fn metadata_committed(&mut self, now: Micros, old: &Image, new: &Image) {
         self.lint(now, new);
+        self.note_promises(new);
         for (id, state) in new.partitions() {
             let before = old.partition(id);
             if before.is_some_and(|before| before == state) {
@@ -140,6 +158,15 @@ impl Checker {
 }
 
 impl Account {
+    /// Fewer copies are promised from now on, of what is committed already, too: an ISR that is large
+    /// enough now leaves no ELR, whatever the members had that left it.
+    fn promise(&mut self, min_insync_replicas: usize) {
+        self.min_insync_replicas = min_insync_replicas;
+        for record in &mut self.committed {
+            record.min_insync_replicas = record.min_insync_replicas.min(min_insync_replicas);
+        }
+    }
+
     fn end(&self) -> Offset {
         Offset(self.committed.len() as i64)
     }

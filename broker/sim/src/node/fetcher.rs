@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use broker_core::{BrokerEpoch, TopicPartition};
+use broker_core::{BrokerEpoch, Timestamp, TopicPartition};
 
 use super::hosted::Hosted;
 use crate::event::Pull;
@@ -100,9 +100,9 @@ impl Fetcher {
     /// What is to be sent now.
     pub(crate) fn step(
         &mut self,
-        now: Micros,
+        (now, timestamp): (Micros, Timestamp),
         broker_epoch: BrokerEpoch,
-        hosted: &BTreeMap<TopicPartition, Hosted>,
+        hosted: &mut BTreeMap<TopicPartition, Hosted>,
         new_stream: impl FnOnce() -> u64,
     ) -> Option<Outgoing> {
         if let Some(stream) = &self.stream {
@@ -144,7 +144,7 @@ impl Fetcher {
         }
         let positions = std::mem::take(&mut self.changed)
             .into_iter()
-            .filter_map(|id| Some((id, hosted.get(&id)?.follower_position()?)));
+            .filter_map(|id| Some((id, hosted.get_mut(&id)?.position_to_pull(timestamp)?)));
         Some(Outgoing::Pull(Pull {
             stream: stream.id,
             broker_epoch,

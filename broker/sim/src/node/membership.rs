@@ -192,6 +192,7 @@ impl Process {
             return;
         };
         let now = env.time(self.index);
+        let mut due = BTreeSet::new();
         for (answer, (id, partition_epoch)) in answered.partitions.iter().zip(proposed) {
             let Some(failure) = &answer.failure else {
                 continue;
@@ -202,8 +203,10 @@ impl Process {
             });
             if let Some(hosted) = self.hosted.get_mut(&id).filter(|_| is_final(kind)) {
                 hosted.replica.handle_isr_refused(now, partition_epoch);
+                due.insert(id);
             }
         }
+        self.propose_isr(env, &due);
     }
 
     pub(super) fn propose_isr(&mut self, env: &mut Env, due: &BTreeSet<TopicPartition>) {

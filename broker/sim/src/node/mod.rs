@@ -83,13 +83,14 @@ impl Broker {
             return;
         }
         let me = Peer::Broker(self.index);
-        let storage = match Storage::open(&self.disk, self.id()) {
+        let storage = match Storage::open(&self.disk, self.id(), self.disk_failed_before()) {
             Ok(storage) => storage,
             Err(failed) => {
-                env.note(me, || {
-                    format!("can't open its disk ({failed:?}), tries again")
-                });
+                env.note(me, || format!("can't open its disk, tries again: {failed}"));
                 self.disk.heal();
+                let logs = self.ends_kept.keys().copied();
+                env.check.may_have_lost(env.now, self.id(), logs);
+                self.mark_lossy(None);
                 env.after(300_000, Event::Start { broker: self.index });
                 return;
             }
@@ -133,11 +134,21 @@ impl Broker {
         }
     }
 
+    /// A failed sync may have dropped what it was to make durable.
+    fn mark_lossy(&mut self, registered: Option<BrokerEpoch>) {
+        let known = self.run_record.map(|(epoch, _)| epoch);
+        self.run_record = registered.or(known).map(|epoch| (epoch, LOSSY_BOOT));
+    }
+
+    fn disk_failed_before(&self) -> bool {
+        self.run_record.is_none_or(|(_, boot)| boot == LOSSY_BOOT)
+    }
+
     /// Ends the process, if there is one.
     pub(crate) fn stop(&mut self, env: &mut Env, end: End) {
         let Some(mut process) = self.process.take() else {
             if end == End::PowerLoss {
-                self.lose_power(env);
+                self.lose_power(env, false);
             }
             return;
         };
@@ -145,23 +156,21 @@ impl Broker {
         self.paused_until = None;
         self.held.clear();
         process.connections_break(env);
-        if let Some(epoch) = process.registered_epoch() {
-            // A failed sync may have dropped what it was to make durable.
-            let boot = if process.has_failed_log() {
-                LOSSY_BOOT
-            } else {
-                self.boot
-            };
-            self.run_record = Some((epoch, boot));
-        }
         if end == End::Clean {
             process.close();
+        }
+        let registered = process.registered_epoch();
+        let disk_failed = process.has_failed_log();
+        if disk_failed {
+            self.mark_lossy(registered);
+        } else if let Some(epoch) = registered {
+            self.run_record = Some((epoch, self.boot));
         }
         self.ends_kept = process.log_ends();
         for hosted in process.hosted.values() {
             env.check.log_stopped(self.id(), hosted, self.disk_state);
         }
-        if end != End::PowerLoss && process.has_failed_log() {
+        if end != End::PowerLoss && disk_failed {
             let logs = self.ends_kept.keys().copied();
             env.check.may_have_lost(env.now, self.id(), logs);
         }
@@ -172,17 +181,17 @@ impl Broker {
         });
         drop(process);
         if end == End::PowerLoss {
-            self.lose_power(env);
+            self.lose_power(env, disk_failed);
         } else {
             self.disk.heal();
         }
     }
 
-    fn lose_power(&mut self, env: &mut Env) {
+    fn lose_power(&mut self, env: &mut Env, disk_failed: bool) {
         let logs = std::mem::take(&mut self.ends_kept).into_keys();
         self.disk.crash();
         self.boot += 1;
-        env.check.power_lost(env.now, self.id(), logs);
+        env.check.power_lost(env.now, self.id(), logs, disk_failed);
     }
 
     pub(crate) fn pause(&mut self, env: &mut Env, lasts: Micros) {

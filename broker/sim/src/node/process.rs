@@ -287,7 +287,9 @@ impl Process {
             }
             Err(failed) => {
                 self.offline = true;
-                env.note(self.peer(), || format!("can't open a log ({failed:?})"));
+                env.note(self.peer(), || {
+                    format!("can't open the log of {id}: {failed}")
+                });
             }
         }
     }
@@ -419,7 +421,6 @@ impl Process {
                     fetcher.continues(id);
                 }
             }
-            hosted.flush_pulled(now);
         }
     }
 
@@ -502,11 +503,13 @@ impl Process {
         else {
             return;
         };
-        let from = self.peer();
+        let (from, timestamp) = (self.peer(), env.timestamp(self.index));
         for (leader, fetcher) in &mut self.fetchers {
             let to = Peer::Broker(*leader);
             while let Some(outgoing) =
-                fetcher.step(env.now, registered, &self.hosted, || env.next_id())
+                fetcher.step((env.now, timestamp), registered, &mut self.hosted, || {
+                    env.next_id()
+                })
             {
                 let message = match outgoing {
                     Outgoing::Pull(pull) => Message::Pull(pull),

@@ -121,9 +121,16 @@ impl Hosted {
         Ok(progress.may_enter_isr)
     }
 
-    /// Follower: where to pull from, `None` when this replica follows nobody.
-    pub(crate) fn follower_position(&self) -> Option<FollowerPosition> {
+    /// Follower: where to pull from, `None` when this replica follows nobody, or its log failed. Makes
+    /// durable first what has to be before it is acknowledged.
+    pub(crate) fn position_to_pull(&mut self, now: Timestamp) -> Option<FollowerPosition> {
         self.replica.followed_leader()?;
+        if !mutated(Mutation::AcknowledgeUnsynced) {
+            self.flush_pulled(now);
+            if self.log.is_failed() {
+                return None;
+            }
+        }
         Some(FollowerPosition {
             leader_epoch: self.replica.leader_epoch(),
             fetch_offset: self.log.end_offset(),
@@ -216,8 +223,7 @@ impl Hosted {
         Ok(FollowerStep::Truncated { from, to: at })
     }
 
-    /// Follower: makes what was taken over durable where that comes before the next pull.
-    pub(crate) fn flush_pulled(&mut self, now: Timestamp) {
+    fn flush_pulled(&mut self, now: Timestamp) {
         if self.log.flush_due(now)
             && let Ok(synced) = self.log.sync_handle().sync()
         {

@@ -2,6 +2,7 @@
 //! `broker/src/previous_run.rs`.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use broker_log::fs::memory::MemoryFs;
 use broker_log::{Log, LogConfig, LogDir, OffsetEntry, OpenOptions, RecoveryProgress};
 
 use super::hosted::{Hosted, topic_settings};
-use super::pull::{LogFailed, read_producers};
+use super::pull::read_producers;
 
 const CLUSTER_ID: &str = "sim";
 
@@ -27,6 +28,13 @@ pub(crate) struct LastRun {
 
 type ByPartition = BTreeMap<(String, i32), Offset>;
 
+/// Why a directory or a log was not opened, for the trace.
+pub(crate) type Reason = String;
+
+fn reason(error: impl Display) -> Reason {
+    error.to_string()
+}
+
 /// See the module's documentation.
 pub(crate) struct Storage {
     fs: Arc<dyn Fs>,
@@ -37,22 +45,23 @@ pub(crate) struct Storage {
 
 impl Storage {
     /// Opens the directory and recovers every log in it.
-    pub(crate) fn open(disk: &MemoryFs, me: BrokerId) -> Result<Self, LogFailed> {
+    pub(crate) fn open(disk: &MemoryFs, me: BrokerId, disk_failed: bool) -> Result<Self, Reason> {
         let fs: Arc<dyn Fs> = Arc::new(disk.clone());
         let directory_id = format!("disk-{me}");
         let path = Path::new("/data");
-        let dir = LogDir::open(Arc::clone(&fs), path, CLUSTER_ID, me.0, &directory_id)
-            .map_err(|_| LogFailed::Lasting)?;
+        let dir =
+            LogDir::open(Arc::clone(&fs), path, CLUSTER_ID, me.0, &directory_id).map_err(reason)?;
         let recovery_points = by_partition(dir.recovery_points())?;
         let log_starts = by_partition(dir.log_starts())?;
         let high_watermarks = by_partition(dir.high_watermarks())?;
         let mut unclaimed = BTreeMap::new();
-        for found in dir.scan().map_err(|_| LogFailed::Lasting)? {
+        for found in dir.scan().map_err(reason)? {
             let key = (found.topic.clone(), found.partition);
             let options = OpenOptions {
                 clean_shutdown: dir.clean_shutdown(),
                 recovery_point: recovery_points.get(&key).copied().unwrap_or_default(),
                 log_start: log_starts.get(&key).copied().unwrap_or_default(),
+                disk_failed,
             };
             let Some(topic) = found.topic_id else {
                 continue;
@@ -68,7 +77,7 @@ impl Storage {
             };
             let progress = RecoveryProgress::default();
             let opened = Log::open(Arc::clone(&fs), found.path, config, options, &progress);
-            unclaimed.insert(id, opened.map_err(|_| LogFailed::Lasting)?.0);
+            unclaimed.insert(id, opened.map_err(reason)?.0);
         }
         Ok(Self {
             fs,
@@ -95,15 +104,23 @@ impl Storage {
         id: TopicPartition,
         image: &Image,
         me: BrokerId,
-    ) -> Result<Hosted, LogFailed> {
-        let topic = image.topics.get(&id.topic).ok_or(LogFailed::Lasting)?;
-        let (settings, config) = topic_settings(image, id).ok_or(LogFailed::Lasting)?;
+    ) -> Result<Hosted, Reason> {
+        let topic = image
+            .topics
+            .get(&id.topic)
+            .ok_or("its topic is not known")?;
+        let (settings, config) = topic_settings(image, id).ok_or("its topic is not known")?;
         let mut log = match self.unclaimed.remove(&id) {
             Some(log) => log,
             None => self.create(&topic.name, id, &config)?,
         };
+        let flushes_every_message = config.flush_messages == Some(1);
         log.set_config(config);
-        let producers = read_producers(&log)?;
+        if flushes_every_message {
+            let synced = log.sync_handle().sync().map_err(reason)?;
+            log.synced(synced);
+        }
+        let producers = read_producers(&log).map_err(|_| "can't read its producers")?;
         let key = (topic.name.to_string(), id.partition.0);
         let checkpointed = self.high_watermarks.get(&key).copied().unwrap_or_default();
         let high_watermark = checkpointed.min(log.end_offset()).max(log.start_offset());
@@ -125,20 +142,16 @@ impl Storage {
         })
     }
 
-    fn create(
-        &self,
-        topic: &str,
-        id: TopicPartition,
-        config: &LogConfig,
-    ) -> Result<Log, LogFailed> {
+    fn create(&self, topic: &str, id: TopicPartition, config: &LogConfig) -> Result<Log, Reason> {
         let made = self.dir.create_partition(topic, id.partition.0, id.topic);
         let options = OpenOptions {
             clean_shutdown: true,
             recovery_point: Offset(0),
             log_start: Offset(0),
+            disk_failed: false,
         };
         let progress = RecoveryProgress::default();
-        let path = made.map_err(|_| LogFailed::Lasting)?;
+        let path = made.map_err(reason)?;
         let opened = Log::open(
             Arc::clone(&self.fs),
             path,
@@ -146,7 +159,7 @@ impl Storage {
             options,
             &progress,
         );
-        opened.map(|(log, _)| log).map_err(|_| LogFailed::Lasting)
+        opened.map(|(log, _)| log).map_err(reason)
     }
 
     /// Writes down where recovery starts and what was committed.
@@ -172,8 +185,8 @@ impl Storage {
     }
 }
 
-fn by_partition(entries: std::io::Result<Vec<OffsetEntry>>) -> Result<ByPartition, LogFailed> {
-    let entries = entries.map_err(|_| LogFailed::Lasting)?.into_iter();
+fn by_partition(entries: std::io::Result<Vec<OffsetEntry>>) -> Result<ByPartition, Reason> {
+    let entries = entries.map_err(reason)?.into_iter();
     Ok(entries
         .map(|entry| ((entry.topic, entry.partition), entry.offset))
         .collect())
