@@ -19,6 +19,7 @@ pub mod net;
 pub mod partition;
 pub mod policy;
 pub mod previous_run;
+mod quota;
 pub mod replica;
 pub mod rpc;
 pub mod telemetry;

@@ -181,6 +181,12 @@ impl Collector for PartitionMetrics {
             "adding_replicas_lag_offsets",
             "Offsets that the replicas being added here still have to copy",
             i64::try_from(counts.offsets_to_copy).unwrap_or(i64::MAX),
+        )?;
+        gauge(
+            e,
+            "moving_replicas",
+            "Replicas here that are being moved to another log directory",
+            count(counts.moving),
         )
     }
 }

@@ -1,10 +1,13 @@
 //! A data directory: who it belongs to, which logs it holds, and what was last known of them.
 //!
 //! Layout, as Kafka's: `meta.properties`, `.lock`, the clean-shutdown marker, three offset
-//! checkpoints, and one directory `<topic>-<partition>` for each log with `partition.metadata`.
+//! checkpoints, and one directory `<topic>-<partition>` for each log with `partition.metadata`; a log
+//! that is being moved here is in a directory `<topic>-<partition>.<log id>-future`.
 
+mod future;
 mod meta;
 mod open_logs;
+mod partition_metadata;
 mod quarantine;
 #[cfg(test)]
 mod tests;
@@ -15,11 +18,12 @@ use std::sync::Arc;
 
 use broker_core::TopicId;
 
-use crate::checkpoint::{self, OffsetEntry, read_text, replace};
+use crate::checkpoint::{self, OffsetEntry, replace};
 use crate::fs::{FileLock, Fs};
 
 pub use meta::MetaProperties;
 pub use open_logs::{OpenJob, open_logs};
+pub use partition_metadata::PartitionMetadata;
 pub use quarantine::QuarantinedDir;
 
 const LOCK: &str = ".lock";
@@ -27,11 +31,8 @@ const CLEAN_SHUTDOWN: &str = ".klamm_clean_shutdown";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
-const PARTITION_METADATA: &str = "partition.metadata";
 const DELETED_DIR_SUFFIX: &str = "-delete";
 
-/// Largest `partition.metadata` that is read.
-const METADATA_LEN_MAX: u64 = 4096;
 /// Longest topic name (Kafka's limit), so that a directory's name fits the file system.
 const TOPIC_NAME_LEN_MAX: usize = 249;
 
@@ -62,6 +63,9 @@ pub enum LogDirError {
     /// A name cannot be a topic's.
     #[error("{name:?} is not a valid topic name")]
     InvalidTopic { name: String },
+    /// The file system takes no name that long.
+    #[error("{name:?} is too long for a directory; logs of topics with long names can't be moved")]
+    NameTooLong { name: String },
 }
 
 /// The directory of one log.
@@ -71,7 +75,7 @@ pub struct PartitionDir {
     pub topic: String,
     pub partition: i32,
     /// `None` when the broker stopped before it was written, or it is damaged.
-    pub topic_id: Option<TopicId>,
+    pub metadata: Option<PartitionMetadata>,
 }
 
 /// Makes a directory and its missing parents, so that a power failure does not take them away with
@@ -195,17 +199,19 @@ impl LogDir {
     }
 
     /// Makes the directory of a partition durably, with its topic's id. Fine when it exists.
+    /// `log_id` tells the log from every other one of the replica.
     pub fn create_partition(
         &self,
         topic: &str,
         partition: i32,
         topic_id: TopicId,
+        log_id: &str,
     ) -> Result<PathBuf, LogDirError> {
         let path = self.partition_path(topic, partition)?;
-        let text = format!("version: 0\ntopic_id: {topic_id}\n");
+        let metadata = PartitionMetadata::new(topic_id, log_id);
         self.fs
             .create_dir(&path)
-            .and_then(|()| replace(&*self.fs, &path.join(PARTITION_METADATA), text.as_bytes()))
+            .and_then(|()| metadata.write(&*self.fs, &path))
             .and_then(|()| self.fs.sync_dir(&self.path))
             .map_err(|source| LogDirError::Io {
                 dir: path.clone(),
@@ -242,19 +248,18 @@ impl LogDir {
 
     /// The partitions' directories. Removes those that were being deleted.
     pub fn scan(&self) -> Result<Vec<PartitionDir>, LogDirError> {
-        let io_error = |source| LogDirError::Io {
-            dir: self.path.clone(),
-            source,
-        };
         let mut found = Vec::new();
-        for entry in self.fs.list(&self.path).map_err(io_error)? {
-            let path = self.path.join(&entry.name);
+        for entry in self.fs.list(&self.path).map_err(|e| self.io_error(e))? {
             if !entry.is_dir {
                 continue;
             }
             if entry.name.ends_with(DELETED_DIR_SUFFIX) && entry.name.contains('.') {
-                self.fs.remove_dir_all(&path).map_err(io_error)?;
-                continue;
+                match self.fs.remove_dir_all(&self.path.join(&entry.name)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(self.io_error(error));
+                    }
+                    _ => continue,
+                }
             }
             let Some((topic, partition)) = entry.name.rsplit_once('-') else {
                 continue;
@@ -262,15 +267,27 @@ impl LogDir {
             let Ok(partition) = partition.parse() else {
                 continue;
             };
-            let topic_id = read_topic_id(&*self.fs, &path).map_err(io_error)?;
-            found.push(PartitionDir {
-                path,
-                topic: topic.to_owned(),
-                partition,
-                topic_id,
-            });
+            found.push(self.found(&entry.name, topic, partition)?);
         }
         Ok(found)
+    }
+
+    fn found(&self, name: &str, topic: &str, partition: i32) -> Result<PartitionDir, LogDirError> {
+        let path = self.path.join(name);
+        let metadata = PartitionMetadata::read(&*self.fs, &path).map_err(|e| self.io_error(e))?;
+        Ok(PartitionDir {
+            path,
+            topic: topic.to_owned(),
+            partition,
+            metadata,
+        })
+    }
+
+    fn io_error(&self, source: io::Error) -> LogDirError {
+        LogDirError::Io {
+            dir: self.path.clone(),
+            source,
+        }
     }
 
     /// Whether all checkpoint files are there, as after the first one was written.
@@ -339,28 +356,4 @@ fn take_marker(fs: &dyn Fs, dir: &Path) -> io::Result<bool> {
         fs.sync_dir(dir)?;
     }
     Ok(clean)
-}
-
-fn read_topic_id(fs: &dyn Fs, dir: &Path) -> io::Result<Option<TopicId>> {
-    let text = match read_text(fs, &dir.join(PARTITION_METADATA), METADATA_LEN_MAX) {
-        Ok(text) => text.unwrap_or_default(),
-        // Damaged: nobody knows whose log this is.
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let hex: Option<String> = text
-        .lines()
-        .find_map(|line| line.strip_prefix("topic_id: "))
-        .map(|id| id.chars().filter(|c| *c != '-').collect());
-    let Some(hex) = hex.filter(|hex| hex.len() == 32 && hex.is_ascii()) else {
-        return Ok(None);
-    };
-    let mut id = [0; 16];
-    for (i, byte) in id.iter_mut().enumerate() {
-        let Ok(parsed) = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16) else {
-            return Ok(None);
-        };
-        *byte = parsed;
-    }
-    Ok(Some(TopicId(id)))
 }

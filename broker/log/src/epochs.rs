@@ -7,7 +7,7 @@
 //! Invariant: epochs and start offsets both rise strictly from entry to entry.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broker_core::{LeaderEpoch, Offset};
@@ -152,6 +152,15 @@ impl EpochFile {
             fs,
             path,
             stored: Mutex::new(0),
+        }
+    }
+
+    /// The same file, after its directory was renamed.
+    pub(crate) fn in_dir(&self, dir: &Path) -> Self {
+        Self {
+            fs: Arc::clone(&self.fs),
+            path: dir.join(Self::NAME),
+            stored: Mutex::new(*self.stored.lock()),
         }
     }
 

@@ -266,6 +266,11 @@ impl<const N: usize> Entries<N> {
         &self.path
     }
 
+    /// The file's directory was renamed.
+    pub(crate) fn set_path(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+
     fn open_file(&self) -> io::Result<Arc<dyn FsFile>> {
         match &self.file {
             Some(file) => Ok(file.clone()),

@@ -21,7 +21,8 @@ mod slice;
 pub use checkpoint::{CHECKPOINT_ENTRIES_MAX, OffsetEntry};
 pub use config::{LogConfig, SEGMENT_BYTES_MAX};
 pub use dir::{
-    LogDir, LogDirError, MetaProperties, OpenJob, PartitionDir, QuarantinedDir, open_logs,
+    LogDir, LogDirError, MetaProperties, OpenJob, PartitionDir, PartitionMetadata, QuarantinedDir,
+    open_logs,
 };
 pub use epochs::{EpochEntry, EpochHistory};
 pub use error::{AppendError, OpenError, ReadError, StorageError};

@@ -7,7 +7,8 @@ use broker_wire::ErrorCode;
 use broker_wire::record::BatchError;
 
 use crate::controller::SubmitError;
-use crate::partition::{AppendError, DeleteRecordsError, ReadError};
+use crate::log_dirs::DirectoryError;
+use crate::partition::{AppendError, DeleteRecordsError, MoveError, ReadError};
 
 /// An error that Kafka has a code for.
 pub(super) trait KafkaError {
@@ -88,6 +89,25 @@ impl KafkaError for DeleteRecordsError {
             Self::NotLeader(_) => ErrorCode::NotLeaderOrFollower,
             Self::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             Self::Storage(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+impl KafkaError for MoveError {
+    fn error_code(&self) -> ErrorCode {
+        use broker_log::LogDirError;
+        match self {
+            Self::Directory(DirectoryError::Unknown(_)) => ErrorCode::LogDirNotFound,
+            Self::NotHere => ErrorCode::ReplicaNotAvailable,
+            Self::LogDir(LogDirError::InvalidTopic { .. } | LogDirError::NameTooLong { .. }) => {
+                ErrorCode::InvalidTopicException
+            }
+            Self::Directory(DirectoryError::Offline(_))
+            | Self::ReplicaOffline
+            | Self::LogDir(_)
+            | Self::Open(_)
+            | Self::Read(_)
+            | Self::Io(_) => ErrorCode::KafkaStorageError,
         }
     }
 }

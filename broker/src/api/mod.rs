@@ -8,6 +8,7 @@
 
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod context;
 mod create_partitions;
@@ -239,6 +240,7 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
         Request::DescribeGroups(r) => handle!(DescribeGroups, describe_groups, r),
         Request::ListGroups(r) => handle!(ListGroups, list_groups, r),
         Request::DeleteGroups(r) => handle!(DeleteGroups, delete_groups, r),
+        Request::AlterReplicaLogDirs(r) => handle!(AlterReplicaLogDirs, alter_replica_log_dirs, r),
         Request::DescribeLogDirs(r) => handle!(DescribeLogDirs, describe_log_dirs, r),
         Request::CreateTopics(r) => handle!(CreateTopics, create_topics, r),
         Request::DeleteTopics(r) => handle!(DeleteTopics, delete_topics, r),

@@ -233,9 +233,11 @@ pub const TOPIC_KEYS: &[TopicKey] = &[
 pub const DYNAMIC_BROKER_KEYS: &[BrokerKey] = &[
     key(FOLLOWER_THROTTLED_RATE, POSITIVE_LONG, NEVER, "Bytes per second that this broker's throttled replicas pull at most."),
     key(LEADER_THROTTLED_RATE, POSITIVE_LONG, NEVER, "Bytes per second that followers pull of this broker's throttled replicas at most."),
+    key(MOVE_THROTTLED_RATE, POSITIVE_LONG, NEVER, "Bytes per second that this broker copies at most to move replicas between its log directories."),
 ];
 pub const FOLLOWER_THROTTLED_RATE: &str = "follower.replication.throttled.rate";
 pub const LEADER_THROTTLED_RATE: &str = "leader.replication.throttled.rate";
+pub const MOVE_THROTTLED_RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 
 /// Defaults of topics that the controller and all brokers must agree on.
 const CLUSTER_WIDE_KEYS: [&str; 2] = ["min.insync.replicas", "unclean.leader.election.enable"];
@@ -260,7 +262,7 @@ pub enum Verdict {
     Invalid(String),
 }
 
-/// The key, if running brokers take it: a replication throttle or a default of topics.
+/// The key, if running brokers take it: a throttle or a default of topics.
 #[must_use]
 pub fn dynamic_broker_key(name: &str) -> Option<&'static BrokerKey> {
     let is_topic_default = |key: &&BrokerKey| {

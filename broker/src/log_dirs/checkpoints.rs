@@ -67,8 +67,9 @@ impl Checkpoints {
         self.logs.insert(name, checkpointed);
     }
 
-    pub(crate) fn forget(&mut self, name: &LogName) {
-        self.logs.remove(name);
+    /// Whether there was something to forget.
+    pub(crate) fn forget(&mut self, name: &LogName) -> bool {
+        self.logs.remove(name).is_some()
     }
 
     fn entries(&self, offset: impl Fn(&Checkpointed) -> Offset) -> Vec<OffsetEntry> {

@@ -9,7 +9,7 @@ use broker_log::LogDir;
 use broker_log::fs::Fs;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::checkpoints::Checkpoints;
+use super::checkpoints::{Checkpoints, LogName};
 use super::condition::Condition;
 
 /// A log directory that was opened. It stays so after its disk failed; then nothing succeeds in it.
@@ -75,6 +75,15 @@ impl Directory {
         let mut checkpoints = self.checkpoints.lock();
         change(&mut checkpoints);
         checkpoints.write(&self.dir)
+    }
+
+    /// Forgets what is written down of a log, so that a new one of the name is not held against it.
+    pub(crate) fn forget(&self, name: &LogName) -> io::Result<()> {
+        let mut checkpoints = self.checkpoints.lock();
+        match checkpoints.forget(name) {
+            true => checkpoints.write(&self.dir),
+            false => Ok(()),
+        }
     }
 
     /// Replicas in it, for the choice of a directory for the next one.

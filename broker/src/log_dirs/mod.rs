@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::config::BrokerConfig;
 use crate::previous_run::{self, LastRun, RunRecord};
 
-pub(crate) use checkpoints::Checkpointed;
+pub(crate) use checkpoints::{Checkpointed, LogName};
 pub(crate) use condition::Condition;
 pub use directory::Directory;
 pub(crate) use failures::Failures;
@@ -46,6 +46,15 @@ pub enum LogDirsError {
     NoneLeft(String),
     #[error("the metadata log is in {}, which can't be used: {reason}; repair the disk, or replace it, and a voter by adding the broker anew", dir.display())]
     Metadata { dir: PathBuf, reason: String },
+}
+
+/// A directory that somebody named can't be used.
+#[derive(Debug, Error)]
+pub enum DirectoryError {
+    #[error("{} is not one of log.dirs", .0.display())]
+    Unknown(PathBuf),
+    #[error("the log directory {} is offline", .0.display())]
+    Offline(PathBuf),
 }
 
 /// All directories of `log.dirs`.
@@ -142,6 +151,18 @@ impl LogDirs {
     #[must_use]
     pub fn opened(&self) -> &[Arc<Directory>] {
         &self.opened
+    }
+
+    /// The directory at `path`, in whichever way that is written.
+    pub(crate) fn directory(&self, path: &Path) -> Result<&Arc<Directory>, DirectoryError> {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let wanted = absolute(path);
+        let mut conditions = self.conditions.iter();
+        let known = conditions.find(|c| absolute(c.path()) == wanted);
+        let known = known.ok_or_else(|| DirectoryError::Unknown(path.to_owned()))?;
+        let mut opened = self.opened.iter();
+        let usable = opened.find(|d| d.path() == known.path() && !d.is_failed());
+        usable.ok_or_else(|| DirectoryError::Offline(path.to_owned()))
     }
 
     pub(crate) fn conditions(&self) -> &[Arc<Condition>] {

@@ -133,6 +133,8 @@ impl Partition {
             let mut state = self.state.lock();
             match synced {
                 Ok(synced) => state.log.synced(synced),
+                // Its files went away with a move, before which everything was made durable.
+                Err(_) if !state.log.is_failed() => {}
                 Err(error) => {
                     tracing::error!(partition = %self, %error, "fsync failed; the log takes no more writes");
                     state.role_changed();
@@ -188,7 +190,7 @@ impl State {
         }
     }
 
-    fn became_durable(&mut self) {
+    pub(super) fn became_durable(&mut self) {
         for waiting in self.durable.release(self.log.durable_end()) {
             // A requester that gave up no longer listens.
             let _ = waiting.send(());

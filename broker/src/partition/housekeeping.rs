@@ -53,6 +53,8 @@ impl Partition {
         };
         match handle.sync() {
             Ok(synced) => self.state.lock().log.synced(synced),
+            // Its files went away with a move.
+            Err(StorageError::Io(_)) if !self.state.lock().log.is_failed() => return,
             Err(error) => {
                 tracing::error!(partition = %self, %error, "fsync failed");
                 return;

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
+use super::moving::Moves;
 use super::opening::{Storage, Wanted, delete};
 use super::{Assigned, Partition, Shared};
 use crate::config::{BrokerConfig, Dynamic};
@@ -51,6 +52,7 @@ pub struct PartitionManager {
     me: BrokerId,
     config: Arc<BrokerConfig>,
     pub(super) storage: Mutex<Storage>,
+    pub(super) moves: Moves,
     dirs: Arc<LogDirs>,
     partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
     /// Replicas that are assigned here and can't be served: their log, or its disk, failed.
@@ -76,6 +78,7 @@ impl PartitionManager {
             shared: Arc::clone(&storage.shared),
             dirs: Arc::clone(storage.dirs()),
             storage: Mutex::new(storage),
+            moves: Moves::default(),
             partitions: RwLock::default(),
             offline: RwLock::default(),
             failures_handled: AtomicUsize::new(0),
@@ -170,6 +173,7 @@ impl PartitionManager {
         }
         events.extend(self.rebuild(new));
         self.follow_dynamic_config(old, new);
+        self.moves.configure(new, self.me);
         self.delete(&deleted);
         events
     }
@@ -200,6 +204,7 @@ impl PartitionManager {
             let id = partition.id();
             self.offline.write().insert(id);
             self.take_out(id);
+            partition.interrupt_move();
             events.push(RoleEvent::Gone {
                 id,
                 topic: Arc::clone(partition.topic()),
@@ -212,6 +217,9 @@ impl PartitionManager {
     }
 
     fn delete(&self, partitions: &[Arc<Partition>]) {
+        partitions
+            .iter()
+            .for_each(|partition| partition.cancel_move());
         for directory in self.dirs.opened() {
             let here: Vec<_> = partitions
                 .iter()
@@ -250,8 +258,12 @@ impl PartitionManager {
         let opened = self.storage.lock().open_partition(&wanted, config);
         match opened {
             Ok(partition) => {
+                let is_moving = partition.is_moving();
                 self.partitions.write().insert(id, Arc::new(partition));
                 self.offline.write().remove(&id);
+                if is_moving {
+                    self.moves.add(id);
+                }
             }
             Err(error) => {
                 self.offline.write().insert(id);
@@ -441,6 +453,7 @@ impl PartitionManager {
             damaged: self.shared.damaged.count() + self.damaged_offline(),
             quarantined: self.quarantined(),
             records_given_up: self.shared.records_given_up.load(Ordering::Relaxed),
+            moving: self.moves.len(),
             ..Counts::default()
         };
         for partition in self.partitions.read().values() {
@@ -483,6 +496,8 @@ pub struct Counts {
     pub adding: usize,
     /// What these lack of what their leaders have committed.
     pub offsets_to_copy: u64,
+    /// Replicas on their way to another log directory.
+    pub moving: usize,
 }
 
 fn ticker(period: Duration) -> tokio::time::Interval {

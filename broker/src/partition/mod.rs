@@ -6,6 +6,7 @@
 //! * `pull`: both ends of replication;
 //! * `damage`, `quarantine`, `rebuilding`: damaged logs, and how they are copied anew;
 //! * `delete_records`: the log start offset that all replicas shall reach;
+//! * `moving`: the way of a replica to another log directory;
 //! * `manager`: opens, closes and re-assigns partitions as the metadata says.
 //!
 //! Nobody awaits while holding the lock; what is slow (fsync, recovery) runs outside it.
@@ -16,6 +17,7 @@ mod delete_records;
 mod error;
 mod housekeeping;
 mod manager;
+mod moving;
 mod opening;
 mod placed;
 mod producers;
@@ -44,6 +46,7 @@ use tokio::sync::{Notify, oneshot};
 pub use append::{Appended, ProducedBatch};
 pub use error::{AppendError, DeleteRecordsError, ReadError};
 pub use manager::{Counts, PartitionManager, RoleEvent};
+pub use moving::MoveError;
 pub use opening::{Storage, StorageOpenError};
 pub use placed::PlacedLog;
 pub use pull::{FollowerState, FollowerStep, Pulled, PulledContent};
@@ -56,6 +59,7 @@ use crate::lease::Lease;
 use crate::log_dirs::Directory;
 use damage::DamagedReplicas;
 use delete_records::FollowerStarts;
+use moving::Move;
 use wakers::Wakers;
 
 /// One hosted partition. Cheap to share; all state is behind its lock.
@@ -85,6 +89,8 @@ struct State {
     log: Log,
     /// Where the log is.
     directory: Arc<Directory>,
+    /// Where it shall be.
+    moving: Option<Move>,
     config: TopicConfig,
     isr_timing: IsrTiming,
     /// Producers waiting for the high watermark.

@@ -22,13 +22,17 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::delete_records::FollowerStarts;
+use super::moving::{Move, discard_copy, new_log_id};
 use super::quarantine::Quarantine;
 use super::recovery::{DamagedLog, Found, Recovered, recover_all};
 use super::wakers::Wakers;
 use super::{Partition, Shared, State, producers};
 use crate::config::{BrokerConfig, IsrTiming, TopicConfig};
-use crate::log_dirs::{Checkpointed, Directory, LogDirs, LogDirsError};
+use crate::log_dirs::{Checkpointed, Directory, LogDirs, LogDirsError, LogName};
 use crate::previous_run::LastRun;
+
+/// Replicas that are not here and have a directory all the same. For more of them it is not remembered.
+const PREFERRED_MAX: usize = 10_000;
 
 /// A log was not opened.
 #[derive(Debug, Error)]
@@ -63,6 +67,8 @@ pub enum StorageOpenError {
 pub struct Storage {
     dirs: Arc<LogDirs>,
     recovered: Recovered,
+    /// Where replicas that may come are to be made.
+    preferred: BTreeMap<LogName, Arc<Directory>>,
     last_run: LastRun,
     /// The metadata from before the start has been applied: what it asks for now is new.
     settled: bool,
@@ -83,7 +89,7 @@ impl Storage {
         Self::open_on(&(Arc::new(RealFs) as Arc<dyn Fs>), config, progress)
     }
 
-    fn open_on(
+    pub(super) fn open_on(
         fs: &Arc<dyn Fs>,
         config: &BrokerConfig,
         progress: &RecoveryProgress,
@@ -96,6 +102,7 @@ impl Storage {
         Ok(Self {
             dirs,
             recovered,
+            preferred: BTreeMap::new(),
             last_run,
             settled: false,
             quarantine,
@@ -128,6 +135,7 @@ impl Storage {
                 self.create(wanted, &config)?
             }
         };
+        let moving = self.take_copy(id, &found);
         let log = &mut found.log;
         log.set_config(config.log.clone());
         if config.log.flush_messages == Some(1) {
@@ -161,6 +169,7 @@ impl Storage {
                 replica: Replica::new(wanted.me, settings, high_watermark, producers),
                 log: found.log,
                 directory: found.directory,
+                moving,
                 config,
                 isr_timing: wanted.isr_timing,
                 replicated: WaitQueue::default(),
@@ -195,14 +204,18 @@ impl Storage {
         let index = wanted.id.partition;
         self.set_aside_namesake(wanted.topic, index);
         self.forget_namesake(wanted);
-        let directory = self
-            .dirs
-            .for_new_replica()
+        let name = name(wanted.topic, index);
+        let preferred = self.preferred.remove(&name);
+        let directory = preferred
+            .filter(|directory| !directory.is_failed())
+            .or_else(|| self.dirs.for_new_replica().cloned())
             .ok_or(StorageOpenError::DirectoryOffline)?;
-        let path = directory
-            .dir()
-            .create_partition(wanted.topic, index.0, wanted.id.topic)?;
-        directory.checkpoints().forget(&name(wanted.topic, index));
+        directory
+            .forget(&name)
+            .map_err(StorageOpenError::Checkpoint)?;
+        let log_id = new_log_id();
+        let dir = directory.dir();
+        let path = dir.create_partition(wanted.topic, index.0, wanted.id.topic, &log_id)?;
         let options = OpenOptions {
             clean_shutdown: true,
             recovery_point: Offset(0),
@@ -221,12 +234,39 @@ impl Storage {
             topic: Arc::clone(wanted.topic),
             log,
             high_watermark: Offset(0),
-            directory: Arc::clone(directory),
+            directory,
+            log_id: Some(log_id),
+            replaces: None,
         })
     }
 
+    /// Notes where a replica is to be made, should it come.
+    pub(super) fn prefer(
+        &mut self,
+        topic: &str,
+        partition: PartitionIndex,
+        directory: &Arc<Directory>,
+    ) {
+        let name = name(topic, partition);
+        if self.preferred.len() < PREFERRED_MAX || self.preferred.contains_key(&name) {
+            self.preferred.insert(name, Arc::clone(directory));
+        }
+    }
+
+    /// Goes on with the copy that was being made of a log when the broker stopped.
+    fn take_copy(&mut self, id: TopicPartition, original: &Found) -> Option<Move> {
+        let copy = self.recovered.copies.remove(&id)?;
+        let directory = &copy.directory;
+        if copy.replaces.is_some() && copy.replaces == original.log_id {
+            let log_id = copy.log_id.unwrap_or_default();
+            return Some(Move::resume(directory, log_id, copy.log, &original.log));
+        }
+        discard_copy(directory, copy.log.dir(), &copy.topic, id.partition);
+        None
+    }
+
     /// A topic of the same name was deleted while this broker was away.
-    fn set_aside_namesake(&mut self, topic: &Arc<str>, partition: PartitionIndex) {
+    pub(super) fn set_aside_namesake(&mut self, topic: &Arc<str>, partition: PartitionIndex) {
         let logs = &self.recovered.logs;
         let namesake = logs
             .iter()
@@ -242,17 +282,15 @@ impl Storage {
     pub(super) fn delete_strays(&mut self, image: &Image, me: BrokerId) {
         self.settled = true;
         self.forget_strays(image, me);
-        let strays: BTreeSet<_> = self
-            .recovered
-            .logs
-            .keys()
-            .filter(|id| {
-                image
-                    .partition(**id)
-                    .is_none_or(|state| !state.has_replica(me))
-            })
-            .copied()
-            .collect();
+        let is_stray = |id: &TopicPartition| {
+            let state = image.partition(*id);
+            state.is_none_or(|state| !state.has_replica(me))
+        };
+        for (id, copy) in self.recovered.copies.extract_if(.., |id, _| is_stray(id)) {
+            discard_copy(&copy.directory, copy.log.dir(), &copy.topic, id.partition);
+        }
+        let known = self.recovered.logs.keys();
+        let strays: BTreeSet<_> = known.filter(|id| is_stray(id)).copied().collect();
         for id in strays {
             if let Some(found) = self.recovered.logs.remove(&id) {
                 tracing::warn!(topic = %found.topic, partition = %id.partition, "deleting a log that was deleted or moved while this broker was away");
@@ -329,6 +367,7 @@ pub(super) fn delete(directory: &Arc<Directory>, partitions: &[(&str, PartitionI
     remove_in_background(directory, renamed);
 }
 
+/// Removes directories that are out of sight.
 pub(super) fn remove_in_background(directory: &Directory, paths: Vec<PathBuf>) {
     let fs = Arc::clone(directory.fs());
     std::thread::spawn(move || {
@@ -369,6 +408,6 @@ fn write_checkpoints(directory: &Arc<Directory>, partitions: &[Arc<Partition>]) 
     Ok(())
 }
 
-fn name(topic: &str, partition: PartitionIndex) -> (String, i32) {
+fn name(topic: &str, partition: PartitionIndex) -> LogName {
     (topic.to_owned(), partition.0)
 }

@@ -24,21 +24,34 @@ impl PartitionManager {
     #[must_use]
     pub fn placed_logs(&self) -> Vec<PlacedLog> {
         let hosted = self.all().into_iter();
-        hosted.map(|partition| partition.placed_log()).collect()
+        hosted
+            .flat_map(|partition| partition.placed_logs())
+            .collect()
     }
 }
 
 impl super::Partition {
-    fn placed_log(&self) -> PlacedLog {
+    /// The log, and the copy that shall take its place.
+    fn placed_logs(&self) -> impl Iterator<Item = PlacedLog> + use<> {
         let state = self.state.lock();
-        let lag = state.replica.high_watermark().0 - state.log.end_offset().0;
-        PlacedLog {
+        let end = state.log.end_offset();
+        let lag = state.replica.high_watermark().0 - end.0;
+        let current = PlacedLog {
             dir: state.directory.path().to_owned(),
             topic: Arc::clone(&self.topic),
             partition: self.id.partition,
             size_bytes: state.log.size_bytes(),
             offset_lag: lag.max(0),
             is_future: false,
-        }
+        };
+        let future = state.moving.as_ref().map(|moving| PlacedLog {
+            dir: moving.future.directory.path().to_owned(),
+            topic: Arc::clone(&self.topic),
+            partition: self.id.partition,
+            size_bytes: moving.size_bytes,
+            offset_lag: (end.0 - moving.end.0).max(0),
+            is_future: true,
+        });
+        std::iter::once(current).chain(future)
     }
 }

@@ -188,10 +188,20 @@ impl Partition {
     /// # Errors
     /// When fsync fails; the log takes no more writes.
     pub fn flush_pulled(&self) -> Result<(), broker_log::StorageError> {
-        let handle = self.state.lock().log.sync_handle();
-        let synced = handle.sync()?;
-        self.state.lock().log.synced(synced);
-        Ok(())
+        loop {
+            let handle = self.state.lock().log.sync_handle();
+            let synced = handle.sync();
+            let mut state = self.state.lock();
+            match synced {
+                Ok(synced) => {
+                    state.log.synced(synced);
+                    return Ok(());
+                }
+                Err(error) if state.log.is_failed() => return Err(error),
+                // Its files went away with a move.
+                Err(_) => {}
+            }
+        }
     }
 }
 
@@ -324,6 +334,7 @@ impl State {
         let fs = Arc::clone(self.directory.fs());
         producers::discard_above(&*fs, &self.log, to)?;
         self.log.truncate_to(to)?;
+        self.note_cut(self.log.end_offset());
         partition.note_given_up(self.replica.handle_truncation(to), to);
         // Should the log not be readable: a batch that was cut is no duplicate of one that comes again.
         self.replica.set_producers(partition::Producers::default());
@@ -343,6 +354,7 @@ impl State {
     fn start_log_at(&mut self, at: Offset) -> Result<(), FollowError> {
         producers::discard_all(&**self.directory.fs(), &self.log)?;
         self.log.truncate_fully_and_start_at(at)?;
+        self.note_cut(Offset(0));
         Ok(())
     }
 }

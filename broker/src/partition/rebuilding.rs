@@ -29,6 +29,7 @@ impl PartitionManager {
         let damaged = self.shared.damaged.ids();
         let retired = damaged.into_iter().filter(may_rebuild).filter_map(|id| {
             let partition = self.take_out(id)?;
+            partition.cancel_move();
             self.offline.write().insert(id);
             let log = DamagedLog {
                 topic: Arc::clone(partition.topic()),

@@ -9,6 +9,7 @@ use broker_log::{
     Log, OpenError, OpenJob, OpenOptions, PartitionDir, RecoveryProgress, RecoveryReport, open_logs,
 };
 
+use super::moving::discard_copy;
 use super::opening::{StorageOpenError, delete};
 use crate::config::{BrokerConfig, Dynamic};
 use crate::log_dirs::{Directory, LogDirs, record};
@@ -19,6 +20,10 @@ pub(super) struct Found {
     pub(super) log: Log,
     pub(super) high_watermark: Offset,
     pub(super) directory: Arc<Directory>,
+    /// Tells the log from every other one of the replica.
+    pub(super) log_id: Option<String>,
+    /// Id of the log of which this one takes the place.
+    pub(super) replaces: Option<String>,
 }
 
 /// A log that is not used.
@@ -41,6 +46,8 @@ pub(super) struct DamagedLog {
 #[derive(Default)]
 pub(super) struct Recovered {
     pub(super) logs: BTreeMap<TopicPartition, Found>,
+    /// Copies that were being made of logs, to move them.
+    pub(super) copies: BTreeMap<TopicPartition, Found>,
     /// Logs that could not be opened.
     pub(super) refused: BTreeMap<TopicPartition, Refused>,
     /// Logs whose files do not tell which topic of that name they are of.
@@ -70,8 +77,15 @@ pub(super) fn recover_all(
     for (directory, outcome) in dirs.opened().iter().zip(by_directory) {
         match outcome {
             Ok(outcome) => {
-                let logs = outcome.logs.into_iter();
-                logs.for_each(|(id, found)| recovered.add(id, found));
+                for (id, found) in outcome.logs {
+                    if found.is_ok() {
+                        directory.replica_added();
+                    }
+                    recovered.add(id, found);
+                }
+                for (id, copy) in outcome.copies {
+                    recovered.add_copy(id, copy);
+                }
                 let unidentified = outcome.unidentified.into_iter();
                 recovered
                     .unidentified
@@ -84,9 +98,9 @@ pub(super) fn recover_all(
     for directory in dirs.opened().iter().filter(|dir| dir.is_failed()) {
         record(directory).mark_lossy();
     }
-    recovered
-        .logs
-        .retain(|_, found| !found.directory.is_failed());
+    for found in [&mut recovered.logs, &mut recovered.copies] {
+        found.retain(|_, found| !found.directory.is_failed());
+    }
     recovered
 }
 
@@ -113,13 +127,29 @@ impl Recovered {
             },
         }
     }
+
+    /// A move to another directory was begun while this one was away.
+    fn add_copy(&mut self, id: TopicPartition, copy: Found) {
+        if let Some(other) = self.copies.insert(id, copy) {
+            discard_copy(
+                &other.directory,
+                other.log.dir(),
+                &other.topic,
+                id.partition,
+            );
+        }
+    }
 }
 
 /// Of two logs of one replica, the one whose directory was in use when the other's was not; the other
-/// one is from before its disk failed.
+/// one is from before its disk failed. In directories that were in use together, the one that replaces
+/// the other: the broker stopped before it was removed.
 fn newer(id: TopicPartition, a: Found, b: Found) -> Option<Found> {
     let last_used = |found: &Found| record(&found.directory).last_epoch();
+    let replaces = |new: &Found, old: &Found| new.replaces.is_some() && new.replaces == old.log_id;
     let (stale, newer) = match last_used(&a).cmp(&last_used(&b)) {
+        std::cmp::Ordering::Equal if replaces(&b, &a) => (a, b),
+        std::cmp::Ordering::Equal if replaces(&a, &b) => (b, a),
         std::cmp::Ordering::Less => (a, b),
         std::cmp::Ordering::Greater => (b, a),
         std::cmp::Ordering::Equal => {
@@ -132,7 +162,7 @@ fn newer(id: TopicPartition, a: Found, b: Found) -> Option<Found> {
     };
     tracing::warn!(
         kept = %newer.log.dir().display(), deleted = %stale.log.dir().display(),
-        "a replica was made anew while its log directory was offline; deleting the old log"
+        "a replica was moved, or made anew while its log directory was offline; deleting the old log"
     );
     delete(&stale.directory, &[(&stale.topic, id.partition)]);
     Some(newer)
@@ -140,8 +170,18 @@ fn newer(id: TopicPartition, a: Found, b: Found) -> Option<Found> {
 
 /// What was in one directory.
 struct Outcome {
-    logs: Vec<(TopicPartition, Result<Found, Refused>)>,
+    logs: Opened,
+    copies: Vec<(TopicPartition, Found)>,
     unidentified: Vec<(String, i32)>,
+}
+
+type Opened = Vec<(TopicPartition, Result<Found, Refused>)>;
+
+/// Whether the logs that are opened were closed when the broker stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closed {
+    Yes,
+    No,
 }
 
 fn recover(
@@ -157,7 +197,7 @@ fn recover(
     let (identified, others): (Vec<_>, Vec<_>) = dir
         .scan()?
         .into_iter()
-        .partition(|found| found.topic_id.is_some());
+        .partition(|found| found.metadata.is_some());
     let unidentified = others
         .into_iter()
         .filter(|found| holds_records(directory, found))
@@ -173,6 +213,76 @@ fn recover(
         }
     }
     let clean = dir.clean_shutdown() && directory.checkpoints().are_complete();
+    let closed = if clean { Closed::Yes } else { Closed::No };
+    let mut logs = open_found(directory, config, found, closed, threads, progress);
+    for found in marked {
+        tracing::warn!(dir = %found.path.display(), "a log that was found to be damaged stays out of use");
+        let refused = Err(damaged(directory, &found.topic));
+        logs.extend(id_of(&found).map(|id| (id, refused)));
+    }
+    let copies = recover_copies(directory, config, threads, progress)?;
+    tracing::info!(
+        dir = %directory.path().display(), logs = logs.len(), copies = copies.len(), clean,
+        "logs opened"
+    );
+    Ok(Outcome {
+        logs,
+        copies,
+        unidentified,
+    })
+}
+
+/// Opens copies of logs that are moved here. One that can't be opened is removed.
+fn recover_copies(
+    directory: &Arc<Directory>,
+    config: &BrokerConfig,
+    threads: usize,
+    progress: &RecoveryProgress,
+) -> Result<Vec<(TopicPartition, Found)>, StorageOpenError> {
+    let found = directory.dir().scan_future()?;
+    // A copy is not closed when a broker stops.
+    let opened = open_found(
+        directory,
+        config,
+        found.clone(),
+        Closed::No,
+        threads,
+        progress,
+    );
+    let copies: Vec<_> = opened
+        .into_iter()
+        .filter_map(|(id, copy)| Some((id, copy.ok()?)))
+        .collect();
+    for lost in found {
+        if !copies.iter().any(|(_, copy)| copy.log.dir() == lost.path) {
+            tracing::warn!(dir = %lost.path.display(), "the copy of a log can't be gone on with and is removed");
+            discard_copy(
+                directory,
+                &lost.path,
+                &lost.topic,
+                PartitionIndex(lost.partition),
+            );
+        }
+    }
+    Ok(copies)
+}
+
+fn id_of(found: &PartitionDir) -> Option<TopicPartition> {
+    let metadata = found.metadata.as_ref()?;
+    Some(TopicPartition {
+        topic: metadata.topic_id,
+        partition: PartitionIndex(found.partition),
+    })
+}
+
+fn open_found(
+    directory: &Arc<Directory>,
+    config: &BrokerConfig,
+    found: Vec<PartitionDir>,
+    closed: Closed,
+    threads: usize,
+    progress: &RecoveryProgress,
+) -> Opened {
     let defaults = config.topic_config(&BTreeMap::new(), Dynamic::default(), true);
     let disk_failed = record(directory).tells_of_failure();
     let job = |found: &PartitionDir| {
@@ -182,7 +292,7 @@ fn recover(
             dir: found.path.clone(),
             config: defaults.log.clone(),
             options: OpenOptions {
-                clean_shutdown: clean,
+                clean_shutdown: closed == Closed::Yes,
                 recovery_point: checkpointed.recovery_point,
                 log_start: checkpointed.log_start,
                 disk_failed,
@@ -191,26 +301,11 @@ fn recover(
     };
     let jobs = found.iter().map(job).collect();
     let opened = open_logs(directory.fs(), jobs, threads, progress);
-    let id = |found: &PartitionDir| {
-        found.topic_id.map(|topic| TopicPartition {
-            topic,
-            partition: PartitionIndex(found.partition),
-        })
-    };
-    let mut logs: Vec<_> = found
+    found
         .into_iter()
         .zip(opened)
-        .filter_map(|(found, opened)| Some((id(&found)?, take_over(directory, found, opened))))
-        .collect();
-    for found in marked {
-        tracing::warn!(dir = %found.path.display(), "a log that was found to be damaged stays out of use");
-        let refused = Err(damaged(directory, &found.topic));
-        logs.extend(id(&found).map(|id| (id, refused)));
-    }
-    tracing::info!(
-        dir = %directory.path().display(), logs = logs.len(), clean, "logs opened"
-    );
-    Ok(Outcome { logs, unidentified })
+        .filter_map(|(found, opened)| Some((id_of(&found)?, take_over(directory, found, opened))))
+        .collect()
 }
 
 fn damaged(directory: &Arc<Directory>, topic: &str) -> Refused {
@@ -251,13 +346,15 @@ fn take_over(
             "torn tail cut off"
         );
     }
-    directory.replica_added();
     let name = (found.topic, found.partition);
     let high_watermark = directory.checkpoints().get(&name).high_watermark;
+    let metadata = found.metadata;
     Ok(Found {
         topic: name.0.into(),
         log,
         high_watermark,
         directory: Arc::clone(directory),
+        log_id: metadata.as_ref().and_then(|found| found.log_id.clone()),
+        replaces: metadata.and_then(|found| found.replaces),
     })
 }

@@ -1,13 +1,10 @@
 //! This broker's throttles for replicas out of sync, from the settings in the metadata.
 
-use std::time::Duration;
-
+use broker_core::BrokerId;
 use broker_core::metadata::Image;
-use broker_core::{BrokerId, ReplicationQuota};
-use parking_lot::Mutex;
 
-use crate::clock;
 use crate::config::keys::{FOLLOWER_THROTTLED_RATE, LEADER_THROTTLED_RATE};
+use crate::quota::Quota;
 
 /// What throttled replicas may serve and pull. Shared by all streams.
 #[derive(Debug, Default)]
@@ -19,64 +16,7 @@ pub struct ReplicationQuotas {
 impl ReplicationQuotas {
     /// Takes over the rates that hold for broker `me`.
     pub fn configure(&self, image: &Image, me: BrokerId) {
-        self.leader.set_rate(rate(image, me, LEADER_THROTTLED_RATE));
-        self.follower
-            .set_rate(rate(image, me, FOLLOWER_THROTTLED_RATE));
-    }
-}
-
-/// Bytes per second; the value was checked when it was set.
-fn rate(image: &Image, me: BrokerId, key: &str) -> Option<u64> {
-    let own = image.broker_configs.get(&me);
-    let value = own
-        .and_then(|config| config.get(key))
-        .or_else(|| image.cluster_config.get(key))?;
-    let is_limit = |rate: &u64| *rate != i64::MAX as u64;
-    value.parse().ok().filter(is_limit)
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Quota(Mutex<ReplicationQuota>);
-
-impl Quota {
-    fn set_rate(&self, bytes_per_second: Option<u64>) {
-        let mut quota = self.0.lock();
-        if quota.bytes_per_second() != bytes_per_second {
-            quota.set_rate(clock::now(), bytes_per_second);
-        }
-    }
-
-    /// How long nothing may pass; zero when something may.
-    pub(super) fn wait(&self) -> Duration {
-        self.0.lock().wait(clock::now())
-    }
-
-    pub(super) fn record(&self, bytes: usize) {
-        self.0.lock().record(clock::now(), bytes);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    #[test]
-    fn a_brokers_own_rate_goes_before_that_of_all() {
-        let config =
-            |rate: &str| BTreeMap::from([(LEADER_THROTTLED_RATE.to_owned(), rate.to_owned())]);
-        let mut image = Image::default();
-        let me = BrokerId(1);
-        assert_eq!(rate(&image, me, LEADER_THROTTLED_RATE), None);
-        image.cluster_config = config("1000");
-        assert_eq!(rate(&image, me, LEADER_THROTTLED_RATE), Some(1000));
-        image.broker_configs.insert(me, config("7"));
-        assert_eq!(rate(&image, me, LEADER_THROTTLED_RATE), Some(7));
-        assert_eq!(rate(&image, me, FOLLOWER_THROTTLED_RATE), None);
-        image
-            .broker_configs
-            .insert(me, config(&i64::MAX.to_string()));
-        assert_eq!(rate(&image, me, LEADER_THROTTLED_RATE), None);
+        self.leader.configure(image, me, LEADER_THROTTLED_RATE);
+        self.follower.configure(image, me, FOLLOWER_THROTTLED_RATE);
     }
 }

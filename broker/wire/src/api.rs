@@ -74,6 +74,7 @@ apis! {
     OffsetForLeaderEpoch = 23, 2..=4, flexible 4;
     DescribeConfigs = 32, 1..=4, flexible 4;
     AlterConfigs = 33, 0..=2, flexible 2;
+    AlterReplicaLogDirs = 34, 1..=2, flexible 2;
     DescribeLogDirs = 35, 1..=4, flexible 2;
     CreatePartitions = 37, 0..=3, flexible 2;
     DeleteGroups = 42, 0..=2, flexible 2;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use broker_core::TopicId;
 
-use super::{LogDir, LogDirError, TOPIC_NAME_LEN_MAX, read_topic_id};
+use super::{LogDir, LogDirError, PartitionMetadata, TOPIC_NAME_LEN_MAX};
 use crate::checkpoint::replace;
 
 /// In the directory of a log that is given up.
@@ -77,7 +77,7 @@ impl LogDir {
             };
             let path = self.path.join(&entry.name);
             found.push(QuarantinedDir {
-                topic_id: read_topic_id(&*self.fs, &path)?,
+                topic_id: PartitionMetadata::read(&*self.fs, &path)?.map(|found| found.topic_id),
                 path,
                 partition,
             });

@@ -3,6 +3,7 @@ use std::sync::atomic::Ordering;
 use broker_core::Offset;
 
 use super::*;
+use crate::checkpoint::read_text;
 use crate::config::LogConfig;
 use crate::fs::RealFs;
 use crate::fs::memory::MemoryFs;
@@ -108,8 +109,8 @@ fn partitions_are_found_with_their_topic_ids_and_deleted_ones_are_not() {
     for fs in [memory(), Arc::new(RealFs)] {
         let dir = LogDir::open(fs.clone(), temp.path(), "c", 1, "d").unwrap();
         let id = TopicId([7; 16]);
-        dir.create_partition("my-topic", 12, id).unwrap();
-        dir.create_partition("gone", 0, id).unwrap();
+        dir.create_partition("my-topic", 12, id, "l1").unwrap();
+        dir.create_partition("gone", 0, id, "l2").unwrap();
         let deleted = dir.delete_partition("gone", 0, "0af3").unwrap();
         assert!(fs.exists(&deleted).unwrap());
         let found = dir.scan().unwrap();
@@ -118,7 +119,7 @@ fn partitions_are_found_with_their_topic_ids_and_deleted_ones_are_not() {
             (found[0].topic.as_str(), found[0].partition),
             ("my-topic", 12)
         );
-        assert_eq!(found[0].topic_id, Some(id));
+        assert_eq!(found[0].metadata, Some(PartitionMetadata::new(id, "l1")));
         assert!(!fs.exists(&deleted).unwrap(), "a scan finishes deletions");
         for name in ["", "..", "a/b", "a b", &"x".repeat(250)] {
             assert!(
@@ -157,4 +158,33 @@ fn logs_are_opened_side_by_side_in_order() {
     assert_eq!(starts, (0..20).collect::<Vec<_>>());
     assert_eq!(progress.logs_done.load(Ordering::Relaxed), 20);
     assert_eq!(progress.logs_total.load(Ordering::Relaxed), 20);
+}
+
+#[test]
+fn copies_are_found_apart_from_logs_and_deleted_like_them() {
+    let temp = tempfile::tempdir().unwrap();
+    for fs in [memory(), Arc::new(RealFs)] {
+        let dir = LogDir::open(fs.clone(), temp.path(), "c", 1, "d").unwrap();
+        let metadata = PartitionMetadata {
+            replaces: Some("l1".to_owned()),
+            ..PartitionMetadata::new(TopicId([7; 16]), "l2")
+        };
+        let path = dir.create_future("a.b-c", 12, &metadata).unwrap();
+        assert_eq!(path, temp.path().join("a.b-c-12.l2-future"));
+        assert_eq!(dir.scan().unwrap(), []);
+        let found = PartitionDir {
+            path: path.clone(),
+            topic: "a.b-c".to_owned(),
+            partition: 12,
+            metadata: Some(metadata.clone()),
+        };
+        assert_eq!(dir.scan_future().unwrap(), [found]);
+        let deleted = dir.delete_future(&path).unwrap();
+        assert_eq!(dir.scan_future().unwrap(), []);
+        assert!(fs.exists(&deleted).unwrap());
+        dir.scan().unwrap();
+        assert!(!fs.exists(&deleted).unwrap(), "a scan finishes deletions");
+        let too_long = dir.create_future(&"x".repeat(249), 0, &metadata);
+        assert!(matches!(too_long, Err(LogDirError::NameTooLong { .. })));
+    }
 }

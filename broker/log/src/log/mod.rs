@@ -12,6 +12,7 @@
 //! * after a failure other than a full disk the log never writes again.
 
 mod append;
+mod move_dir;
 mod open;
 mod read;
 mod retention;
@@ -57,7 +58,8 @@ pub struct Log {
     /// Counts segments made and deleted, whose directory entries must become durable.
     dir_version: u64,
     dir_version_synced: u64,
-    /// Counts truncations: a sync that began before one says nothing about what came after.
+    /// Counts truncations, and the move to another directory: a sync that began before says nothing
+    /// about what came after.
     truncations: u64,
     durable_end: Offset,
     recovery_point: Offset,
@@ -85,7 +87,8 @@ impl Log {
         self.recovery_point
     }
 
-    /// Truncations since the log was opened: what was seen of its end before the latest may be gone.
+    /// Rises when the log is truncated or moved: what was seen of its end before may be gone, and what
+    /// was done in its directory may have been done to another.
     pub fn truncations(&self) -> u64 {
         self.truncations
     }

@@ -238,6 +238,14 @@ impl Segment {
         Ok(())
     }
 
+    /// The log's directory was renamed.
+    pub(crate) fn set_dir(&mut self, dir: &Path) {
+        let named = |suffix| dir.join(file_name(self.base, suffix));
+        self.path = named(LOG_SUFFIX);
+        self.offsets.entries_mut().set_path(named(INDEX_SUFFIX));
+        self.times.entries_mut().set_path(named(TIME_INDEX_SUFFIX));
+    }
+
     pub(crate) fn paths(&self) -> [&Path; 3] {
         [
             &self.path,

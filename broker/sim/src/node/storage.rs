@@ -63,7 +63,7 @@ impl Storage {
                 log_start: log_starts.get(&key).copied().unwrap_or_default(),
                 disk_failed,
             };
-            let Some(topic) = found.topic_id else {
+            let Some(topic) = found.metadata.map(|metadata| metadata.topic_id) else {
                 continue;
             };
             let id = TopicPartition {
@@ -143,7 +143,9 @@ impl Storage {
     }
 
     fn create(&self, topic: &str, id: TopicPartition, config: &LogConfig) -> Result<Log, Reason> {
-        let made = self.dir.create_partition(topic, id.partition.0, id.topic);
+        let made = self
+            .dir
+            .create_partition(topic, id.partition.0, id.topic, "log");
         let options = OpenOptions {
             clean_shutdown: true,
             recovery_point: Offset(0),

@@ -158,6 +158,7 @@ every_api! {
     elect_leaders: ElectLeadersRequest, ElectLeadersResponse;
     delete_records: DeleteRecordsRequest, DeleteRecordsResponse;
     alter_partition_reassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
+    alter_replica_log_dirs: AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse;
     describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
 }
 

@@ -120,8 +120,8 @@ impl Owner {
         let dir = LogDir::open(self.fs.clone(), path, "cluster", 1, "directory");
         let dir = dir.map_err(|error| text(&error))?;
         let found = dir.scan().map_err(|error| text(&error))?;
-        if found.iter().all(|found| found.topic_id.is_none()) {
-            let created = dir.create_partition(TOPIC, 0, TopicId([7; 16]));
+        if found.iter().all(|found| found.metadata.is_none()) {
+            let created = dir.create_partition(TOPIC, 0, TopicId([7; 16]), "log");
             created.map_err(|error| text(&error))?;
         }
         let checkpointed = |entries: std::io::Result<Vec<OffsetEntry>>| {
