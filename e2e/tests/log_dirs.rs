@@ -1,6 +1,7 @@
 //! Brokers with two log directories, one of them on a disk of its own that fails under load. Needs
 //! root, for the disk: a file that is mounted.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,14 +15,20 @@ use klamm_e2e::load::Load;
 use klamm_e2e::process::{Signal, is_alive, wait_until};
 use klamm_e2e::suite::TIME_LIMIT;
 use klamm_e2e::tool::{Running, Tool};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 const BROKERS: u16 = 3;
 /// The broker with the disk that fails.
 const BROKER: u16 = 1;
 const TOPIC: &str = "log-dirs";
+const MOVED_TOPIC: &str = "moved";
 const PARTITIONS: usize = 12;
 const MESSAGES_PER_SECOND: &str = "2000";
 const DISK_BYTES: u64 = 256 << 20;
+/// Bytes per second that are copied, more than the load brings.
+const THROTTLE: &str = "2000000";
+const MOVE_LIMIT: Duration = Duration::from_secs(180);
 const LAST_ACKNOWLEDGEMENTS_LIMIT: Duration = Duration::from_secs(60);
 /// Long enough to mount the disk again.
 const RESTART_AFTER: &str = "5s";
@@ -51,6 +58,10 @@ fn run(cases: &mut Cases) -> Result<()> {
         described(&cluster, &disk)
     });
     cases.run(
+        "replicas change their directories under load, by Kafka's tool: nothing lost",
+        || moved_under_load(&cluster, &client),
+    );
+    cases.run(
         "a disk that fails takes its own replicas only, and nothing acknowledged is lost",
         || failing_under_load(&cluster, &client, &disk),
     );
@@ -63,15 +74,19 @@ fn run(cases: &mut Cases) -> Result<()> {
     Ok(())
 }
 
-fn described(cluster: &DevCluster, disk: &Disk) -> Result<()> {
-    let java = Java::new(&cluster.bootstrap())?;
+/// What Kafka's tool prints about all brokers.
+fn log_dirs(java: &Java, topic: &str) -> Result<Value> {
     let output = java
         .tool("LogDirsCommand")
-        .args(["--describe", "--topic-list", TOPIC])
+        .args(["--describe", "--topic-list", topic])
         .run()?
         .stdout;
     let line = output.lines().find(|line| line.starts_with('{'));
-    let told: serde_json::Value = serde_json::from_str(line.context("no JSON printed")?)?;
+    Ok(serde_json::from_str(line.context("no JSON printed")?)?)
+}
+
+fn described(cluster: &DevCluster, disk: &Disk) -> Result<()> {
+    let told = log_dirs(&Java::new(&cluster.bootstrap())?, TOPIC)?;
     let brokers = told["brokers"].as_array().context("no brokers")?;
     ensure!(brokers.len() == usize::from(BROKERS), "{told}");
     for broker in brokers {
@@ -84,8 +99,93 @@ fn described(cluster: &DevCluster, disk: &Disk) -> Result<()> {
         ensure!(dirs.iter().all(|dir| dir["error"].is_null()), "{told}");
     }
     let path = disk.path.display().to_string();
-    ensure!(output.contains(&path), "no {path} in {output}");
+    ensure!(told.to_string().contains(&path), "no {path} in {told}");
     Ok(())
+}
+
+/// The log directory of each replica of a broker; `false` for a copy that is under way.
+type Places = BTreeMap<(String, bool), String>;
+
+fn places(java: &Java, broker: u16) -> Result<Places> {
+    let told = log_dirs(java, MOVED_TOPIC)?;
+    let mut brokers = told["brokers"].as_array().into_iter().flatten();
+    let told = brokers.find(|told| told["broker"] == broker);
+    let dirs = told.context("the broker is missing")?["logDirs"].as_array();
+    let mut places = Places::new();
+    for dir in dirs.into_iter().flatten() {
+        let path = dir["logDir"].as_str().context("no path")?;
+        for replica in dir["partitions"].as_array().into_iter().flatten() {
+            let name = replica["partition"].as_str().context("no name")?;
+            let is_current = replica["isFuture"] == false;
+            places.insert((name.to_owned(), is_current), path.to_owned());
+        }
+    }
+    Ok(places)
+}
+
+/// Every replica of the broker changes places with those in its other directory.
+fn moved_under_load(cluster: &DevCluster, client: &Program) -> Result<()> {
+    client.create_topic(MOVED_TOPIC, PARTITIONS, BROKERS.into())?;
+    wait_until_in_sync(client)?;
+    let java = Java::new(&cluster.bootstrap())?;
+    let before = places(&java, BROKER)?;
+    let dirs: BTreeSet<_> = before.values().cloned().collect();
+    let other = |path: &String| dirs.iter().find(|dir| *dir != path).cloned();
+    let partitions = PARTITIONS.to_string();
+    let load = client.tool(&["load", MOVED_TOPIC, &partitions, MESSAGES_PER_SECOND]);
+    let mut load = load.spawn()?;
+    wait_for_acknowledgements(&mut load)?;
+
+    let mut wanted = Vec::new();
+    for state in client.describe_topic(MOVED_TOPIC)? {
+        let name = format!("{MOVED_TOPIC}-{}", state.partition);
+        let target = before.get(&(name, true)).and_then(other);
+        let target = target.context("the broker has two directories")?;
+        let of_broker = |id: &i32| match *id == i32::from(BROKER) {
+            true => target.clone(),
+            false => "any".to_owned(),
+        };
+        let log_dirs: Vec<_> = state.replicas.iter().map(of_broker).collect();
+        wanted.push(json!({
+            "topic": MOVED_TOPIC, "partition": state.partition,
+            "replicas": state.replicas, "log_dirs": log_dirs,
+        }));
+    }
+    let file = NamedTempFile::new()?;
+    let plan = json!({"version": 1, "partitions": wanted}).to_string();
+    std::fs::write(file.path(), plan)?;
+    let tool = || {
+        let tool = java.tool("reassign.ReassignPartitionsCommand");
+        let tool = tool.args(["--reassignment-json-file"]).args([file.path()]);
+        tool.time_limit(TIME_LIMIT)
+    };
+    tool()
+        .args(["--execute", "--replica-alter-log-dirs-throttle", THROTTLE])
+        .run()?;
+    let mut told = String::new();
+    let done = wait_until("the replicas have moved", MOVE_LIMIT, || {
+        told = tool()
+            .args(["--verify"])
+            .run()
+            .map_or_else(|error| error.to_string(), |output| output.stdout);
+        let complete = told
+            .matches(&format!("-{BROKER} completed successfully"))
+            .count();
+        complete == PARTITIONS
+    });
+    done.with_context(|| told.clone())?;
+    wait_for_acknowledgements(&mut load)?;
+    let expected: Places = before
+        .iter()
+        .filter_map(|(name, path)| Some((name.clone(), other(path)?)))
+        .collect();
+    let after = places(&java, BROKER)?;
+    ensure!(after == expected, "{after:?} instead of {expected:?}");
+
+    let output = load.stop(Signal::TERM, LAST_ACKNOWLEDGEMENTS_LIMIT)?;
+    let load = Load::parse(&output.stdout)?;
+    println!("    {} messages acknowledged", load.acknowledged());
+    load.verify(&client.tool(&["read", MOVED_TOPIC]).run()?.stdout)
 }
 
 fn failing_under_load(cluster: &DevCluster, client: &Program, disk: &Disk) -> Result<()> {
