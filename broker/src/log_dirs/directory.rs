@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use broker_log::LogDir;
 use broker_log::fs::Fs;
@@ -19,6 +19,8 @@ pub struct Directory {
     condition: Arc<Condition>,
     checkpoints: Mutex<Checkpoints>,
     replicas: AtomicUsize,
+    /// A probe is under way.
+    pub(super) probing: AtomicBool,
 }
 
 impl Directory {
@@ -29,6 +31,7 @@ impl Directory {
             condition,
             checkpoints: Mutex::default(),
             replicas: AtomicUsize::new(0),
+            probing: AtomicBool::new(false),
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! * `watched_fs`: the file system through which all work in a directory goes;
 //! * `condition`: what it tells of the disk;
+//! * `probe`: a look at disks that nothing else is asked of;
 //! * `failures`: what a failure means for the broker.
 //!
 //! A directory that fails takes its replicas with it until the broker is restarted; the broker goes
@@ -13,6 +14,7 @@ mod checkpoints;
 mod condition;
 mod directory;
 mod failures;
+mod probe;
 mod watched_fs;
 
 use std::path::{Path, PathBuf};
