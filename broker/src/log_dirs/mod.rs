@@ -193,14 +193,13 @@ impl LogDirs {
         failed.map(|c| c.path().to_owned()).collect()
     }
 
-    /// Where the next new replica goes: the directory with the fewest, slow ones last.
+    /// Where the next new replica goes, the best first: the directory with the fewest, slow ones last.
     #[must_use]
-    pub fn for_new_replica(&self) -> Option<&Arc<Directory>> {
-        let usable = self
-            .opened
-            .iter()
-            .filter(|directory| !directory.is_failed());
-        usable.min_by_key(|directory| (directory.condition().is_slow(), directory.replicas()))
+    pub fn for_new_replica(&self) -> Vec<Arc<Directory>> {
+        let usable = self.opened.iter().filter(|dir| !dir.is_failed());
+        let mut usable: Vec<_> = usable.cloned().collect();
+        usable.sort_by_key(|dir| (dir.condition().is_slow(), dir.replicas()));
+        usable
     }
 
     pub(crate) fn failures(&self) -> &Arc<Failures> {

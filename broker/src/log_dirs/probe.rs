@@ -9,8 +9,8 @@ use std::time::Duration;
 use broker_log::fs::OpenMode;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::LogDirs;
 use super::directory::Directory;
-use super::{Condition, LogDirs};
 
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// A file that is written in place, with nothing in it.
@@ -39,7 +39,8 @@ impl LogDirs {
 }
 
 impl Directory {
-    /// Writes and syncs a byte. What becomes of it reaches the [`Condition`] as with every operation.
+    /// Writes and syncs a byte. What becomes of it reaches the directory's condition as with every
+    /// operation.
     pub(super) fn probe(&self) {
         if let Err(error) = self.write_probe() {
             tracing::debug!(dir = %self.path().display(), %error, "probe of a log directory");
@@ -62,8 +63,8 @@ mod tests {
     use broker_log::fs::Fs;
     use broker_log::fs::memory::{Fault, FaultSpan, MemoryFs};
 
-    use super::super::Failures;
     use super::super::watched_fs::WatchedFs;
+    use super::super::{Condition, Failures};
     use super::*;
 
     fn directory(disk: &MemoryFs) -> Directory {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::moving::Moves;
 use super::opening::{Storage, Wanted, delete};
+use super::waiting_for_space::WaitingForSpace;
 use super::{Assigned, Partition, Shared};
 use crate::config::{BrokerConfig, Dynamic};
 use crate::controller::Controller;
@@ -53,6 +54,7 @@ pub struct PartitionManager {
     config: Arc<BrokerConfig>,
     pub(super) storage: Mutex<Storage>,
     pub(super) moves: Moves,
+    pub(super) waiting_for_space: WaitingForSpace,
     dirs: Arc<LogDirs>,
     partitions: RwLock<HashMap<TopicPartition, Arc<Partition>>>,
     /// Replicas that are assigned here and can't be served: their log, or its disk, failed.
@@ -79,6 +81,7 @@ impl PartitionManager {
             dirs: Arc::clone(storage.dirs()),
             storage: Mutex::new(storage),
             moves: Moves::default(),
+            waiting_for_space: WaitingForSpace::default(),
             partitions: RwLock::default(),
             offline: RwLock::default(),
             failures_handled: AtomicUsize::new(0),
@@ -156,6 +159,7 @@ impl PartitionManager {
                     events.extend(self.assign(partition, new));
                 }
                 ReplicaChange::Removed { partition: id } => {
+                    self.waiting_for_space.remove(id);
                     if self.offline.write().remove(&id) {
                         self.given_up.lock().remove(&id);
                         self.storage.lock().forget(id);
@@ -172,6 +176,7 @@ impl PartitionManager {
             }
         }
         events.extend(self.rebuild(new));
+        events.extend(self.open_waiting(new));
         self.follow_dynamic_config(old, new);
         self.moves.configure(new, self.me);
         self.delete(&deleted);
@@ -261,13 +266,19 @@ impl PartitionManager {
                 let is_moving = partition.is_moving();
                 self.partitions.write().insert(id, Arc::new(partition));
                 self.offline.write().remove(&id);
+                self.waiting_for_space.remove(id);
                 if is_moving {
                     self.moves.add(id);
                 }
             }
             Err(error) => {
-                self.offline.write().insert(id);
-                tracing::error!(topic = %topic.name, partition = %id.partition, %error, "can't open a log; the replica is offline");
+                let is_news = self.offline.write().insert(id);
+                if error.is_full_disk() {
+                    self.waiting_for_space.add(id);
+                }
+                if is_news || !error.is_full_disk() {
+                    tracing::error!(topic = %topic.name, partition = %id.partition, %error, "can't open a log; the replica is offline");
+                }
             }
         }
     }

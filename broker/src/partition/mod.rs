@@ -28,6 +28,7 @@ mod rebuilding;
 mod recovery;
 mod replica_health;
 mod throttle;
+mod waiting_for_space;
 mod wakers;
 
 use std::collections::BTreeMap;

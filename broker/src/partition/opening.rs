@@ -63,6 +63,21 @@ pub enum StorageOpenError {
     Unidentified { path: PathBuf },
 }
 
+impl StorageOpenError {
+    /// Whether it may be tried again once there is space.
+    pub(super) fn is_full_disk(&self) -> bool {
+        match self {
+            Self::Dir(LogDirError::Io { source, .. })
+            | Self::Log(OpenError::Io { source, .. })
+            | Self::Checkpoint(source) => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            _ => false,
+        }
+    }
+}
+
 /// The log directories, and the logs in them that nobody has asked for yet.
 pub struct Storage {
     dirs: Arc<LogDirs>,
@@ -205,39 +220,20 @@ impl Storage {
         self.set_aside_namesake(wanted.topic, index);
         self.forget_namesake(wanted);
         let name = name(wanted.topic, index);
-        let preferred = self.preferred.remove(&name);
-        let directory = preferred
-            .filter(|directory| !directory.is_failed())
-            .or_else(|| self.dirs.for_new_replica().cloned())
-            .ok_or(StorageOpenError::DirectoryOffline)?;
-        directory
-            .forget(&name)
-            .map_err(StorageOpenError::Checkpoint)?;
-        let log_id = new_log_id();
-        let dir = directory.dir();
-        let path = dir.create_partition(wanted.topic, index.0, wanted.id.topic, &log_id)?;
-        let options = OpenOptions {
-            clean_shutdown: true,
-            recovery_point: Offset(0),
-            log_start: Offset(0),
-            disk_failed: false,
-        };
-        let (log, _) = Log::open(
-            Arc::clone(directory.fs()),
-            path,
-            config.log.clone(),
-            options,
-            &RecoveryProgress::default(),
-        )?;
-        directory.replica_added();
-        Ok(Found {
-            topic: Arc::clone(wanted.topic),
-            log,
-            high_watermark: Offset(0),
-            directory,
-            log_id: Some(log_id),
-            replaces: None,
-        })
+        let preferred = self.preferred.get(&name).cloned().into_iter();
+        let directories = preferred.filter(|directory| !directory.is_failed());
+        let mut refusal = StorageOpenError::DirectoryOffline;
+        for directory in directories.chain(self.dirs.for_new_replica()) {
+            match create_in(&directory, wanted, config) {
+                Ok(found) => {
+                    self.preferred.remove(&name);
+                    return Ok(found);
+                }
+                Err(error) if error.is_full_disk() => refusal = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refusal)
     }
 
     /// Notes where a replica is to be made, should it come.
@@ -324,6 +320,62 @@ impl Storage {
             }
         }
     }
+}
+
+fn create_in(
+    directory: &Arc<Directory>,
+    wanted: &Wanted<'_>,
+    config: &TopicConfig,
+) -> Result<Found, StorageOpenError> {
+    let (topic, index) = (wanted.topic, wanted.id.partition);
+    let dir = directory.dir();
+    let existed = directory.fs().exists(&dir.partition_path(topic, index.0)?);
+    let existed = existed.map_err(StorageOpenError::Checkpoint)?;
+    let created = create_log(directory, wanted, config);
+    if created.is_err() && !existed {
+        // Else the next start might find two logs of the replica.
+        let unique = Uuid::new_v4().simple().to_string();
+        if let Ok(path) = dir.delete_partition(topic, index.0, &unique) {
+            remove_in_background(directory, vec![path]);
+        }
+    }
+    created
+}
+
+fn create_log(
+    directory: &Arc<Directory>,
+    wanted: &Wanted<'_>,
+    config: &TopicConfig,
+) -> Result<Found, StorageOpenError> {
+    let (topic, index) = (wanted.topic, wanted.id.partition);
+    directory
+        .forget(&name(topic, index))
+        .map_err(StorageOpenError::Checkpoint)?;
+    let log_id = new_log_id();
+    let dir = directory.dir();
+    let path = dir.create_partition(topic, index.0, wanted.id.topic, &log_id)?;
+    let options = OpenOptions {
+        clean_shutdown: true,
+        recovery_point: Offset(0),
+        log_start: Offset(0),
+        disk_failed: false,
+    };
+    let (log, _) = Log::open(
+        Arc::clone(directory.fs()),
+        path,
+        config.log.clone(),
+        options,
+        &RecoveryProgress::default(),
+    )?;
+    directory.replica_added();
+    Ok(Found {
+        topic: Arc::clone(topic),
+        log,
+        high_watermark: Offset(0),
+        directory: Arc::clone(directory),
+        log_id: Some(log_id),
+        replaces: None,
+    })
 }
 
 /// A replica that the metadata wants here.

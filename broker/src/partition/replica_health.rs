@@ -50,6 +50,7 @@ impl PartitionManager {
                 () = self.shared.damaged.added() => {}
             }
             self.report(&controller).await;
+            self.look_for_space();
             self.look_after_damaged(&controller.image());
         }
     }

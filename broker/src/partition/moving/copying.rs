@@ -372,7 +372,9 @@ impl Partition {
         );
         if matches!(error, CopyError::Slice(_)) {
             let copied = self.state.lock().moving.as_ref().map(|moving| moving.end);
-            copied.is_some_and(|copied| self.suspect(copied, COPY_BYTES_MAX));
+            if let Some(copied) = copied {
+                self.suspect(copied, COPY_BYTES_MAX);
+            }
         }
         let moving = {
             let mut state = self.state.lock();
