@@ -29,8 +29,6 @@ mutations! {
     ForgetSlowestMember,
     /// The high watermark waits for the committed ISR only, not for proposed members.
     CountCommittedIsrOnly,
-    /// A proposal that was refused is forgotten, though a copy of it may be on its way.
-    ForgetRefusedProposal,
     /// Records are committed however small the ISR is.
     IgnoreMinInsync,
     /// A follower is proposed for the ISR without having caught up.

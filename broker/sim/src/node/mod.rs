@@ -101,7 +101,6 @@ impl Broker {
             env.check.log_opened(env.now, self.id(), id, end);
         }
         env.check.all_logs_opened(self.id());
-        self.disk_state = Disk::Sound;
         let last_run = self.last_run(storage.was_closed_cleanly());
         env.note(me, || {
             format!(
@@ -184,12 +183,14 @@ impl Broker {
             self.lose_power(env, disk_failed);
         } else {
             self.disk.heal();
+            self.disk_state = Disk::Sound;
         }
     }
 
     fn lose_power(&mut self, env: &mut Env, disk_failed: bool) {
         let logs = std::mem::take(&mut self.ends_kept).into_keys();
         self.disk.crash();
+        self.disk_state = Disk::Sound;
         self.boot += 1;
         env.check.power_lost(env.now, self.id(), logs, disk_failed);
     }
