@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 
@@ -422,7 +421,7 @@ async fn serve_rpc(
         .add_service(controller.controller_server())
         .add_service(InterceptedService::new(replica, token.guard()))
         .add_service(InterceptedService::new(admin, token.guard()))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped.cancelled())
+        .serve_with_incoming_shutdown(rpc::incoming(listener), stopped.cancelled())
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "the gRPC server failed");

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
 
@@ -146,18 +148,28 @@ fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
         .keep_alive_while_idle(true))
 }
 
-/// A server with this module's limits; add services and serve.
+/// A server with this module's limits; add services and serve [`incoming`] connections.
 #[must_use]
 pub fn server() -> Server {
     Server::builder()
-        .tcp_nodelay(true)
         .max_concurrent_streams(CONNECTION_STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
+/// The connections that a server accepts. They send at once: otherwise an answer that follows another
+/// waits for the peer's delayed acknowledgement, 40 ms. The server's own `tcp_nodelay` is for the
+/// listeners that it opens itself.
+#[must_use]
+pub fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
+
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
+    use tokio::net::TcpStream;
+
     use super::*;
 
     const TEXT: &str = "0123456789abcdef";
@@ -196,6 +208,15 @@ mod tests {
         assert!(Token::new(&"x".repeat(TOKEN_BYTES_MAX + 1)).is_err());
         let token = Token::new(&format!("{TEXT}\n")).unwrap();
         assert!(!format!("{token:?} {:?}", token.guard()).contains(TEXT));
+    }
+
+    #[tokio::test]
+    async fn answers_to_brokers_do_not_wait_for_delayed_acknowledgements() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = TcpStream::connect(address).await.unwrap();
+        let accepted = incoming(listener).next().await.unwrap().unwrap();
+        assert!(accepted.nodelay().unwrap());
     }
 
     #[test]

@@ -16,7 +16,6 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::controller::{
     Controller, ControllerOptions, DecisionPolicy, SNAPSHOT_INTERVAL_ENTRIES, SubmitError, Timing,
@@ -148,7 +147,7 @@ impl Cluster {
                 .add_service(controller.raft_server())
                 .add_service(controller.controller_server());
             let listener = TcpListener::bind(address).await.unwrap();
-            tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+            tokio::spawn(server.serve_with_incoming(rpc::incoming(listener)));
             Ok(controller)
         });
         match started.await.unwrap() {
