@@ -1,10 +1,10 @@
-//! Apache Kafka on this machine, to be compared with: three nodes, each broker and controller, on
+//! Apache Kafka on this machine, to be compared with: nodes that are broker and controller, on
 //! loopback, with its defaults but for replication.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
@@ -13,8 +13,9 @@ use crate::cache::{built, client_sources};
 use crate::process::{Signal, wait_until};
 use crate::tool::{Running, Tool, last_lines};
 
-/// Nodes of the cluster; ids begin at 0.
-pub const NODES: u16 = 3;
+/// Nodes of a cluster, and their heap, unless told otherwise.
+const NODES: u16 = 3;
+const HEAP_MIB: u32 = 512;
 /// Where the search for free ports begins.
 const FIRST_PORT: u16 = 13_000;
 const PORT_STEP: u16 = 10;
@@ -24,9 +25,7 @@ const FORMAT_LIMIT: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// The collector settings of Kafka's own start script.
-const JVM: [&str; 7] = [
-    "-Xms512m",
-    "-Xmx512m",
+const JVM: [&str; 5] = [
     "-server",
     "-XX:+UseG1GC",
     "-XX:MaxGCPauseMillis=20",
@@ -34,43 +33,83 @@ const JVM: [&str; 7] = [
     "-XX:+ExplicitGCInvokesConcurrent",
 ];
 
+/// How to start a cluster.
+#[derive(Debug, Clone)]
+pub struct KafkaOptions {
+    /// Ids begin at 0
+    pub nodes: u16,
+    /// Configuration, `key=value` each
+    pub overrides: Vec<String>,
+    /// Of each node
+    pub heap_mib: u32,
+}
+
 /// A cluster; ends, with its data, when it is dropped.
 #[derive(Debug)]
 pub struct KafkaCluster {
     classpath: String,
     port: u16,
+    heap_mib: u32,
     nodes: Vec<Option<Running>>,
+    started_in: Duration,
     data: TempDir,
 }
 
 impl KafkaCluster {
+    /// Starts three nodes.
+    ///
+    /// # Errors
+    /// As [`Self::start_with`].
+    pub fn start(overrides: &[&str]) -> Result<Self> {
+        Self::start_with(&KafkaOptions {
+            nodes: NODES,
+            overrides: overrides.iter().map(|&text| text.to_owned()).collect(),
+            heap_mib: HEAP_MIB,
+        })
+    }
+
     /// Resolves the jars, formats the storage, and starts all nodes.
     ///
     /// # Errors
     /// When Maven can't, or a node does not start.
-    pub fn start(overrides: &[&str]) -> Result<Self> {
+    pub fn start_with(options: &KafkaOptions) -> Result<Self> {
+        let nodes = options.nodes;
         let mut cluster = Self {
             classpath: classpath()?,
-            port: free_port()?,
-            nodes: (0..NODES).map(|_| None).collect(),
+            port: free_port(nodes)?,
+            heap_mib: options.heap_mib,
+            nodes: (0..nodes).map(|_| None).collect(),
+            started_in: Duration::ZERO,
             data: tempfile::Builder::new().prefix("klamm-kafka-").tempdir()?,
         };
-        for id in 0..NODES {
-            cluster.format(id, overrides)?;
+        for id in 0..nodes {
+            cluster.format(id, &options.overrides)?;
         }
-        for id in 0..NODES {
+        let start = Instant::now();
+        for id in 0..nodes {
             cluster.start_node(id)?;
         }
-        for id in 0..NODES {
+        for id in 0..nodes {
             cluster.wait_until_started(id)?;
         }
+        cluster.started_in = start.elapsed();
         Ok(cluster)
+    }
+
+    /// How long the nodes took from the start of the first until all served; formatting excluded.
+    #[must_use]
+    pub const fn started_in(&self) -> Duration {
+        self.started_in
+    }
+
+    fn node_count(&self) -> u16 {
+        self.nodes.len() as u16
     }
 
     /// The addresses of all brokers, as clients take them.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<_> = (0..NODES)
+        let addresses: Vec<_> = (0..self.node_count())
             .map(|id| format!("127.0.0.1:{}", self.port + id))
             .collect();
         addresses.join(",")
@@ -99,12 +138,13 @@ impl KafkaCluster {
         self.data.path().join(format!("node-{id}"))
     }
 
-    fn format(&self, id: u16, overrides: &[&str]) -> Result<()> {
+    fn format(&self, id: u16, overrides: &[String]) -> Result<()> {
         let dir = self.dir(id);
         fs::create_dir_all(&dir)?;
-        let controller = self.port + NODES + id;
-        let voters: Vec<_> = (0..NODES)
-            .map(|voter| format!("{voter}@127.0.0.1:{}", self.port + NODES + voter))
+        let nodes = self.node_count();
+        let controller = self.port + nodes + id;
+        let voters: Vec<_> = (0..nodes)
+            .map(|voter| format!("{voter}@127.0.0.1:{}", self.port + nodes + voter))
             .collect();
         let mut properties = vec![
             "process.roles=broker,controller".to_owned(),
@@ -117,11 +157,11 @@ impl KafkaCluster {
             "controller.listener.names=CONTROLLER".to_owned(),
             "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
             format!("log.dirs={}", dir.join("data").display()),
-            format!("default.replication.factor={NODES}"),
-            "min.insync.replicas=2".to_owned(),
-            format!("offsets.topic.replication.factor={NODES}"),
+            format!("default.replication.factor={nodes}"),
+            format!("min.insync.replicas={}", nodes.div_ceil(2)),
+            format!("offsets.topic.replication.factor={nodes}"),
         ];
-        properties.extend(overrides.iter().map(|&text| text.to_owned()));
+        properties.extend_from_slice(overrides);
         fs::write(dir.join("server.properties"), properties.join("\n"))?;
         self.java("kafka.tools.StorageTool", id)
             .args(["format", "-t", CLUSTER_ID, "-c"])
@@ -149,6 +189,10 @@ impl KafkaCluster {
     fn java(&self, class: &str, id: u16) -> Tool {
         let logging = client_sources("kafka").join("log4j2.properties");
         Tool::new("java")
+            .args([
+                format!("-Xms{}m", self.heap_mib),
+                format!("-Xmx{}m", self.heap_mib),
+            ])
             .args(JVM)
             .args([format!("-Dlog4j2.configurationFile={}", logging.display())])
             .args(["-cp", &self.classpath, class])
@@ -188,10 +232,10 @@ fn resolve(pom: &Path, file: &Path) -> Result<()> {
     Ok(())
 }
 
-fn free_port() -> Result<u16> {
+fn free_port(nodes: u16) -> Result<u16> {
     let is_free = |port| TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).is_ok();
     (FIRST_PORT..20_000)
         .step_by(usize::from(PORT_STEP))
-        .find(|first| (0..2 * NODES).all(|offset| is_free(first + offset)))
+        .find(|first| (0..2 * nodes).all(|offset| is_free(first + offset)))
         .context("no free ports for Kafka")
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything about Klamm that is not compiling it. `cargo xtask help` lists the
 //! commands.
 
+mod bench;
 mod chaos;
 mod demo;
 mod image;
@@ -68,6 +69,8 @@ enum Task {
         #[arg(long, value_parser = ["kafka"], value_name = "SYSTEM")]
         against: Option<String>,
     },
+    /// Measure throughput, processor time, memory and latency
+    Bench(bench::Arguments),
     /// Inject faults into five brokers under load, and check what their clients saw; needs root
     Chaos {
         #[command(flatten)]
@@ -177,6 +180,7 @@ fn run(task: Task) -> Result<ExitCode> {
             });
         }
         Task::Failover { rounds, against } => test::measure_failover(rounds, against.as_deref())?,
+        Task::Bench(arguments) => bench::run_bench(&arguments)?,
         Task::Chaos { consent, options } => {
             prerequisites::ensure(&[Purpose::Build, Purpose::Chaos], consent.consent())?;
             chaos::run_chaos(&options, &Binaries::build()?)?;

@@ -1,0 +1,82 @@
+//! What is taken from a run, and how it is shown.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+/// The numbers of a run, by the names that `klamm-bench` gives them.
+pub(crate) type Measured = BTreeMap<String, f64>;
+
+/// A number that two systems are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Figure {
+    StartSeconds,
+    CpuPerGb,
+    CpuPerMillion,
+    MbPerSecond,
+    RecordsPerSecond,
+    P99Ms,
+    P999Ms,
+    RssMib,
+}
+
+impl Figure {
+    /// # Errors
+    /// When the run did not measure what the figure is made of.
+    pub(crate) fn value(self, measured: &Measured) -> Result<f64> {
+        let get = |name: &str| {
+            let value = measured.get(name).copied();
+            value.with_context(|| format!("the run did not measure {name}"))
+        };
+        let bytes = || get("payload_bytes").or_else(|_| get("bytes"));
+        Ok(match self {
+            Self::StartSeconds => get("start_seconds")?,
+            Self::CpuPerGb => get("broker_cpu_seconds")? / (bytes()? / 1e9),
+            Self::CpuPerMillion => get("broker_cpu_seconds")? / (get("records")? / 1e6),
+            Self::MbPerSecond => bytes()? / 1e6 / get("seconds")?,
+            Self::RecordsPerSecond => get("records")? / get("seconds")?,
+            Self::P99Ms => get("p99_ms")?,
+            Self::P999Ms => get("p999_ms")?,
+            Self::RssMib => get("rss_peak_bytes")? / f64::from(1 << 20),
+        })
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::StartSeconds => "start, s",
+            Self::CpuPerGb => "broker CPU s/GB",
+            Self::CpuPerMillion => "broker CPU s/million records",
+            Self::MbPerSecond => "MB/s",
+            Self::RecordsPerSecond => "records/s",
+            Self::P99Ms => "p99, ms",
+            Self::P999Ms => "p99.9, ms",
+            Self::RssMib => "RSS of all brokers, MiB",
+        }
+    }
+
+    pub(crate) const fn more_is_better(self) -> bool {
+        matches!(self, Self::MbPerSecond | Self::RecordsPerSecond)
+    }
+
+    /// Whether the ratio to Kafka's is what is wanted.
+    pub(crate) fn meets(self, ratio: f64, target: f64) -> bool {
+        if self.more_is_better() {
+            ratio >= target
+        } else {
+            ratio <= target
+        }
+    }
+
+    pub(crate) fn show(self, value: f64) -> String {
+        format!("{} {}", number(value), self.name())
+    }
+}
+
+/// Three digits, whatever the size.
+pub(crate) fn number(value: f64) -> String {
+    match value {
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
