@@ -42,28 +42,20 @@ impl Log {
             if segment.base >= upto {
                 break;
             }
-            let Some((position, header)) = segment.find(from)? else {
+            let Some(first) = segment.locate(from)? else {
                 continue;
             };
-            if header.next_offset() > segment.end.0 {
-                return Err(segment.damaged(position, &header));
-            }
-            if header.next_offset() > upto.0 {
+            if first.end > upto {
                 break;
             }
-            let first_end = position + header.total_len() as u64;
+            let position = first.position;
             let position_max = position.saturating_add(bytes_max as u64);
-            let slice_end = match (first_end <= position_max, min_one_batch) {
+            let slice_end = match (first.position_end <= position_max, min_one_batch) {
                 (true, _) => segment.end_of_batches(position, position_max, upto)?,
-                (false, MinOneBatch::Yes) => first_end,
+                (false, MinOneBatch::Yes) => first.position_end,
                 (false, MinOneBatch::No) => break,
             };
-            return Ok(Some(slice(
-                segment,
-                position,
-                slice_end,
-                header.base_offset,
-            )));
+            return Ok(Some(slice(segment, position, slice_end, first.base)));
         }
         Ok(None)
     }
@@ -87,7 +79,7 @@ impl Log {
             if let Some((position, header)) = segment.find_timestamp(timestamp, self.start)? {
                 let end = position + header.total_len() as u64;
                 let below = header.base_offset < upto.0;
-                return Ok(below.then(|| slice(segment, position, end, header.base_offset)));
+                return Ok(below.then(|| slice(segment, position, end, Offset(header.base_offset))));
             }
         }
         Ok(None)
@@ -118,7 +110,7 @@ impl Log {
                 segment,
                 position,
                 position + header.total_len() as u64,
-                header.base_offset,
+                Offset(header.base_offset),
             )
         }))
     }
@@ -131,11 +123,11 @@ impl Log {
     }
 }
 
-fn slice(segment: &Segment, position: u64, end: u64, base_offset: i64) -> LogSlice {
+fn slice(segment: &Segment, position: u64, end: u64, base_offset: Offset) -> LogSlice {
     LogSlice {
         file: segment.file.clone(),
         position,
         len: (end - position) as usize,
-        base_offset: Offset(base_offset),
+        base_offset,
     }
 }

@@ -3,12 +3,26 @@
 use broker_core::{Offset, Timestamp};
 use broker_wire::record::BatchHeader;
 
-use super::Segment;
+use super::{BatchSpan, Segment};
 use crate::error::ReadError;
 use crate::index::OffsetEntry;
 use crate::scan::{BatchWalk, WalkError};
 
 impl Segment {
+    /// Where the first batch stands that ends after `offset`.
+    pub(crate) fn locate(&self, offset: Offset) -> Result<Option<BatchSpan>, ReadError> {
+        if let Some(batch) = self.tail.find(offset) {
+            return Ok(Some(batch));
+        }
+        let Some((position, header)) = self.find(offset)? else {
+            return Ok(None);
+        };
+        if header.next_offset() > self.end.0 {
+            return Err(self.damaged(position, &header));
+        }
+        Ok(Some(BatchSpan::new(position, &header)))
+    }
+
     /// The first batch whose last offset is `offset` or above, and its position.
     pub(crate) fn find(&self, offset: Offset) -> Result<Option<(u64, BatchHeader)>, ReadError> {
         let hint = self.offsets.last_before(offset)?;
@@ -62,6 +76,9 @@ impl Segment {
     ) -> Result<u64, ReadError> {
         if position_max >= self.size && upto >= self.end {
             return Ok(self.size);
+        }
+        if let Some(end) = self.tail.end_of_batches(start, position_max, upto) {
+            return Ok(end);
         }
         let mut from = start;
         if let (Some(by_size), by_offset) = (

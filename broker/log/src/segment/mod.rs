@@ -5,6 +5,7 @@
 
 mod lookup;
 mod recovery;
+mod tail;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ use crate::error::ReadError;
 use crate::fs::{Fs, FsFile, OpenMode};
 use crate::index::{OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
 use crate::scan::{BatchWalk, WalkError};
+use tail::Tail;
+
+pub(crate) use tail::BatchSpan;
 
 pub(crate) const LOG_SUFFIX: &str = ".log";
 pub(crate) const INDEX_SUFFIX: &str = ".index";
@@ -49,6 +53,7 @@ pub(crate) struct Segment {
     /// Largest timestamp of the first batch, what `segment.ms` counts from.
     first_timestamp: Option<Timestamp>,
     bytes_since_index: u64,
+    tail: Tail,
     /// The file may go on behind `size`: what a failed write left there is not cut off yet.
     torn: bool,
 }
@@ -120,6 +125,7 @@ impl Segment {
             newest: None,
             first_timestamp: None,
             bytes_since_index: 0,
+            tail: Tail::default(),
             torn: false,
         })
     }
@@ -157,6 +163,7 @@ impl Segment {
             return Err(error);
         }
         for (header, _) in batches(bytes).flatten() {
+            self.tail.push(BatchSpan::new(self.size, &header));
             self.note(&header, self.size, index_interval_bytes);
         }
         Ok(())
@@ -215,6 +222,7 @@ impl Segment {
     /// Ends writing: the time index gets the largest timestamp, so that opening finds it there.
     pub(crate) fn seal(&mut self) -> io::Result<()> {
         self.cut_torn()?;
+        self.tail.clear();
         match self.newest {
             Some(newest) if !self.times.entries().is_full() => self.times.append(newest),
             _ => Ok(()),
@@ -255,7 +263,7 @@ impl Segment {
     }
 
     /// A batch that reaches past the end of the segment.
-    pub(crate) fn damaged(&self, position: u64, header: &BatchHeader) -> ReadError {
+    fn damaged(&self, position: u64, header: &BatchHeader) -> ReadError {
         ReadError::Corrupt {
             segment: self.base,
             position,

@@ -21,6 +21,7 @@ impl Segment {
             Err(ReadError::Io(error)) => return Err(error),
             Err(corrupt) => return Err(io::Error::new(io::ErrorKind::InvalidData, corrupt)),
         };
+        self.tail.clear();
         self.offsets.truncate(position)?;
         self.times.truncate(offset)?;
         self.size = position;
