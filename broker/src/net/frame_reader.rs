@@ -22,6 +22,9 @@ const PREFIX_LEN: usize = 4;
 /// Read at first: whole small requests. Not counted in the shared memory; `max.connections` bounds
 /// it.
 const CHUNK_BYTES: usize = 4096;
+/// How much larger than what has arrived the buffer of a large frame may be: of a frame of 64 KiB no
+/// more than the first chunk is copied.
+const GROWTH: usize = 16;
 
 /// A complete request and its share of the memory.
 pub(super) struct Frame {
@@ -120,7 +123,8 @@ impl<'a> FrameReader<'a> {
         self.buffer = chunk;
     }
 
-    /// Reads the rest of a frame into a buffer that is at most twice as large as what has arrived.
+    /// Reads the rest of a frame into a buffer that is at most [`GROWTH`] times as large as what has
+    /// arrived.
     async fn fill_large(
         &mut self,
         len: usize,
@@ -129,7 +133,7 @@ impl<'a> FrameReader<'a> {
         let mut reserved = 0;
         while self.buffer.len() < len {
             let received = self.buffer.len();
-            let capacity = len.min(received * 2);
+            let capacity = len.min(received * GROWTH);
             let asked_at = Instant::now();
             reservation.grow((capacity - reserved) as u32).await;
             // Waiting for memory is not the client's fault.
