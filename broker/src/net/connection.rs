@@ -4,13 +4,16 @@
 //! * *serving* takes them in order. A Produce request is appended and takes one of the slots in
 //!   flight; any other request takes all of them, so that it is served after the answers to
 //!   everything before it, and at most one answer of any size waits to be sent;
-//! * *sending* writes the answers in the order of the requests.
+//! * *sending* writes the answers in the order of the requests, those together that are ready
+//!   together.
 //!
 //! Invariants: requests take effect in the order of arrival and are answered in that order; no more
 //! than [`IN_FLIGHT_MAX`] are unanswered.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use broker_wire::ErrorCode;
@@ -195,17 +198,42 @@ async fn send_answers(
     stream: &TcpStream,
     mut answers: mpsc::Receiver<Answer>,
 ) -> Result<(), Ending> {
-    let sender = Sender::new(stream, &server.limits, &server.metrics);
-    while let Some(Answer { kind, _slots }) = answers.recv().await {
+    let mut sender = Sender::new(stream, &server.limits, &server.metrics);
+    while let Some(Answer { kind, _slots }) = next_answer(&mut answers, &mut sender).await? {
         let reply = match kind {
             AnswerKind::Ready(reply) => reply,
-            AnswerKind::Produced(produced) => match produced.answer(&server.context).await {
-                ProduceAnswer::Reply(reply) => reply,
-                ProduceAnswer::Nothing => continue,
-                ProduceAnswer::Close(code) => return Err(Ending::Unacknowledged(code)),
-            },
+            AnswerKind::Produced(produced) => {
+                let mut answer = pin!(produced.answer(&server.context));
+                let answer = match futures::poll!(answer.as_mut()) {
+                    Poll::Ready(answer) => answer,
+                    Poll::Pending => {
+                        sender.flush().await?;
+                        answer.await
+                    }
+                };
+                match answer {
+                    ProduceAnswer::Reply(reply) => reply,
+                    ProduceAnswer::Nothing => continue,
+                    ProduceAnswer::Close(code) => {
+                        sender.flush().await?;
+                        return Err(Ending::Unacknowledged(code));
+                    }
+                }
+            }
         };
         sender.send(&reply).await?;
     }
     Ok(())
+}
+
+/// Nothing that was collected waits for an answer that is not there yet.
+async fn next_answer(
+    answers: &mut mpsc::Receiver<Answer>,
+    sender: &mut Sender<'_>,
+) -> io::Result<Option<Answer>> {
+    if let Ok(answer) = answers.try_recv() {
+        return Ok(Some(answer));
+    }
+    sender.flush().await?;
+    Ok(answers.recv().await)
 }

@@ -1,4 +1,7 @@
 //! Writes answers to a socket: bytes from memory, records by `sendfile`.
+//!
+//! Small answers are collected until [`Sender::flush`]: those that become ready together, as when the
+//! high watermark passes several batches, leave with one system call.
 
 use std::future::Future;
 use std::io;
@@ -6,6 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use broker_log::LogSlice;
 use broker_wire::primitive::Segment;
+use bytes::BytesMut;
 use rustix::fs::sendfile;
 use rustix::net::{SendFlags, send};
 use tokio::io::Interest;
@@ -19,6 +23,8 @@ use crate::api::Reply;
 
 /// Handed to the socket at a time.
 const SEND_BYTES_MAX: usize = 1024 * 1024;
+/// Collected at most before it is sent.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Read at a time from files without a descriptor.
 const COPY_BYTES: usize = 64 * 1024;
 
@@ -26,28 +32,51 @@ pub(super) struct Sender<'a> {
     stream: &'a TcpStream,
     limits: &'a Limits,
     metrics: &'a NetMetrics,
+    unsent: BytesMut,
 }
 
 impl<'a> Sender<'a> {
-    pub(super) const fn new(
-        stream: &'a TcpStream,
-        limits: &'a Limits,
-        metrics: &'a NetMetrics,
-    ) -> Self {
+    pub(super) fn new(stream: &'a TcpStream, limits: &'a Limits, metrics: &'a NetMetrics) -> Self {
         Self {
             stream,
             limits,
             metrics,
+            unsent: BytesMut::new(),
         }
     }
 
-    /// Sends the whole frame.
+    /// Sends the whole frame, at the latest with the next [`Sender::flush`].
     ///
     /// # Errors
     /// What broke the connection, [`io::ErrorKind::TimedOut`] for a peer that does not read.
-    pub(super) async fn send(&self, reply: &Reply) -> io::Result<()> {
-        let limit = self.limits.transfer_time_max(reply.frame.wire_len());
+    pub(super) async fn send(&mut self, reply: &Reply) -> io::Result<()> {
+        let len = reply.frame.wire_len();
+        if reply.slices.is_empty() && len <= UNSENT_BYTES_MAX {
+            if self.unsent.len() + len > UNSENT_BYTES_MAX {
+                self.flush().await?;
+            }
+            self.unsent.extend_from_slice(&reply.frame.bytes);
+            return Ok(());
+        }
+        self.flush().await?;
+        let limit = self.limits.transfer_time_max(len);
         timeout(limit, self.send_segments(reply))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    /// Sends what was collected.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        // Idle connections hold no buffer.
+        let unsent = std::mem::take(&mut self.unsent);
+        let limit = self.limits.transfer_time_max(unsent.len());
+        timeout(limit, self.send_bytes(&unsent, SendFlags::empty()))
             .await
             .map_err(|_| io::ErrorKind::TimedOut)?
     }
