@@ -254,6 +254,7 @@ impl Starting {
         tokio::spawn(Arc::clone(partitions).keep_house());
         tokio::spawn(Arc::clone(partitions).move_replicas());
         tokio::spawn(Arc::clone(partitions.dirs()).probe());
+        tokio::spawn(Arc::clone(partitions).scrub());
         tokio::spawn(Arc::clone(partitions).report_replica_health(Arc::clone(controller)));
         Ok(groups)
     }

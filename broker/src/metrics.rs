@@ -164,6 +164,30 @@ impl Collector for PartitionMetrics {
             "Size of all logs here",
             i64::try_from(counts.bytes).unwrap_or(i64::MAX),
         )?;
+        for (name, help, number) in [
+            (
+                "scrub_passes",
+                "Times that all sealed segments here were read and verified",
+                counts.scrub_passes,
+            ),
+            (
+                "scrubbed_bytes",
+                "Bytes of sealed segments that were read and verified",
+                counts.scrubbed_bytes,
+            ),
+            (
+                "scrub_damaged_segments",
+                "Segments whose records were found to be damaged when they were read again",
+                counts.scrub_damaged_segments,
+            ),
+            (
+                "scrub_indexes_rebuilt",
+                "Segments whose indexes were found to be damaged and were made anew",
+                counts.scrub_indexes_rebuilt,
+            ),
+        ] {
+            counter(e, name, help, number)?;
+        }
         counter(
             e,
             "records_given_up",

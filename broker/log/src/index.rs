@@ -12,8 +12,8 @@ use broker_core::{Offset, Timestamp};
 
 use crate::fs::{FileMap, Fs, FsFile, OpenMode};
 
-const OFFSET_ENTRY_LEN: usize = 8;
-const TIME_ENTRY_LEN: usize = 12;
+pub(crate) const OFFSET_ENTRY_LEN: usize = 8;
+pub(crate) const TIME_ENTRY_LEN: usize = 12;
 
 /// Offset → position. An entry holds the last offset of a batch and the position where it starts.
 pub(crate) struct OffsetIndex {
@@ -106,7 +106,10 @@ impl OffsetIndex {
     }
 
     fn last_where(&self, before: impl Fn(OffsetEntry) -> bool) -> io::Result<Option<OffsetEntry>> {
-        let after = partition_point(self.entries.len(), |i| Ok(before(self.get(i)?)))?;
+        let found = partition_point(self.entries.len(), |i| Ok(before(self.get(i)?)));
+        let Some(after) = unless_unusable(found)? else {
+            return Ok(None);
+        };
         after.checked_sub(1).map(|i| self.get(i)).transpose()
     }
 }
@@ -168,9 +171,12 @@ impl TimeIndex {
 
     /// The last entry whose timestamp is not above `timestamp`: no earlier batch is younger.
     pub(crate) fn last_at(&self, timestamp: Timestamp) -> io::Result<Option<TimeEntry>> {
-        let after = partition_point(self.entries.len(), |i| {
+        let found = partition_point(self.entries.len(), |i| {
             Ok(self.get(i)?.timestamp <= timestamp)
-        })?;
+        });
+        let Some(after) = unless_unusable(found)? else {
+            return Ok(None);
+        };
         after.checked_sub(1).map(|i| self.get(i)).transpose()
     }
 
@@ -299,7 +305,11 @@ impl<const N: usize> Entries<N> {
         if let Some(map) = self.map.get() {
             return Ok(map);
         }
-        let map = self.open_file()?.map(self.len_max * N)?;
+        let file = self.open_file()?;
+        if file.len()? < (self.len * N) as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let map = file.map(self.len_max * N)?;
         Ok(self.map.get_or_init(|| map))
     }
 
@@ -310,6 +320,21 @@ impl<const N: usize> Entries<N> {
         file.set_len((self.len * N) as u64)?;
         self.file = Some(file);
         Ok(())
+    }
+}
+
+/// `None` for an index whose file is gone or cut: readers find their way without it.
+fn unless_unusable<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            Ok(None)
+        }
+        read => read.map(Some),
     }
 }
 

@@ -13,6 +13,7 @@ mod epochs;
 mod error;
 pub mod fs;
 mod index;
+mod index_check;
 mod log;
 mod scan;
 mod segment;
@@ -27,7 +28,8 @@ pub use dir::{
 pub use epochs::{EpochEntry, EpochHistory};
 pub use error::{AppendError, OpenError, ReadError, StorageError};
 pub use log::{
-    AppendInfo, Checkpoint, DeletedSegment, DeletedSegments, DeletionReason, Log, MinOneBatch,
-    OpenOptions, RecoveryProgress, RecoveryReport, SyncHandle, Synced,
+    AppendInfo, Checkpoint, DeletedSegment, DeletedSegments, DeletionReason, IndexVerdict, Log,
+    MinOneBatch, NewIndexes, OpenOptions, RecoveryProgress, RecoveryReport, ScrubError, ScrubStep,
+    SegmentScrub, SyncHandle, Synced,
 };
 pub use slice::{LogSlice, SliceError, TimestampError, TimestampedOffset};

@@ -134,6 +134,7 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
     key("klamm.http.listener", Kind::Text, Some("127.0.0.1:9404"), "Address of /healthz, /readyz and /metrics."),
     key("klamm.isr.dwell.ms", NATURAL_INT, Some("1000"), "A follower that lagged out of the ISR enters again when it was caught up for so long; doubled each time it lags out again soon."),
     key("klamm.log.dir.slow.ms", NATURAL_INT, Some("1000"), "A log directory on which a tenth of the writes and syncs take longer, for five seconds of ten, gives its leaders away; 0: never."),
+    key("klamm.log.scrub.bytes.per.second", NATURAL_INT, Some("1048576"), "How fast records that nobody may have read for long are read again and verified, all logs together; 0: never."),
     key("klamm.memory.requests.max.bytes", POSITIVE_LONG, Some("268435456"), "Memory for requests being read and served; beyond it sockets are not read."),
     key("klamm.quorum.bootstrap.enable", Kind::Bool, Some("true"), "Whether the initial voters may form a quorum where none of them knows one. Set to false once the cluster exists, so that none is formed anew when their disks are lost."),
     key("klamm.rpc.advertised", Kind::Text, None, "Address at which other brokers and the operator reach `klamm.rpc.listener`."),

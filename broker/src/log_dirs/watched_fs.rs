@@ -192,6 +192,10 @@ impl FsFile for WatchedFile {
         self.inner.as_fd()
     }
 
+    fn release_cached(&self, position: u64, len: u64) {
+        self.inner.release_cached(position, len);
+    }
+
     fn map(&self, capacity: usize) -> io::Result<Arc<dyn FileMap>> {
         self.read(|file| file.map(capacity))
     }

@@ -463,6 +463,10 @@ impl PartitionManager {
             slow_dirs: conditions.iter().filter(|c| c.is_slow()).count(),
             damaged: self.shared.damaged.count() + self.damaged_offline(),
             quarantined: self.quarantined(),
+            scrub_passes: self.shared.scrub.passes.load(Ordering::Relaxed),
+            scrubbed_bytes: self.shared.scrub.bytes.load(Ordering::Relaxed),
+            scrub_damaged_segments: self.shared.scrub.damaged_segments.load(Ordering::Relaxed),
+            scrub_indexes_rebuilt: self.shared.scrub.indexes_rebuilt.load(Ordering::Relaxed),
             records_given_up: self.shared.records_given_up.load(Ordering::Relaxed),
             moving: self.moves.len(),
             ..Counts::default()
@@ -499,6 +503,14 @@ pub struct Counts {
     pub rebuilding: usize,
     /// Damaged logs that were set aside.
     pub quarantined: usize,
+    /// Times that all sealed segments were verified.
+    pub scrub_passes: u64,
+    /// Bytes that were verified.
+    pub scrubbed_bytes: u64,
+    /// Segments that were found to be damaged.
+    pub scrub_damaged_segments: u64,
+    /// Segments whose indexes were found to be damaged and made anew.
+    pub scrub_indexes_rebuilt: u64,
     /// Those whose last append found the disk full.
     pub disk_full: usize,
     /// Committed records that they lost to unclean elections.

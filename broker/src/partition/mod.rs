@@ -4,7 +4,8 @@
 //! * `append`: producers, and the answers parked until their records are replicated or durable;
 //! * `read`: consumers and offset look-ups;
 //! * `pull`: both ends of replication;
-//! * `damage`, `quarantine`, `rebuilding`: damaged logs, and how they are copied anew;
+//! * `damage`, `scrubbing`: records that are not what was appended, and how they are found;
+//! * `rebuilding`, `quarantine`: how damaged logs are copied anew;
 //! * `delete_records`: the log start offset that all replicas shall reach;
 //! * `moving`: the way of a replica to another log directory;
 //! * `manager`: opens, closes and re-assigns partitions as the metadata says.
@@ -27,6 +28,7 @@ mod read;
 mod rebuilding;
 mod recovery;
 mod replica_health;
+mod scrubbing;
 mod throttle;
 mod waiting_for_space;
 mod wakers;
@@ -61,6 +63,7 @@ use crate::log_dirs::Directory;
 use damage::DamagedReplicas;
 use delete_records::FollowerStarts;
 use moving::Move;
+use scrubbing::ScrubProgress;
 use wakers::Wakers;
 
 /// One hosted partition. Cheap to share; all state is behind its lock.
@@ -83,6 +86,7 @@ struct Shared {
     /// Committed records that replicas lost to unclean elections.
     records_given_up: AtomicU64,
     damaged: DamagedReplicas,
+    scrub: ScrubProgress,
 }
 
 struct State {

@@ -90,6 +90,9 @@ pub trait FsFile: Send + Sync {
     /// Maps the first `capacity` bytes for reading. The file may be shorter and grow into the map.
     fn map(&self, capacity: usize) -> io::Result<Arc<dyn FileMap>>;
 
+    /// These bytes will not be read again soon: other files' pages are worth more.
+    fn release_cached(&self, _position: u64, _len: u64) {}
+
     /// Fills the buffer or fails with [`io::ErrorKind::UnexpectedEof`].
     fn read_exact_at(&self, buf: &mut [u8], position: u64) -> io::Result<()> {
         match self.read_at(buf, position)? {

@@ -2,12 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 
 use super::mapped::MappedFile;
 use super::{DirEntry, FileLock, FileMap, Fs, FsFile, OpenMode};
@@ -109,6 +110,13 @@ impl FsFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn release_cached(&self, position: u64, len: u64) {
+        if let Some(len) = NonZeroU64::new(len) {
+            // Advice only.
+            let _ = fadvise(&self.0, position, Some(len), Advice::DontNeed);
+        }
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

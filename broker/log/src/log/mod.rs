@@ -16,6 +16,7 @@ mod move_dir;
 mod open;
 mod read;
 mod retention;
+mod scrub;
 mod sync;
 mod truncate;
 
@@ -40,6 +41,7 @@ pub use append::AppendInfo;
 pub use open::{OpenOptions, RecoveryProgress, RecoveryReport};
 pub use read::MinOneBatch;
 pub use retention::{DeletedSegment, DeletedSegments, DeletionReason};
+pub use scrub::{IndexVerdict, NewIndexes, ScrubError, ScrubStep, SegmentScrub};
 pub use sync::{SyncHandle, Synced};
 pub use truncate::Checkpoint;
 

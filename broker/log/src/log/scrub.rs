@@ -1,0 +1,246 @@
+//! Reading sealed segments again, for what rots while nobody reads it. Nothing here holds the log's
+//! lock while it reads: a finding counts if the segment is still the log's when it is brought back.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use broker_core::Offset;
+use broker_wire::record::BatchError;
+
+use super::Log;
+use crate::checkpoint::replace;
+use crate::fs::{Fs, FsFile};
+use crate::index::{OffsetIndex, TimeIndex};
+use crate::index_check::IndexCheck;
+use crate::scan::{BatchWalk, WalkError};
+use crate::segment::{RELATIVE_OFFSET_MAX, joins};
+
+/// A sealed, durable segment that is read again, a few batches at a time.
+pub struct SegmentScrub {
+    fs: Arc<dyn Fs>,
+    file: Arc<dyn FsFile>,
+    base: Offset,
+    end: Offset,
+    size: u64,
+    index_paths: [PathBuf; 2],
+    /// What was read and found right ends here.
+    position: u64,
+    offset: Offset,
+    indexes: IndexCheck,
+}
+
+/// What there is to do after some batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScrubStep {
+    /// Read on.
+    More,
+    /// The segment is read.
+    Done(IndexVerdict),
+}
+
+/// Whether the indexes of a segment fit its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexVerdict {
+    Sound,
+    /// One is damaged or missing: see [`SegmentScrub::write_indexes`].
+    Damaged,
+}
+
+/// What was found in a segment.
+#[derive(Debug, thiserror::Error)]
+pub enum ScrubError {
+    /// The records are not those that were appended.
+    #[error("segment {segment} is damaged at position {position}: {source}")]
+    Damaged {
+        segment: Offset,
+        position: u64,
+        source: BatchError,
+    },
+    /// The file could not be read.
+    #[error("cannot read segment {segment}: {source}")]
+    Io {
+        segment: Offset,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// New indexes of a segment, beside the old ones.
+#[must_use = "the old indexes stay until `Log::replace_indexes`"]
+pub struct NewIndexes(());
+
+impl SegmentScrub {
+    /// Base offset of the segment.
+    pub fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// Where the next one begins.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// Bytes that were read and found right.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Verifies batches of about `bytes_max` bytes, and lets go of their pages. After an error the
+    /// same batches may be tried again.
+    ///
+    /// # Errors
+    /// [`ScrubError`].
+    pub fn step(&mut self, bytes_max: u64) -> Result<ScrubStep, ScrubError> {
+        let from = self.position;
+        let file = self.file.clone();
+        let mut walk = BatchWalk::scan(&*file, from, self.size);
+        let outcome = loop {
+            if self.position - from >= bytes_max {
+                break Ok(ScrubStep::More);
+            }
+            match walk.next_verified() {
+                Ok(Some((position, header))) => {
+                    let reaches = header.next_offset() - self.base.0;
+                    if header.base_offset < self.offset.0 || reaches - 1 > RELATIVE_OFFSET_MAX {
+                        break Err(self.damaged(position, header.base_offset));
+                    }
+                    self.indexes.note(&header, position);
+                    self.position = position + header.total_len() as u64;
+                    self.offset = Offset(header.next_offset());
+                }
+                Ok(None) if joins(self.offset, self.end) => {
+                    break Ok(ScrubStep::Done(self.indexes.verdict()));
+                }
+                Ok(None) => break Err(self.damaged(self.position, self.end.0)),
+                Err(error) => break Err(self.error(error)),
+            }
+        };
+        self.file.release_cached(from, self.position - from);
+        outcome
+    }
+
+    /// Writes indexes made of the records that were read, when all were. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses; the old ones stay.
+    pub fn write_indexes(&self) -> io::Result<NewIndexes> {
+        for (path, content) in self.index_paths.iter().zip(self.indexes.rebuilt()) {
+            replace(&*self.fs, &renewed(path), content)?;
+        }
+        Ok(NewIndexes(()))
+    }
+
+    /// Offsets that do not fit, as if a batch began at `offset`.
+    fn damaged(&self, position: u64, offset: i64) -> ScrubError {
+        ScrubError::Damaged {
+            segment: self.base,
+            position,
+            source: BatchError::InvalidField {
+                field: "base_offset",
+                value: offset,
+            },
+        }
+    }
+
+    fn error(&self, error: WalkError) -> ScrubError {
+        let segment = self.base;
+        match error {
+            WalkError::Invalid { position, source } => ScrubError::Damaged {
+                segment,
+                position,
+                source,
+            },
+            WalkError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.damaged(self.position, self.end.0)
+            }
+            WalkError::Io(source) => ScrubError::Io { segment, source },
+        }
+    }
+}
+
+impl Log {
+    /// The first sealed, durable segment that begins at `from` or later.
+    ///
+    /// # Errors
+    /// When its indexes can't be read.
+    pub fn scrub_from(&self, from: Offset) -> io::Result<Option<SegmentScrub>> {
+        let sealed = &self.segments[..self.segments.len() - 1];
+        let mut durable = sealed.iter().filter(|s| s.end <= self.recovery_point);
+        let Some(segment) = durable.find(|segment| segment.base >= from) else {
+            return Ok(None);
+        };
+        let [_, offsets, times] = segment.paths();
+        let interval_bytes = self.config.index_interval_bytes;
+        Ok(Some(SegmentScrub {
+            fs: self.fs.clone(),
+            file: segment.file.clone(),
+            base: segment.base,
+            end: segment.end,
+            size: segment.size,
+            indexes: IndexCheck::begin(&*self.fs, segment.base, [offsets, times], interval_bytes)?,
+            index_paths: [offsets.to_owned(), times.to_owned()],
+            position: 0,
+            offset: segment.base,
+        }))
+    }
+
+    /// Whether what `scrub` has read is still a segment of the log, as it was.
+    pub fn holds(&self, scrub: &SegmentScrub) -> bool {
+        self.position_of(scrub).is_some()
+    }
+
+    /// Takes over new indexes. False when the segment is gone.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn replace_indexes(&mut self, scrub: &SegmentScrub, _: NewIndexes) -> io::Result<bool> {
+        let Some(at) = self.position_of(scrub) else {
+            return Ok(false);
+        };
+        let [offsets, times] = &scrub.index_paths;
+        for path in [offsets, times] {
+            self.fs.rename(&renewed(path), path)?;
+        }
+        self.dir_version += 1;
+        let bytes_max = self.config.segment_index_bytes;
+        let mode = crate::fs::OpenMode::Existing;
+        let (base, fs) = (scrub.base, &self.fs);
+        let offsets = OffsetIndex::open(fs, offsets.clone(), base, mode, bytes_max)?;
+        let times = TimeIndex::open(fs, times.clone(), base, mode, bytes_max)?;
+        let segment = &mut self.segments[at];
+        (segment.offsets, segment.times) = (offsets, times);
+        segment.offsets.entries_mut().release_file();
+        segment.times.entries_mut().release_file();
+        Ok(true)
+    }
+
+    /// A segment whose file is gone from the directory: it is read on until the log is closed, and
+    /// lost then.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn missing_segment(&self) -> io::Result<Option<PathBuf>> {
+        let names = self.fs.list(&self.dir)?;
+        let is_there = |path: &std::path::Path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            names.iter().any(|entry| Some(&*entry.name) == name)
+        };
+        let mut paths = self.segments.iter().map(|segment| segment.paths()[0]);
+        Ok(paths.find(|path| !is_there(path)).map(PathBuf::from))
+    }
+
+    fn position_of(&self, scrub: &SegmentScrub) -> Option<usize> {
+        self.segments.iter().position(|segment| {
+            Arc::ptr_eq(&segment.file, &scrub.file)
+                && (segment.end, segment.size) == (scrub.end, scrub.size)
+        })
+    }
+}
+
+/// Where a new index is until the log takes it over; removed when the log is opened.
+fn renewed(path: &std::path::Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new.tmp");
+    PathBuf::from(name)
+}
