@@ -9,12 +9,13 @@ use std::sync::Arc;
 use broker_core::Offset;
 use broker_log::fs::RealFs;
 use broker_log::{
-    AppendError, Checkpoint, Log, LogConfig, MinOneBatch, OpenOptions, RecoveryProgress,
+    AppendError, Checkpoint, Log, LogConfig, MinOneBatch, OpenError, OpenOptions, RecoveryProgress,
     StorageError, SyncHandle, Synced,
 };
 use broker_wire::record::{BatchBuilder, NewRecord, RecordBatch, batches, verify_crc};
 
 use super::codec;
+use super::torn_tail;
 use super::types::{CommittedLeaderId, Entry, LogId};
 use crate::clock;
 
@@ -45,12 +46,40 @@ impl EntryLog {
             // Whether it did is not written down anywhere, and the log is short.
             disk_failed: true,
         };
+        torn_tail::check(directory, options.recovery_point.0)?;
         let progress = RecoveryProgress::default();
         let fs = Arc::new(RealFs);
         let (log, report) = Log::open(fs, directory.to_owned(), config, options, &progress)
-            .map_err(io::Error::other)?;
+            .map_err(|error| match error {
+                OpenError::LostDurable { .. } => damaged(error.to_string()),
+                OpenError::Io { .. } => io::Error::other(error),
+            })?;
         tracing::info!(?report, "opened the metadata log");
-        Ok(Self { log })
+        let log = Self { log };
+        log.verify()?;
+        Ok(log)
+    }
+
+    /// Reads every entry: one that is damaged is better noticed before its loss matters.
+    fn verify(&self) -> io::Result<()> {
+        let mut next = self.log.start_offset();
+        let end = self.log.end_offset();
+        while next < end {
+            let slice = self.log.read(next, end, READ_CHUNK_BYTES, MinOneBatch::Yes);
+            let slice = slice.map_err(|error| damaged(error.to_string()))?;
+            let slice = slice.ok_or_else(|| damaged(format!("entry {next} is missing")))?;
+            let content = slice
+                .read_verified()
+                .map_err(|error| damaged(error.to_string()))?;
+            for batch in batches(&content) {
+                let (header, _) = batch.map_err(io::Error::other)?;
+                if header.base_offset > next.0 {
+                    return Err(damaged(format!("entry {next} is missing")));
+                }
+                next = Offset(header.next_offset());
+            }
+        }
+        Ok(())
     }
 
     /// Index of the first entry that is held.

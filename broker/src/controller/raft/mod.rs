@@ -18,6 +18,7 @@ mod sealed_file;
 mod service;
 mod snapshot_store;
 mod state_machine;
+mod torn_tail;
 mod types;
 
 pub use identity::IdentityError;

@@ -59,6 +59,12 @@ pub(crate) struct QuorumOptions {
 pub enum QuorumError {
     #[error("cannot open the metadata log: {0}")]
     Storage(#[from] io::Error),
+    #[error(
+        "the metadata in {} is damaged, this broker must not vote with what is left: {reason}; remove \
+         the whole directory, and the broker from the quorum if it is a voter, and add it anew",
+        directory.display()
+    )]
+    Damaged { directory: PathBuf, reason: String },
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(
@@ -109,8 +115,16 @@ impl Quorum {
         let id = options.broker_id;
         let (me, log, snapshots) = tokio::task::spawn_blocking(move || {
             let me = identity::open(&directory, &cluster_id, id)?;
-            let log = LogStore::open(&directory)?;
-            Ok::<_, QuorumError>((me, log, SnapshotStore::open(&directory)?))
+            let opened = LogStore::open(&directory)
+                .and_then(|log| Ok((log, SnapshotStore::open(&directory)?)));
+            let (log, snapshots) = opened.map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => QuorumError::Damaged {
+                    directory,
+                    reason: error.to_string(),
+                },
+                _ => error.into(),
+            })?;
+            Ok::<_, QuorumError>((me, log, snapshots))
         })
         .await
         .map_err(io::Error::other)??;

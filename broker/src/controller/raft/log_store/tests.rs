@@ -128,3 +128,85 @@ async fn reads_for_followers_are_bounded_by_bytes() {
     assert!((3..=5).contains(&some.len()), "{} entries", some.len());
     assert_eq!(reader.try_get_log_entries(..).await.unwrap().len(), 10);
 }
+
+/// Every file of a voter's metadata, with twenty entries of which the first ten are known to be durable.
+async fn voter() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = LogStore::open(dir.path()).unwrap();
+    for range in [0..10, 10..20] {
+        let entries: Vec<_> = range.map(|index| entry(1, index)).collect();
+        store.blocking_append(entries).await.unwrap();
+        if store.reader.state.lock().vote.is_none() {
+            let vote = Vote::new_committed(1, 1.into());
+            store.save_vote(&vote).await.unwrap();
+        }
+    }
+    dir
+}
+
+const SEGMENT: &str = "00000000000000000000.log";
+
+/// What is left of the entries of a log with this content, `None` when it is refused.
+async fn reopened(dir: &TempDir, content: &[u8]) -> Option<usize> {
+    std::fs::write(dir.path().join(SEGMENT), content).unwrap();
+    match LogStore::open(dir.path()) {
+        Ok(mut store) => Some(read(&mut store).await.unwrap().len()),
+        Err(error) => {
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            None
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_does_not_take_damage_for_a_torn_tail() {
+    let good = std::fs::read(voter().await.path().join(SEGMENT)).unwrap();
+    let entry_len = good.len() / 20;
+    for damaged in [2, 9, 10, 15, 18] {
+        // Length, checksum, and payload.
+        for at in [9, 18, 80] {
+            let mut content = good.clone();
+            content[damaged * entry_len + at] ^= 0x10;
+            let left = reopened(&voter().await, &content).await;
+            assert_eq!(left, None, "entry {damaged}, byte {at}");
+        }
+    }
+    for len in (0..10 * entry_len).step_by(entry_len / 2) {
+        let left = reopened(&voter().await, &good[..len]).await;
+        assert_eq!(left, None, "{len} bytes of durable entries");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_tail_is_cut() {
+    let good = std::fs::read(voter().await.path().join(SEGMENT)).unwrap();
+    let entry_len = good.len() / 20;
+    let torn = &good[..good.len() - 5];
+    assert_eq!(reopened(&voter().await, torn).await, Some(19));
+    let torn = &good[..15 * entry_len + 7];
+    assert_eq!(reopened(&voter().await, torn).await, Some(15));
+    let mut garbage = good.clone();
+    let tail = garbage.len() - entry_len / 2;
+    garbage[tail..].fill(0);
+    assert_eq!(reopened(&voter().await, &garbage).await, Some(19));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_is_refused_without_its_log_or_with_a_damaged_vote() {
+    let dir = voter().await;
+    std::fs::remove_file(dir.path().join(SEGMENT)).unwrap();
+    let error = LogStore::open(dir.path()).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+
+    let path = dir.path().join(QUORUM_STATE_FILE);
+    let good = std::fs::read(&path).unwrap();
+    for byte in 0..good.len() {
+        let mut bad = good.clone();
+        bad[byte] ^= 1;
+        for content in [&bad[..], &good[..byte]] {
+            std::fs::write(&path, content).unwrap();
+            let error = LogStore::open(dir.path()).err().unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        }
+    }
+}
