@@ -5,6 +5,7 @@ mod defects;
 mod faults;
 mod model;
 mod owner;
+mod scrub;
 
 use std::path::PathBuf;
 use std::sync::Arc;

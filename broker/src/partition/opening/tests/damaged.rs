@@ -327,3 +327,57 @@ fn a_log_whose_front_was_deleted_opens_without_the_checkpoint_of_log_starts() {
         );
     }
 }
+
+/// Position of a byte of the record at `offset`.
+fn byte_of_record(disks: &Disks, offset: i64) -> u64 {
+    let len = fs::metadata(log_file(disks)).unwrap().len();
+    let batch_len = len / u64::try_from(RECORDS).unwrap();
+    batch_len * u64::try_from(offset + 1).unwrap() - 2
+}
+
+fn flip(path: &Path, at: u64) {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::File::options().read(true).write(true).open(path);
+    let file = file.unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+#[test]
+fn a_leader_looks_at_what_a_follower_refused_and_hands_on_only_what_comes_before() {
+    const DAMAGED: i64 = 10;
+    let disks = with_records();
+    let partition = open(&mut disks.start().unwrap(), 0).unwrap();
+    let state = metadata::Partition {
+        offline: Vec::new(),
+        replicas: vec![ME.0, 2],
+        isr: vec![ME.0, 2],
+        leader: ME.0,
+        ..metadata::Partition::default()
+    };
+    partition.assign(ME, &Arc::new(PartitionImage::from(&state)));
+    assert!(!partition.suspect(Offset(0), 1 << 20), "all is well");
+    flip(&log_file(&disks), byte_of_record(&disks, DAMAGED));
+    assert!(partition.suspect(Offset(0), 1 << 20));
+    assert!(partition.is_damaged());
+
+    let pull = |offset| {
+        let at = crate::partition::FollowerState {
+            leader_epoch: broker_core::LeaderEpoch(0),
+            fetch_offset: Offset(offset),
+            last_epoch: broker_core::LeaderEpoch(0),
+            log_start: Offset(0),
+        };
+        let pulled = partition.serve_pull((BrokerId(2), BrokerEpoch(1)), at, 1 << 20);
+        match pulled.unwrap().content {
+            crate::partition::PulledContent::Records(slice) => partition.read_for_follower(&slice),
+            _ => panic!("no records from {offset}"),
+        }
+    };
+    let records = pull(0).unwrap();
+    let last = broker_wire::record::batches(&records).last().unwrap();
+    assert_eq!(last.unwrap().0.next_offset(), DAMAGED);
+    assert!(pull(DAMAGED).is_err());
+    assert!(pull(DAMAGED + 1).is_ok());
+}
