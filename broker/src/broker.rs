@@ -20,6 +20,7 @@ use tonic::service::interceptor::InterceptedService;
 use crate::admin::grpc::AdminService;
 use crate::admin::http;
 use crate::api::Context;
+use crate::client_listeners::ClientListeners;
 use crate::clock;
 use crate::config::{BrokerConfig, HostPort};
 use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_ENTRIES, Timing};
@@ -102,15 +103,22 @@ async fn serve(config: Arc<BrokerConfig>, control: Handle) -> anyhow::Result<()>
         config,
         control,
     };
-    let broker = tokio::select! {
+    let (broker, clients) = tokio::select! {
         started = starting.start() => started?,
         () = &mut asked_to_stop => {
             tracing::info!("stopped before it served");
             return Ok(());
         }
     };
+    let serve = async {
+        let Clients { listeners, server } = clients;
+        let opened = listeners.open(&broker.controller, server, &broker.stopped);
+        opened.await?;
+        broker.report_health().await;
+        anyhow::Ok(())
+    };
     tokio::select! {
-        () = broker.report_health() => {}
+        ended = serve => ended?,
         reason = broker.controller.failed() => {
             bail!("the metadata quorum failed on this broker: {reason}");
         }
@@ -131,6 +139,12 @@ struct Starting {
     quotas: Arc<ReplicationQuotas>,
 }
 
+/// What serves Kafka clients, and does not yet.
+struct Clients {
+    listeners: ClientListeners,
+    server: Arc<Server>,
+}
+
 /// A broker whose parts run.
 struct Running {
     config: Arc<BrokerConfig>,
@@ -143,7 +157,7 @@ struct Running {
 }
 
 impl Starting {
-    async fn start(self) -> anyhow::Result<Running> {
+    async fn start(self) -> anyhow::Result<(Running, Clients)> {
         let config = &self.config;
         tracing::info!(
             id = %config.id, version = env!("CARGO_PKG_VERSION"),
@@ -168,11 +182,13 @@ impl Starting {
         self.metrics.add(ClusterMetrics(Arc::clone(&controller)));
         self.serve_brokers(&controller, &partitions).await?;
         let groups = self.follow_metadata(&controller, &partitions)?;
-        self.serve_clients(&controller, &partitions, groups).await?;
+        let clients = self
+            .prepare_clients(&controller, &partitions, groups)
+            .await?;
 
-        controller.join(registration(config, last_run));
         let failures = Arc::clone(partitions.dirs().failures());
-        tokio::spawn(previous_run::keep(failures, controller.broker_epochs()));
+        let keep = move |epoch| previous_run::keep(&failures, epoch);
+        controller.join(registration(config, last_run), keep);
         let Self {
             config,
             control,
@@ -180,7 +196,7 @@ impl Starting {
             health,
             ..
         } = self;
-        Ok(Running {
+        let running = Running {
             config,
             control,
             stopped,
@@ -188,7 +204,8 @@ impl Starting {
             log_dirs: Arc::clone(partitions.dirs()),
             partitions,
             controller,
-        })
+        };
+        Ok((running, clients))
     }
 
     async fn serve_http(&self) -> anyhow::Result<()> {
@@ -259,12 +276,12 @@ impl Starting {
         Ok(groups)
     }
 
-    async fn serve_clients(
+    async fn prepare_clients(
         &self,
         controller: &Arc<Controller>,
         partitions: &Arc<PartitionManager>,
         groups: Arc<GroupCoordinator>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Clients> {
         let net_metrics = Arc::new(NetMetrics::default());
         self.metrics.add(ClientMetrics(Arc::clone(&net_metrics)));
         let context = Arc::new(Context::new(
@@ -273,14 +290,10 @@ impl Starting {
             Arc::clone(partitions),
             groups,
         ));
-        let clients = Arc::new(Server::new(context, net_metrics));
-        for endpoint in &self.config.listeners {
-            let listener = bind(&endpoint.address, "listeners").await?;
-            tracing::info!(listener = %endpoint, "listening");
-            let name = Arc::from(endpoint.name.as_str());
-            tokio::spawn(Arc::clone(&clients).serve(listener, name, self.stopped.clone()));
-        }
-        Ok(())
+        Ok(Clients {
+            listeners: ClientListeners::reserve(&self.config).await?,
+            server: Arc::new(Server::new(context, net_metrics)),
+        })
     }
 }
 

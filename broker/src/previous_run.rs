@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use broker_core::BrokerEpoch;
-use tokio::sync::watch;
+use broker_log::fs::{Fs, OpenMode};
+use broker_log::{read_text, replace_file};
 
 use crate::log_dirs::Failures;
 
@@ -20,6 +22,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const NO_EPOCH: i64 = -1;
 /// Last line of the record of a run in which a directory failed.
 const LOSSY: &str = "lossy";
+/// More than the ids of all directories need.
+const RECORD_BYTES_MAX: u64 = 64 << 10;
 
 /// What disks say about the run that used them last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,7 @@ pub(crate) enum Losses {
 /// The record of one run in one log directory: registration epoch, id of the kernel's boot, and the
 /// ids of the directories in use.
 pub struct RunRecord {
+    fs: Arc<dyn Fs>,
     path: PathBuf,
     directory_id: String,
     boot_id: String,
@@ -61,9 +66,10 @@ struct Entry {
 impl RunRecord {
     /// The record in the directory `dir`.
     #[must_use]
-    pub fn new(dir: &Path, directory_id: &str, closed_cleanly: bool) -> Self {
+    pub fn new(fs: Arc<dyn Fs>, dir: &Path, directory_id: &str, closed_cleanly: bool) -> Self {
         let boot_id = fs::read_to_string(BOOT_ID).unwrap_or_default();
         Self {
+            fs,
             path: dir.join(FILE_NAME),
             directory_id: directory_id.to_owned(),
             boot_id: boot_id.trim().to_owned(),
@@ -86,7 +92,8 @@ impl RunRecord {
     }
 
     fn read(&self) -> Entry {
-        let text = fs::read_to_string(&self.path).unwrap_or_default();
+        let text = read_text(&*self.fs, &self.path, RECORD_BYTES_MAX);
+        let text = text.ok().flatten().unwrap_or_default();
         let mut lines = text.lines();
         let mut line = || lines.next().unwrap_or_default();
         let epoch = line().parse().ok();
@@ -107,25 +114,36 @@ impl RunRecord {
         !entry.lossy && (self.closed_cleanly || same_boot)
     }
 
-    fn write(&self, epoch: i64, ids: &BTreeSet<String>, losses: Losses) -> io::Result<()> {
+    fn text(&self, epoch: i64, ids: &BTreeSet<String>, losses: Losses) -> String {
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let mut text = format!("{epoch}\n{}\n{}\n", self.boot_id, ids.join(","));
         if losses == Losses::Possible {
             text += LOSSY;
             text += "\n";
         }
-        let temporary = self.path.with_extension("tmp");
-        fs::write(&temporary, text)?;
-        fs::rename(temporary, &self.path)
+        text
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        // Durably, or a power failure leaves an older record, as of disks that were replaced.
+        replace_file(&*self.fs, &self.path, text.as_bytes())
+    }
+
+    /// For a disk that syncs no more: until the kernel ends, this will do.
+    fn write_unsynced(&self, text: &str) -> io::Result<()> {
+        let file = self.fs.open(&self.path, OpenMode::Truncate)?;
+        file.write_at(text.as_bytes(), 0)
     }
 
     /// The next start counts as one after losses.
     pub(crate) fn mark_lossy(&self) {
         let entry = self.read();
         let epoch = entry.epoch.unwrap_or(NO_EPOCH);
+        let text = self.text(epoch, &entry.directory_ids, Losses::Possible);
         let marked = self
-            .write(epoch, &entry.directory_ids, Losses::Possible)
-            .or_else(|_| fs::remove_file(&self.path));
+            .write(&text)
+            .or_else(|_| self.write_unsynced(&text))
+            .or_else(|_| self.fs.remove(&self.path));
         if let Err(error) = marked {
             tracing::warn!(file = %self.path.display(), %error, "the record of this run stays");
         }
@@ -162,26 +180,15 @@ fn directory_ids(records: &[RunRecord]) -> BTreeSet<String> {
     ids.collect()
 }
 
-/// Writes down every registration of this run.
-pub(crate) async fn keep(
-    failures: std::sync::Arc<Failures>,
-    mut epochs: watch::Receiver<Option<BrokerEpoch>>,
-) {
-    loop {
-        let epoch = *epochs.borrow_and_update();
-        if let Some(epoch) = epoch {
-            failures.with_records(|records, losses| write_all(records, epoch, losses));
-        }
-        if epochs.changed().await.is_err() {
-            return;
-        }
-    }
+/// Writes down a registration of this run, so that it outlives a loss of power.
+pub(crate) fn keep(failures: &Failures, epoch: BrokerEpoch) {
+    failures.with_records(|records, losses| write_all(records, epoch, losses));
 }
 
 pub(crate) fn write_all(records: &[RunRecord], epoch: BrokerEpoch, losses: Losses) {
     let ids = directory_ids(records);
     for record in records {
-        if let Err(error) = record.write(epoch.0, &ids, losses) {
+        if let Err(error) = record.write(&record.text(epoch.0, &ids, losses)) {
             tracing::warn!(
                 file = %record.path.display(), %error,
                 "registration not written down; the next start counts as unclean"
@@ -192,6 +199,8 @@ pub(crate) fn write_all(records: &[RunRecord], epoch: BrokerEpoch, losses: Losse
 
 #[cfg(test)]
 mod tests {
+    use broker_log::fs::RealFs;
+    use broker_log::fs::memory::MemoryFs;
     use tempfile::TempDir;
 
     use super::*;
@@ -205,8 +214,11 @@ mod tests {
 
         fn records(&self, closed_cleanly: bool) -> Vec<RunRecord> {
             let dirs = self.0.iter();
-            dirs.map(|dir| RunRecord::new(dir.path(), dir.path().to_str().unwrap(), closed_cleanly))
-                .collect()
+            dirs.map(|dir| {
+                let id = dir.path().to_str().unwrap();
+                RunRecord::new(Arc::new(RealFs), dir.path(), id, closed_cleanly)
+            })
+            .collect()
         }
     }
 
@@ -251,6 +263,22 @@ mod tests {
         assert!(records[0].tells_of_failure());
         records[0].boot_id = "another".to_owned();
         assert!(!records[0].tells_of_failure());
+    }
+
+    #[test]
+    fn a_registration_that_is_written_down_outlives_a_power_failure() {
+        let dir = Path::new("/data");
+        for seed in 0..50 {
+            let disk = MemoryFs::new(seed);
+            disk.create_dir(dir).unwrap();
+            disk.sync_dir(Path::new("/")).unwrap();
+            let records = || [RunRecord::new(Arc::new(disk.clone()), dir, "id", false)];
+            for epoch in 1..4 {
+                run(&records(), epoch);
+                disk.crash();
+                assert_eq!(last_run(&records(), 0).epoch, epoch, "seed {seed}");
+            }
+        }
     }
 
     #[test]

@@ -24,7 +24,10 @@ pub struct OffsetEntry {
 }
 
 /// Replaces a file durably: temporary file, sync, rename, sync of the directory.
-pub(crate) fn replace(fs: &dyn Fs, path: &Path, contents: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// What the file system answers; the old file or the new one is there.
+pub fn replace(fs: &dyn Fs, path: &Path, contents: &[u8]) -> io::Result<()> {
     let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
@@ -35,8 +38,11 @@ pub(crate) fn replace(fs: &dyn Fs, path: &Path, contents: &[u8]) -> io::Result<(
     fs.sync_dir(parent)
 }
 
-/// Reads a small text file, `None` when it does not exist.
-pub(crate) fn read_text(fs: &dyn Fs, path: &Path, len_max: u64) -> io::Result<Option<String>> {
+/// Reads a text file of at most `len_max` bytes, `None` when it does not exist.
+///
+/// # Errors
+/// What the file system answers, or that the file is longer or no text.
+pub fn read_text(fs: &dyn Fs, path: &Path, len_max: u64) -> io::Result<Option<String>> {
     if !fs.exists(path)? {
         return Ok(None);
     }

@@ -19,7 +19,7 @@ mod scan;
 mod segment;
 mod slice;
 
-pub use checkpoint::{CHECKPOINT_ENTRIES_MAX, OffsetEntry};
+pub use checkpoint::{CHECKPOINT_ENTRIES_MAX, OffsetEntry, read_text, replace as replace_file};
 pub use config::{LogConfig, SEGMENT_BYTES_MAX};
 pub use dir::{
     LogDir, LogDirError, MetaProperties, OpenJob, PartitionDir, PartitionMetadata, QuarantinedDir,

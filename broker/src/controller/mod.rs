@@ -179,8 +179,13 @@ impl Controller {
 
     /// Registers this broker and keeps it alive in the eyes of the controller from now on. It is
     /// unfenced, and may lead partitions, soon after: call this once it can. `command` holds the
-    /// advertised addresses and the epoch of the last clean stop.
-    pub fn join(&self, command: RegisterBroker) {
+    /// advertised addresses and the epoch of the last clean stop. `keep` writes every registration
+    /// down, on a thread that may block, before the controller hears that this broker lives.
+    pub fn join(
+        &self,
+        command: RegisterBroker,
+        keep: impl Fn(BrokerEpoch) + Send + Sync + 'static,
+    ) {
         let directory = self.quorum.me().directory;
         let registration = metadata::RegisterBroker {
             metadata_directory_id: Some(directory.into()),
@@ -197,6 +202,7 @@ impl Controller {
             addresses: Arc::clone(&self.addresses),
             feed: Arc::clone(&self.feed),
             membership: Arc::clone(&self.membership),
+            keep: Arc::new(keep),
             heartbeat_interval: self.timing.heartbeat_interval,
             lease: Arc::clone(&self.lease),
             lease_duration: self.timing.lease_duration(),

@@ -22,6 +22,7 @@ use crate::clock;
 use crate::lease::Lease;
 
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Between attempts to open a heartbeat stream.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(50);
@@ -54,6 +55,8 @@ pub(crate) struct Registration {
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) membership: Arc<Membership>,
+    /// Writes a registration down; may block.
+    pub(crate) keep: Arc<dyn Fn(BrokerEpoch) + Send + Sync>,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) lease: Arc<Lease>,
     /// How long an accepted heartbeat lets this broker lead.
@@ -93,6 +96,7 @@ impl Registration {
     async fn keep_registered(&self) {
         loop {
             let epoch = self.register().await;
+            self.write_down(epoch).await;
             self.membership.epoch.send_replace(Some(epoch));
             for attempt in 0.. {
                 match self.heartbeat(epoch, attempt).await {
@@ -103,6 +107,15 @@ impl Registration {
                     StreamEnd::Broken => sleep(RECONNECT_INTERVAL).await,
                 }
             }
+        }
+    }
+
+    /// A disk that hangs keeps the broker from the cluster for a limited time only: others may do.
+    async fn write_down(&self, epoch: BrokerEpoch) {
+        let keep = Arc::clone(&self.keep);
+        let written = tokio::task::spawn_blocking(move || keep(epoch));
+        if timeout(KEEP_TIMEOUT, written).await.is_err() {
+            tracing::warn!(%epoch, "the registration is not on disk yet; going on without");
         }
     }
 

@@ -68,7 +68,8 @@ mod tests {
         std::fs::write(&file, "7\n").unwrap();
         let failures = Failures::default();
         failures.note();
-        failures.begin_run(vec![RunRecord::new(dir.path(), "a", true)]);
+        let fs = std::sync::Arc::new(broker_log::fs::RealFs);
+        failures.begin_run(vec![RunRecord::new(fs, dir.path(), "a", true)]);
         let text = || std::fs::read_to_string(&file).unwrap();
         assert_eq!(text(), "7\n", "what failed before does not concern the run");
         failures.note();

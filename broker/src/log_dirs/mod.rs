@@ -20,7 +20,7 @@ mod watched_fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use broker_log::fs::Fs;
+use broker_log::fs::{Fs, RealFs};
 use broker_log::{LogDir, LogDirError};
 use thiserror::Error;
 use uuid::Uuid;
@@ -225,6 +225,7 @@ impl LogDirs {
 pub(crate) fn record(directory: &Directory) -> RunRecord {
     let dir = directory.dir();
     RunRecord::new(
+        Arc::new(RealFs),
         directory.path(),
         &dir.meta().directory_id,
         dir.clean_shutdown(),

@@ -15,6 +15,7 @@ mod listener;
 mod memory;
 mod metrics;
 mod region;
+mod reserved;
 mod sender;
 #[cfg(test)]
 mod tests;
@@ -22,3 +23,4 @@ mod warnings;
 
 pub use listener::Server;
 pub use metrics::NetMetrics;
+pub use reserved::ReservedAddress;

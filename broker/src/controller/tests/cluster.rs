@@ -271,12 +271,13 @@ impl Node {
             features: broker_core::controller::supported_features(),
             ..metadata::RegisterBroker::default()
         };
-        self.controller.join(RegisterBroker {
+        let command = RegisterBroker {
             cluster_id: CLUSTER_ID.to_owned(),
             registration,
             previous_broker_epoch: -1,
             disks_broker_epoch: -1,
-        });
+        };
+        self.controller.join(command, |_| {});
     }
 
     /// Waits until this broker's metadata fulfils `condition`.
