@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use broker_core::partition::{Acks, NotLeader, SequenceVerdict, SequencedBatch};
+use broker_core::partition::{
+    Acks, AppendError as Refused, NotLeader, SequenceError, SequenceVerdict, SequencedBatch,
+};
 use broker_core::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use broker_log::StorageError;
 use broker_wire::record::{BatchHeader, patch_max_timestamp_log_append};
 use bytes::BytesMut;
 use tokio::sync::oneshot;
@@ -82,7 +85,7 @@ impl Partition {
             base_offset,
             end_offset,
             timestamp,
-        } = state.replica.admit(acks, sequence.as_ref())?
+        } = state.admit(acks, sequence.as_ref())?
         {
             let stamped = state.config.log_append_time.then_some(timestamp);
             return Ok(state.acknowledge(acks, base_offset, end_offset, stamped));
@@ -152,6 +155,26 @@ impl Partition {
 }
 
 impl State {
+    /// As [`Replica::admit`]. A batch that follows one for which there was no space is refused for
+    /// that reason as well: of a gap in its sequence, librdkafka concludes that it has to send what
+    /// is on its way to other partitions, too, under another producer epoch, and nobody would notice
+    /// the repetition.
+    ///
+    /// [`Replica::admit`]: broker_core::partition::Replica::admit
+    fn admit(
+        &self,
+        acks: Acks,
+        sequence: Option<&SequencedBatch>,
+    ) -> Result<SequenceVerdict, AppendError> {
+        let verdict = self.replica.admit(acks, sequence);
+        verdict.map_err(|error| match error {
+            Refused::Sequence(SequenceError::OutOfOrder { .. }) if self.disk_full => {
+                broker_log::AppendError::Storage(StorageError::NoSpace).into()
+            }
+            error => error.into(),
+        })
+    }
+
     fn acknowledge(
         &mut self,
         acks: Acks,

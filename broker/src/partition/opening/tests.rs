@@ -2,6 +2,7 @@
 
 mod counting_fs;
 mod damaged;
+mod full;
 mod producers;
 
 use std::collections::BTreeMap;

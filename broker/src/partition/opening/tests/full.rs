@@ -1,0 +1,74 @@
+//! Producers at a leader whose disk is full.
+
+use broker_core::LeaderEpoch;
+use broker_core::partition::{Acks, AppendError as Refused, SequenceError};
+use broker_log::{AppendError as LogError, StorageError};
+use broker_wire::record::{BatchBuilder, BatchHeader, NewRecord};
+use bytes::BytesMut;
+
+use super::super::super::{AppendError, ProducedBatch};
+use super::*;
+
+fn leader(storage: &mut Storage) -> Arc<Partition> {
+    let partition = open(storage, 0).unwrap();
+    let image = PartitionImage::from(&metadata::Partition {
+        replicas: vec![ME.0],
+        isr: vec![ME.0],
+        leader: ME.0,
+        leader_epoch: 1,
+        ..metadata::Partition::default()
+    });
+    partition.assign(ME, &Arc::new(image));
+    let now = crate::clock::now();
+    partition
+        .shared
+        .lease
+        .accept(now, std::time::Duration::from_secs(3_600));
+    partition
+}
+
+fn append(partition: &Arc<Partition>, sequence: i32) -> Result<(), AppendError> {
+    let mut builder = BatchBuilder::new(0).producer(7, 0, sequence);
+    builder.append(&NewRecord {
+        timestamp: 1_000_000,
+        key: None,
+        value: Some(b"v"),
+        headers: &[],
+    });
+    let bytes = BytesMut::from(&builder.build().unwrap()[..]);
+    let batch = ProducedBatch {
+        header: BatchHeader::parse(&bytes).unwrap(),
+        bytes,
+        leader_epoch: Some(LeaderEpoch(1)),
+    };
+    partition.append(batch, Acks::Leader).map(drop)
+}
+
+#[test]
+fn a_batch_behind_one_that_found_no_space_is_refused_for_the_space_not_for_the_gap() {
+    let disks = Disks::new(1);
+    let mut storage = disks.start().unwrap();
+    let partition = leader(&mut storage);
+    append(&partition, 0).unwrap();
+    let no_space: Result<(), _> = Err(LogError::Storage(StorageError::NoSpace));
+    partition.state.lock().note_append(&partition, &no_space);
+
+    let behind = append(&partition, 2);
+    let is_no_space = |outcome: &Result<(), AppendError>| {
+        matches!(
+            outcome,
+            Err(AppendError::Log(LogError::Storage(StorageError::NoSpace)))
+        )
+    };
+    assert!(is_no_space(&behind), "{behind:?}");
+    append(&partition, 1).unwrap();
+    append(&partition, 2).unwrap();
+    let gap = append(&partition, 4);
+    let is_gap = matches!(
+        gap,
+        Err(AppendError::Refused(Refused::Sequence(
+            SequenceError::OutOfOrder { .. }
+        )))
+    );
+    assert!(is_gap, "{gap:?}");
+}
