@@ -6,7 +6,6 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::image::Binaries;
 use crate::process::{announce, run};
 use crate::workspace::{cargo, target_directory};
 
@@ -29,8 +28,17 @@ pub(crate) struct Options {
 }
 
 /// Fails when an anomaly was found.
-pub(crate) fn run_chaos(options: &Options, binaries: &Binaries) -> Result<()> {
+pub(crate) fn run_chaos(options: &Options) -> Result<()> {
     run(cargo().args(["build", "--locked", "--package", PACKAGE]))?;
+    // Linked dynamically, unlike the image's: only so does the library that moves clocks work.
+    let broker = [
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "klamm-broker",
+    ];
+    run(cargo().args(broker))?;
     let target = target_directory()?;
     let report = options
         .report
@@ -45,7 +53,7 @@ pub(crate) fn run_chaos(options: &Options, binaries: &Binaries) -> Result<()> {
         .args(["run", "--minutes", &options.minutes.to_string()])
         .arg("--report")
         .arg(report)
-        .env("KLAMM_BROKER_BIN", &binaries.broker);
+        .env("KLAMM_BROKER_BIN", target.join("release/klamm-broker"));
     if let Some(seed) = options.seed {
         command.args(["--seed", &seed.to_string()]);
     }

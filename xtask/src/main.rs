@@ -183,7 +183,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(arguments) => bench::run_bench(&arguments)?,
         Task::Chaos { consent, options } => {
             prerequisites::ensure(&[Purpose::Build, Purpose::Chaos], consent.consent())?;
-            chaos::run_chaos(&options, &Binaries::build()?)?;
+            chaos::run_chaos(&options)?;
         }
         Task::Cluster(ClusterTask::Up {
             name,

@@ -85,6 +85,8 @@ const TABLE: &[Prerequisite] = &[
     row(Chaos, Program("faketime"), Apt("faketime")),
     row(Chaos, Program("python3"), Apt("python3")),
     row(Chaos, PythonModule("ensurepip"), Apt("python3-venv")),
+    row(Chaos, Program("javac"), Apt("default-jdk-headless")),
+    row(Chaos, Program("mvn"), Apt("maven")),
     row(Chaos, File("/dev/fuse"), Manual("a kernel with FUSE")),
 ];
 

@@ -69,7 +69,7 @@ impl Step {
     /// The steps whose results this one uses.
     fn needs(self) -> &'static [Self] {
         match self {
-            Self::Clients | Self::Chaos | Self::Cluster => &[Self::Image],
+            Self::Clients | Self::Cluster => &[Self::Image],
             Self::Kubernetes => &[Self::Image, Self::Cluster],
             _ => &[],
         }
@@ -203,14 +203,10 @@ fn execute(step: Step, products: &mut Products) -> Result<()> {
         Step::Clients => {
             end_to_end_tests(products, |target| !target.starts_with(KUBERNETES_PREFIX))
         }
-        Step::Chaos => {
-            let options = chaos::Options {
-                minutes: CHAOS_MINUTES,
-                ..chaos::Options::default()
-            };
-            let binaries = products.binaries.as_ref();
-            chaos::run_chaos(&options, binaries.context("the binaries were not built")?)
-        }
+        Step::Chaos => chaos::run_chaos(&chaos::Options {
+            minutes: CHAOS_MINUTES,
+            ..chaos::Options::default()
+        }),
         Step::Cluster => {
             let cluster = products.cluster.insert(Cluster::new(CLUSTER_NAME)?);
             let image = products.image.as_ref().context("the image was not built")?;

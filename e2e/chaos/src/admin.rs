@@ -7,8 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use klamm_proto::v1::admin_client::AdminClient;
 use klamm_proto::v1::{
-    ClusterDescription, CreateTopicRequest, DeleteTopicRequest, DescribeClusterRequest,
-    DescribeTopicsRequest, ReplicaAssignment, TopicDescription,
+    AddLearnerRequest, CancelDrainRequest, ClusterDescription, CreateTopicRequest,
+    DeleteTopicRequest, DescribeClusterRequest, DescribeQuorumRequest, DescribeTopicsRequest,
+    DrainStatusRequest, PromoteVoterRequest, QuorumDescription, RemoveVoterRequest,
+    ReplicaAssignment, StartDrainRequest, TopicDescription, drain_status_response,
 };
 use tokio::runtime::Runtime;
 use tonic::Request;
@@ -21,6 +23,8 @@ use crate::broker::RPC_PORT;
 use crate::network::Host;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of calls that are made while something is broken.
+const FAULT_CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks one broker after the other until one answers.
 pub(crate) struct Admin {
@@ -119,9 +123,94 @@ impl Admin {
         outcome.map(drop)
     }
 
-    /// Calls one broker after the other, until one of them answers.
+    /// # Errors
+    /// When no broker answers, or the cluster refuses it.
+    pub(crate) fn start_drain(&self, broker: u16) -> Result<()> {
+        let broker = i32::from(broker);
+        let outcome = self.ask_within(FAULT_CALL_TIMEOUT, async |mut client: Client| {
+            client.start_drain(StartDrainRequest { broker }).await
+        });
+        outcome.map(drop)
+    }
+
+    /// # Errors
+    /// When no broker answers, or the cluster refuses it.
+    pub(crate) fn cancel_drain(&self, broker: u16) -> Result<()> {
+        let broker = i32::from(broker);
+        let outcome = self.ask_within(FAULT_CALL_TIMEOUT, async |mut client: Client| {
+            client.cancel_drain(CancelDrainRequest { broker }).await
+        });
+        outcome.map(drop)
+    }
+
+    /// # Errors
+    /// When the controller does not answer.
+    pub(crate) fn drain_state(&self, broker: u16) -> Result<drain_status_response::State> {
+        let broker = i32::from(broker);
+        let status = self.ask_within(FAULT_CALL_TIMEOUT, async |mut client: Client| {
+            client.drain_status(DrainStatusRequest { broker }).await
+        })?;
+        Ok(status.state())
+    }
+
+    /// # Errors
+    /// When the controller does not answer.
+    pub(crate) fn describe_quorum(&self) -> Result<QuorumDescription> {
+        self.ask_within(FAULT_CALL_TIMEOUT, async |mut client: Client| {
+            client.describe_quorum(DescribeQuorumRequest {}).await
+        })
+    }
+
+    /// # Errors
+    /// When the controller does not answer, or refuses it.
+    pub(crate) fn add_learner(&self, broker_id: i32) -> Result<QuorumDescription> {
+        self.ask_within(FAULT_CALL_TIMEOUT, async |mut client: Client| {
+            let directory_id = String::new();
+            let request = AddLearnerRequest {
+                broker_id,
+                directory_id,
+            };
+            client.add_learner(request).await
+        })
+    }
+
+    /// # Errors
+    /// When the controller does not answer, or refuses it.
+    pub(crate) fn promote_voter(&self, broker_id: i32) -> Result<QuorumDescription> {
+        self.ask_within(FAULT_CALL_TIMEOUT, async |mut client: Client| {
+            let directory_id = String::new();
+            let request = PromoteVoterRequest {
+                broker_id,
+                directory_id,
+            };
+            client.promote_voter(request).await
+        })
+    }
+
+    /// # Errors
+    /// When the controller does not answer, or refuses it.
+    pub(crate) fn remove_voter(&self, broker_id: i32) -> Result<QuorumDescription> {
+        self.ask_within(FAULT_CALL_TIMEOUT, async |mut client: Client| {
+            let directory_id = String::new();
+            let request = RemoveVoterRequest {
+                broker_id,
+                directory_id,
+            };
+            client.remove_voter(request).await
+        })
+    }
+
     fn ask<T>(
         &self,
+        call: impl AsyncFn(Client) -> Result<tonic::Response<T>, tonic::Status>,
+    ) -> Result<T> {
+        self.ask_within(CALL_TIMEOUT, call)
+    }
+
+    /// Calls one broker after the other, until one of them answers.
+    fn ask_within<T>(
+        &self,
+        limit: Duration,
         call: impl AsyncFn(Client) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T> {
         let mut last = anyhow!("there are no brokers");
@@ -129,7 +218,7 @@ impl Admin {
             let address = Host::Broker(id).address();
             let outcome = self.runtime.block_on(async {
                 let endpoint = Endpoint::from_shared(format!("http://{address}:{RPC_PORT}"))?;
-                let endpoint = endpoint.connect_timeout(CALL_TIMEOUT).timeout(CALL_TIMEOUT);
+                let endpoint = endpoint.connect_timeout(limit).timeout(limit);
                 let channel = endpoint.connect().await?;
                 let authorize = Authorize(self.authorization.clone());
                 let client = AdminClient::with_interceptor(channel, authorize);

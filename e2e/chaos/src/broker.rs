@@ -210,6 +210,20 @@ impl Broker {
         Ok(status)
     }
 
+    /// # Errors
+    /// When the library that moves its wall clock is not in the process, as when the program is
+    /// linked statically.
+    pub(crate) fn ensure_clock_can_move(&self) -> Result<()> {
+        let process = self.process.as_ref().context("it does not run")?;
+        let maps = fs::read_to_string(format!("/proc/{}/maps", process.id()))?;
+        ensure!(
+            maps.contains(&faketime()?),
+            "the broker's wall clock can't be moved: link {} dynamically",
+            klamm_e2e::dev_cluster::broker_binary()?.display()
+        );
+        Ok(())
+    }
+
     /// Whether it says that it serves clients.
     pub(crate) fn is_ready(&self) -> bool {
         let address = format!("{}:{HTTP_PORT}", Host::Broker(self.id).address());

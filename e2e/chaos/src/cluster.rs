@@ -71,6 +71,9 @@ impl Cluster {
             broker.start()?;
         }
         cluster.wait_until_ready()?;
+        for broker in &cluster.brokers {
+            broker.ensure_clock_can_move()?;
+        }
         Ok(cluster)
     }
 
@@ -247,6 +250,17 @@ impl Cluster {
         };
         let outcome = self.wait_until("every replica is in sync", IN_SYNC_LIMIT, in_sync);
         outcome.with_context(|| format!("{:?}", self.admin.describe_topics(&[])))
+    }
+
+    /// Adds what a nemesis found.
+    pub(crate) fn add_anomaly(&mut self, invariant: &'static str, what: String) {
+        println!("             {invariant}: {what}");
+        self.anomalies.push(anomaly(invariant, what));
+    }
+
+    /// The memory of each broker at this moment.
+    pub(crate) fn memory_bytes(&self) -> Vec<u64> {
+        self.brokers.iter().map(Broker::memory_bytes).collect()
     }
 
     /// What brokers did by themselves since the last call, and the most memory that one had.

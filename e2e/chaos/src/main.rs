@@ -10,6 +10,7 @@ mod cluster;
 mod delay;
 mod disk;
 mod history;
+mod kafka;
 mod nemesis;
 mod network;
 mod report;
@@ -92,7 +93,7 @@ fn check_arguments(arguments: &RunArguments) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("namespaces and FUSE need root");
     }
-    Ok(())
+    workload::prepare_clients()
 }
 
 /// Network, mounts and processes of their own: whatever happens, they end with this process.
@@ -139,6 +140,7 @@ fn run(arguments: &RunArguments) -> Result<ExitCode> {
         report.fail(error);
     }
     let file = report.write(&nemeses)?;
+    println!("{}", report.nemesis_table(&nemeses)?);
     println!(
         "{} anomalies; report: {}",
         report.anomalies(),
@@ -171,14 +173,16 @@ fn rounds(
     report: &mut Report,
 ) -> Result<()> {
     let mut cluster = Cluster::start(work)?;
-    let deadline = Instant::now() + time;
+    let start = Instant::now();
+    let deadline = start + time;
     let mut number = 0;
     while Instant::now() < deadline {
         for round in schedule::cycle(nemeses, random) {
             if Instant::now() >= deadline {
                 break;
             }
-            println!("round {number}");
+            let past = start.elapsed().as_secs();
+            println!("round {number}, after {past} of {} s", time.as_secs());
             let outcome = round::run(&mut cluster, &round, number, random, deadline)?;
             println!(
                 "round {number}: {} messages acknowledged, {} anomalies",

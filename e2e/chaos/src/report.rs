@@ -10,6 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::check::Anomaly;
+use crate::check::memory;
 use crate::check::progress::Fault;
 use crate::clock::{now_us, seconds};
 use crate::history::History;
@@ -29,6 +30,8 @@ pub(crate) struct Report {
     start_us: u64,
     end_us: u64,
     rounds: Vec<RoundReport>,
+    /// That brokers need more and more memory
+    memory_growth: Option<String>,
     /// Why the run ended early, if it did
     failure: Option<String>,
     #[serde(skip)]
@@ -39,6 +42,8 @@ pub(crate) struct Report {
 struct RoundReport {
     operations: Operations,
     memory_bytes_max: u64,
+    /// Of each broker, at the end
+    memory_bytes: Vec<u64>,
     faults: Vec<Fault>,
     anomaly_count: usize,
     anomalies: Vec<AnomalyReport>,
@@ -60,6 +65,7 @@ impl Report {
             start_us: now_us(),
             end_us: 0,
             rounds: Vec::new(),
+            memory_growth: None,
             failure: None,
             directory: directory.to_owned(),
         }
@@ -75,6 +81,7 @@ impl Report {
             operations,
             anomalies,
             history,
+            memory_bytes_max,
             memory_bytes,
         } = outcome;
         if !anomalies.is_empty() {
@@ -92,7 +99,8 @@ impl Report {
             });
         self.rounds.push(RoundReport {
             operations,
-            memory_bytes_max: memory_bytes,
+            memory_bytes_max,
+            memory_bytes,
             faults,
             anomaly_count: anomalies.len(),
             anomalies: shown.collect(),
@@ -107,7 +115,9 @@ impl Report {
 
     pub(crate) fn anomalies(&self) -> usize {
         let counts = self.rounds.iter().map(|round| round.anomaly_count);
-        counts.sum::<usize>() + usize::from(self.failure.is_some())
+        counts.sum::<usize>()
+            + usize::from(self.memory_growth.is_some())
+            + usize::from(self.failure.is_some())
     }
 
     /// Writes `report.md` and `report.json`.
@@ -116,11 +126,18 @@ impl Report {
     /// When they can't be written.
     pub(crate) fn write(&mut self, nemeses: &[&Nemesis]) -> Result<PathBuf> {
         self.end_us = now_us();
+        self.memory_growth = memory::check(&self.memory()).map(|anomaly| anomaly.what);
         let json = serde_json::to_string_pretty(self)?;
         fs::write(self.directory.join("report.json"), json)?;
         let file = self.directory.join("report.md");
         fs::write(&file, self.markdown(nemeses)?)?;
         Ok(file)
+    }
+
+    /// What each broker had at the end of each round.
+    fn memory(&self) -> Vec<Vec<u64>> {
+        let rounds = self.rounds.iter();
+        rounds.map(|round| round.memory_bytes.clone()).collect()
     }
 
     fn markdown(&self, nemeses: &[&Nemesis]) -> Result<String> {
@@ -133,24 +150,40 @@ impl Report {
         }
         writeln!(
             text,
-            "| round | sent | acknowledged | unknown | read | commits | MiB | anomalies |"
+            "| round | sent | acknowledged | unknown | read | commits | most MiB | MiB at the end | anomalies |"
         )?;
-        writeln!(text, "| --: | --: | --: | --: | --: | --: | --: | --: |")?;
+        writeln!(
+            text,
+            "| --: | --: | --: | --: | --: | --: | --: | --: | --: |"
+        )?;
         for (number, round) in self.rounds.iter().enumerate() {
             let o = &round.operations;
+            let at_rest = round.memory_bytes.iter().max().copied().unwrap_or(0);
             writeln!(
                 text,
-                "| {number} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {number} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 o.sent,
                 o.acknowledged,
                 o.unknown,
                 o.consumed,
                 o.commits,
                 round.memory_bytes_max >> 20,
+                at_rest >> 20,
                 round.anomaly_count
             )?;
         }
-        self.write_nemeses(&mut text, nemeses)?;
+        if let Some((first, last)) = memory::growth(&self.memory()) {
+            let (first, last) = (first >> 20, last >> 20);
+            writeln!(
+                text,
+                "\nMemory of the largest broker after healing: {first} MiB in the first quarter of \
+                 the rounds, {last} MiB in the last one."
+            )?;
+        }
+        if let Some(growth) = &self.memory_growth {
+            writeln!(text, "\n**{}:** {growth}", memory::NAME)?;
+        }
+        writeln!(text, "\n{}", self.nemesis_table(nemeses)?)?;
         for (number, round) in self.rounds.iter().enumerate() {
             self.write_round(&mut text, number, round)?;
         }
@@ -158,7 +191,11 @@ impl Report {
     }
 
     /// How often each nemesis came, and the longest time that a partition acknowledged nothing.
-    fn write_nemeses(&self, text: &mut String, nemeses: &[&Nemesis]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it can't be formatted.
+    pub(crate) fn nemesis_table(&self, nemeses: &[&Nemesis]) -> Result<String> {
+        let mut text = String::new();
         let mut stalls: BTreeMap<_, Vec<u64>> = BTreeMap::new();
         for nemesis in nemeses {
             stalls.entry(nemesis.name).or_default();
@@ -171,7 +208,7 @@ impl Report {
         }
         writeln!(
             text,
-            "\n| nemesis | times | median stall, s | longest stall, s |"
+            "| nemesis | times | median stall, s | longest stall, s |"
         )?;
         writeln!(text, "| --- | --: | --: | --: |")?;
         for (name, mut stalls) in stalls {
@@ -185,7 +222,7 @@ impl Report {
                 stalls.len()
             )?;
         }
-        Ok(())
+        Ok(text)
     }
 
     fn write_round(&self, text: &mut String, number: usize, round: &RoundReport) -> Result<()> {

@@ -40,7 +40,10 @@ pub(crate) struct Outcome {
     pub(crate) operations: Operations,
     pub(crate) anomalies: Vec<Anomaly>,
     pub(crate) history: History,
-    pub(crate) memory_bytes: u64,
+    /// The most that a broker had
+    pub(crate) memory_bytes_max: u64,
+    /// What each broker had when all had healed
+    pub(crate) memory_bytes: Vec<u64>,
 }
 
 /// Runs a round; no nemesis begins after `deadline`.
@@ -71,7 +74,11 @@ pub(crate) fn run(
         }
         let start_us = now_us();
         let what = (nemesis.run)(cluster, random).with_context(|| nemesis.name)?;
-        println!("{:>10.1}   {}: {what}", seconds(now_us()), nemesis.name);
+        println!(
+            "{:>8.1} s {}: {what}",
+            seconds(now_us() - start_us),
+            nemesis.name
+        );
         cluster
             .heal()
             .with_context(|| format!("after {}: {what}", nemesis.name))?;
@@ -91,7 +98,9 @@ pub(crate) fn run(
         cluster.hold(QUIET)?;
     }
     let in_sync = cluster.wait_until_in_sync();
-    let history = workload.finish()?;
+    let history = workload
+        .finish()
+        .with_context(|| format!("after waiting for replicas in sync: {in_sync:?}"))?;
     let mut anomalies = check::check(&history);
     if let Err(error) = in_sync {
         anomalies.push(Anomaly {
@@ -105,14 +114,19 @@ pub(crate) fn run(
     progress::measure(&history, &mut faults);
     let limit_us = PROGRESS_LIMIT.as_micros() as u64;
     anomalies.extend(progress::check(&history, &faults, limit_us));
-    let (own, memory_bytes) = cluster.take_anomalies();
+    let memory_bytes = cluster.memory_bytes();
+    let (own, memory_bytes_max) = cluster.take_anomalies();
     anomalies.extend(own);
-    delete(cluster)?;
+    // Whoever looks for the cause finds the logs.
+    if anomalies.is_empty() {
+        delete(cluster)?;
+    }
     Ok(Outcome {
         faults,
         operations: count(&history),
         anomalies,
         history,
+        memory_bytes_max,
         memory_bytes,
     })
 }

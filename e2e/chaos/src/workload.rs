@@ -1,5 +1,6 @@
-//! The clients of a round: producers, members of a group, and the reader at the end, each a process
-//! of `e2e/clients/python/history.py` whose lines become the round's history.
+//! The clients of a round: producers, members of one group, and the reader at the end, each a process
+//! of `e2e/clients/python/history.py` or `e2e/clients/java/History.java`, whose lines become the
+//! round's history.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use klamm_e2e::client::confluent_kafka_history;
+use klamm_e2e::client::{confluent_kafka_history, java_history};
 use klamm_e2e::process::{Signal, send_signal};
 use parking_lot::Mutex;
 
@@ -19,10 +20,10 @@ use crate::cluster::Cluster;
 use crate::history::{History, Partition, Role, What};
 use crate::network::Host;
 
-const PRODUCERS: usize = 2;
-const MEMBERS: usize = 2;
+/// The producers, and the members of the group, which clients of both languages share.
+const LANGUAGES: [Language; 3] = [Language::Python, Language::Python, Language::Java];
 /// Messages that each producer sends in a second.
-const MESSAGES_PER_SECOND: u32 = 200;
+const MESSAGES_PER_SECOND: u32 = 150;
 /// The last acknowledgements and the last commits may take so long.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 const READ_LIMIT: Duration = Duration::from_secs(90);
@@ -49,6 +50,15 @@ struct Recorder {
     errors: Vec<String>,
 }
 
+/// What a client is written with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Language {
+    /// confluent-kafka, which is librdkafka
+    Python,
+    /// Kafka's own client
+    Java,
+}
+
 struct Client {
     process: Child,
     reader: Option<JoinHandle<()>>,
@@ -61,6 +71,17 @@ pub(crate) struct Workload {
     recorder: Arc<Mutex<Recorder>>,
     clients: Vec<Client>,
     logs: PathBuf,
+}
+
+/// Fetches and builds the clients, which takes a network the first time.
+///
+/// # Errors
+/// When one of them can't be built.
+pub(crate) fn prepare_clients() -> Result<()> {
+    let bootstrap = Cluster::bootstrap();
+    confluent_kafka_history(&bootstrap)?;
+    java_history(&bootstrap)?;
+    Ok(())
 }
 
 impl Workload {
@@ -76,23 +97,35 @@ impl Workload {
             logs: logs.to_owned(),
         };
         let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
-        for number in 0..MEMBERS {
+        for (number, language) in LANGUAGES.into_iter().enumerate() {
             let mut arguments = vec!["member".to_owned(), format!("group-{round}")];
             arguments.extend(names.iter().cloned());
-            workload.add(&format!("member-{number}"), Role::Member, &arguments)?;
+            let name = format!("member-{number}");
+            workload.add(&name, Role::Member, language, &arguments)?;
         }
-        for number in 0..PRODUCERS {
+        for (number, language) in LANGUAGES.into_iter().enumerate() {
             let name = format!("p{number}");
             let rate = MESSAGES_PER_SECOND.to_string();
             let mut arguments = vec!["produce".to_owned(), name, rate];
             arguments.extend(topics.iter().map(Topic::argument));
-            workload.add(&format!("producer-{number}"), Role::Producer, &arguments)?;
+            let name = format!("producer-{number}");
+            workload.add(&name, Role::Producer, language, &arguments)?;
         }
         Ok(workload)
     }
 
-    fn add(&mut self, name: &str, role: Role, arguments: &[String]) -> Result<()> {
-        let program = confluent_kafka_history(&Cluster::bootstrap())?;
+    fn add(
+        &mut self,
+        name: &str,
+        role: Role,
+        language: Language,
+        arguments: &[String],
+    ) -> Result<()> {
+        let bootstrap = Cluster::bootstrap();
+        let program = match language {
+            Language::Python => confluent_kafka_history(&bootstrap)?,
+            Language::Java => java_history(&bootstrap)?,
+        };
         let log = File::options()
             .create(true)
             .append(true)
@@ -141,7 +174,7 @@ impl Workload {
         self.stop(Role::Producer)?;
         let mut arguments = vec!["read".to_owned()];
         arguments.extend(self.topics.iter().map(Topic::argument));
-        self.add("reader", Role::Reader, &arguments)?;
+        self.add("reader", Role::Reader, Language::Python, &arguments)?;
         self.wait(Role::Reader, READ_LIMIT)?;
         // What the group does not get in time is found as unseen.
         let start = Instant::now();

@@ -2,6 +2,7 @@
 
 mod go;
 mod java;
+mod java_history;
 mod kcat;
 mod program;
 mod python;
@@ -10,6 +11,7 @@ use anyhow::{Context as _, Result};
 
 pub use go::franz_go;
 pub use java::Java;
+pub use java_history::java_history;
 pub use kcat::Kcat;
 pub use program::Program;
 pub use python::{confluent_kafka, confluent_kafka_history, kafka_python};

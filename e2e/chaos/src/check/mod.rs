@@ -7,6 +7,7 @@ mod disappeared;
 mod duplicate;
 mod fatal;
 mod lost;
+pub(crate) mod memory;
 mod one_value;
 mod order;
 pub(crate) mod progress;

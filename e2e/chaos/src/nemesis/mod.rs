@@ -7,12 +7,16 @@ mod delay;
 mod disk_failing;
 mod disk_full;
 mod disk_slow;
+mod drain;
+mod during;
 mod kill;
 mod loss;
 mod partition;
 mod pause;
 mod power;
+mod reassign;
 mod terminate;
+mod voters;
 
 use std::time::Duration;
 
@@ -62,6 +66,9 @@ pub(crate) const ALL: &[Nemesis] = &[
     everything("disk-full", disk_full::full),
     everything("power-one", power::one),
     everything("clock", clock::jump),
+    everything("reassign", reassign::reassign),
+    everything("drain", drain::drain),
+    everything("voters", voters::replace),
     flushed_topics("power-majority", power::majority),
     flushed_topics("power-all", power::all),
 ];
