@@ -243,7 +243,11 @@ impl<'a> Opener<'a> {
                 .filter_map(|suffix| base_of(name, suffix))
                 .any(|base| bases.binary_search(&base).is_err());
             if orphan || name.ends_with(DELETED_SUFFIX) || name.ends_with(".tmp") {
-                self.fs.remove(&self.dir.join(name))?;
+                match self.fs.remove(&self.dir.join(name)) {
+                    // Whoever deleted the segment was still at it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    removed => removed?,
+                }
             }
         }
         Ok(bases)

@@ -244,6 +244,10 @@ impl Broker {
 
     fn begin_move(&mut self, to: usize) -> bool {
         let target = Arc::clone(&self.storage.dirs().opened()[to]);
+        if Arc::ptr_eq(&target, &self.partition.directory()) {
+            self.partition.cancel_move();
+            return true;
+        }
         begin(&mut self.storage, &self.partition, &target).is_ok()
     }
 
