@@ -26,6 +26,8 @@ pub fn policy(config: &Arc<BrokerConfig>) -> DecisionPolicy {
         },
         place: Box::new(place),
         choose_broker: Box::new(choose_broker),
+        replacement_delay: Some(config.millis("klamm.replica.replacement.delay.ms"))
+            .filter(|delay| !delay.is_zero()),
         config_table: Box::new(KnownKeys),
     }
 }

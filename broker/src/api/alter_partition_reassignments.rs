@@ -81,6 +81,7 @@ async fn alter(
         let command = Command::AlterReassignments(AlterReassignments {
             partitions: chunk.to_vec(),
             keep_replication_factor,
+            replaces_dead: false,
         });
         match submit(ctx, command, deadline, reassignments_altered).await {
             Ok(altered) => {

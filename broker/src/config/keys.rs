@@ -137,6 +137,7 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
     key("klamm.log.scrub.bytes.per.second", NATURAL_INT, Some("1048576"), "How fast records that nobody may have read for long are read again and verified, all logs together; 0: never."),
     key("klamm.memory.requests.max.bytes", POSITIVE_LONG, Some("268435456"), "Memory for requests being read and served; beyond it sockets are not read."),
     key("klamm.quorum.bootstrap.enable", Kind::Bool, Some("true"), "Whether the initial voters may form a quorum where none of them knows one. Set to false once the cluster exists, so that none is formed anew when their disks are lost."),
+    key("klamm.replica.replacement.delay.ms", NATURAL_INT, Some("1800000"), "Replicas on a broker that was away for so long are re-created on others, unless a restart is announced or the broker is cordoned or drained; 0: never."),
     key("klamm.rpc.advertised", Kind::Text, None, "Address at which other brokers and the operator reach `klamm.rpc.listener`."),
     key("klamm.rpc.listener", Kind::Text, Some("127.0.0.1:9095"), "Address for gRPC between brokers and from the operator."),
     key("klamm.rpc.token.file", Kind::Text, None, "File with the secret that every gRPC caller must present."),

@@ -93,6 +93,9 @@ pub struct DecisionPolicy {
     pub defaults: Defaults,
     pub place: Place,
     pub choose_broker: ChooseBroker,
+    /// `klamm.replica.replacement.delay.ms`: replicas on brokers that were away for so long are
+    /// re-created on others; `None` when they never are.
+    pub replacement_delay: Option<Duration>,
     pub config_table: Box<dyn ConfigTable + Send + Sync>,
 }
 

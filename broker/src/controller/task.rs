@@ -7,14 +7,16 @@
 //!   empty batch that must be applied here, and the next batch is decided after the last one is.
 //! * A command is answered once its records are applied here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use broker_core::controller::{Command, Context, Decision, Failure, InitializeCluster, Response};
 use broker_core::controller::{
-    CommandError, ELECTIONS_PER_COMMAND_MAX, decide, initial_features, plan_preferred_elections,
+    Absences, CommandError, ELECTIONS_PER_COMMAND_MAX, decide, initial_features,
+    plan_preferred_elections, plan_replacements,
 };
+use broker_core::controller::{Command, Context, Decision, Failure, InitializeCluster, Response};
 use broker_core::metadata::{Image, Record};
 use broker_core::{BrokerId, TopicId, TopicPartition};
 use bytes::Bytes;
@@ -41,8 +43,8 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const COMMAND_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often broker sessions are looked at.
 const SESSION_CHECK_INTERVAL: Duration = Duration::from_millis(50);
-/// How often the moves of evacuated brokers go on.
-const EVACUATION_INTERVAL: Duration = Duration::from_secs(1);
+/// How often replicas of evacuated and of dead brokers go on moving to others.
+const MOVE_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// See the module's documentation.
@@ -129,8 +131,9 @@ impl ControllerTask {
         let mut session_check = interval(SESSION_CHECK_INTERVAL);
         session_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut probes = Probes::default();
-        let mut evacuation_check = interval(EVACUATION_INTERVAL);
-        evacuation_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut absences = Absences::default();
+        let mut move_check = interval(MOVE_INTERVAL);
+        move_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let rebalance_interval = self.leader_rebalance_interval;
         // Polled only when there is an interval; the fallback keeps the arm's type.
         let period = rebalance_interval.unwrap_or(Duration::from_secs(3600));
@@ -151,10 +154,8 @@ impl ControllerTask {
                     self.sessions.ended(ended);
                     self.decide_sessions(leading.term, Vec::new()).await
                 }
-                _ = evacuation_check.tick() => {
-                    let (now, image) = (clock::timestamp(), self.feed.position().image);
-                    let choose = &self.policy.choose_broker;
-                    let command = self.evacuations.tick(now, &image, choose);
+                _ = move_check.tick() => {
+                    let command = self.plan_moves(&mut absences);
                     self.decide_own(leading.term, command.into_iter().collect()).await
                 }
                 _ = rebalance.tick(), if rebalance_interval.is_some() => {
@@ -173,6 +174,25 @@ impl ControllerTask {
                 return deposed;
             }
         }
+    }
+
+    /// Evacuations first: both may want to move the same partition.
+    fn plan_moves(&self, absences: &mut Absences) -> Option<Command> {
+        let image = self.feed.position().image;
+        let choose = &self.policy.choose_broker;
+        let evacuation = self.evacuations.tick(clock::timestamp(), &image, choose);
+        let dead = match self.policy.replacement_delay {
+            Some(delay) => absences.tick(clock::now(), &image, delay),
+            None => BTreeSet::new(),
+        };
+        evacuation.or_else(|| {
+            let command = plan_replacements(&image, &dead, choose);
+            if let Some(Command::AlterReassignments(moves)) = &command {
+                let partitions = moves.partitions.len();
+                tracing::info!(?dead, partitions, "replacing replicas of dead brokers");
+            }
+            command
+        })
     }
 
     fn dial_unheard(&self, probes: &mut Probes) {

@@ -5,13 +5,14 @@ use broker_core::BrokerId;
 use super::Partition;
 
 impl Partition {
-    /// Leader: whether what `follower` pulls counts for the throttle: the topic asks for it here,
-    /// and the follower is not in sync.
+    /// Leader: whether what `follower` pulls counts for the throttle: the topic asks for it here or
+    /// the replica replaces one of a dead broker, and the follower is not in sync.
     #[must_use]
     pub fn throttles_follower(&self, me: BrokerId, follower: BrokerId) -> bool {
         let state = self.state.lock();
         let throttled = &state.config.leader_throttled_replicas;
-        throttled.contains(self.id.partition, me) && !state.is_in_sync(follower)
+        let counts = throttled.contains(self.id.partition, me) || state.is_replacement(follower);
+        counts && !state.is_in_sync(follower)
     }
 
     /// Follower: whether what this replica pulls counts for the throttle.
@@ -19,7 +20,8 @@ impl Partition {
     pub fn is_throttled(&self, me: BrokerId) -> bool {
         let state = self.state.lock();
         let throttled = &state.config.follower_throttled_replicas;
-        throttled.contains(self.id.partition, me) && !state.is_in_sync(me)
+        let counts = throttled.contains(self.id.partition, me) || state.is_replacement(me);
+        counts && !state.is_in_sync(me)
     }
 
     /// Offsets that this replica still has to copy before a reassignment can be complete, as far as
@@ -36,6 +38,11 @@ impl Partition {
 }
 
 impl super::State {
+    fn is_replacement(&self, replica: BrokerId) -> bool {
+        let assigned = self.assigned.as_ref();
+        assigned.is_some_and(|state| state.replaces_dead && state.adding.contains(&replica))
+    }
+
     fn is_in_sync(&self, replica: BrokerId) -> bool {
         let assigned = self.assigned.as_ref();
         assigned.is_some_and(|assigned| assigned.isr.contains(&replica))

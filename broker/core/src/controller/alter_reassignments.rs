@@ -27,7 +27,7 @@ pub(super) fn alter(draft: &mut Draft, command: &AlterReassignments) -> Result<R
     let partitions = command.partitions.iter().map(|wanted| ReassignmentAltered {
         topic_id: wanted.partition.topic_id,
         partition: wanted.partition.partition,
-        failure: alter_one(draft, wanted, command.keep_replication_factor).err(),
+        failure: alter_one(draft, wanted, command).err(),
     });
     Ok(Response::AlterReassignments(AlterReassignmentsResponse {
         partitions: partitions.collect(),
@@ -37,7 +37,7 @@ pub(super) fn alter(draft: &mut Draft, command: &AlterReassignments) -> Result<R
 fn alter_one(
     draft: &mut Draft,
     wanted: &Reassignment,
-    keep_replication_factor: bool,
+    command: &AlterReassignments,
 ) -> Result<(), Failure> {
     let id = TopicPartition {
         topic: wanted.partition.topic_id.into(),
@@ -56,10 +56,10 @@ fn alter_one(
     let next = match &wanted.target {
         Some(target) => {
             let target = check_target(draft.image(), current, target)?;
-            if keep_replication_factor {
+            if command.keep_replication_factor {
                 check_replication_factor(current, &target)?;
             }
-            start(current, target, &rules)
+            start(current, target, command, &rules)
         }
         None => cancel(current, &rules)?,
     };
@@ -113,9 +113,12 @@ fn check_replication_factor(current: &PartitionImage, target: &[BrokerId]) -> Re
 fn start(
     current: &PartitionImage,
     target: Vec<BrokerId>,
+    command: &AlterReassignments,
     rules: &Rules<'_>,
 ) -> Option<PartitionImage> {
-    settle_as_is(current, reassignment::start(current, target), rules)
+    let mut next = reassignment::start(current, target);
+    next.replaces_dead = command.replaces_dead && next.is_reassigning();
+    settle_as_is(current, next, rules)
 }
 
 /// The state before the reassignment. Refused where no replica in it has everything acknowledged,

@@ -363,6 +363,9 @@ pub struct AlterReassignments {
     /// Refuse targets with more or fewer replicas than the partition has or will have (KIP-860).
     #[prost(bool, tag = "2")]
     pub keep_replication_factor: bool,
+    /// The targets have other brokers in the places of dead ones.
+    #[prost(bool, tag = "63")]
+    pub replaces_dead: bool,
 }
 
 /// Where the replicas of one partition shall go.

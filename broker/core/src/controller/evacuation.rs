@@ -86,12 +86,13 @@ fn give_up_moves(draft: &mut Draft, broker: BrokerId) -> Result<(), Failure> {
     let command = AlterReassignments {
         partitions: moving.map(|(id, _)| reassignment(id, None)).collect(),
         keep_replication_factor: false,
+        replaces_dead: false,
     };
     alter_reassignments::alter(draft, &command)?;
     Ok(())
 }
 
-fn reassignment(id: TopicPartition, target: Option<TargetReplicas>) -> Reassignment {
+pub(super) fn reassignment(id: TopicPartition, target: Option<TargetReplicas>) -> Reassignment {
     Reassignment {
         partition: PartitionRef {
             topic_id: id.topic.into(),
@@ -261,6 +262,7 @@ impl<F: Fn(&MoveRequest<'_>) -> Result<BrokerId, String>> Planner<'_, F> {
         let command = AlterReassignments {
             partitions: self.moves,
             keep_replication_factor: true,
+            replaces_dead: false,
         };
         EvacuationPlan {
             reassignments: (!command.partitions.is_empty())

@@ -26,6 +26,7 @@ mod features;
 mod partitions;
 mod producer_ids;
 mod reassignment;
+mod replacement;
 mod replica_health;
 mod response;
 mod restart;
@@ -59,6 +60,7 @@ pub use evacuation::{
 pub use features::{common_levels, initial_features, supported_features};
 pub use partitions::{PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX};
 pub use producer_ids::PRODUCER_ID_BLOCK_SIZE;
+pub use replacement::{Absences, REPLACEMENTS_MAX, plan_replacements};
 pub use replica_health::REPLICAS_PER_COMMAND_MAX;
 pub use response::{
     Accepted, AlterConfigsResponse, AlterPartitionsResponse, AlterReassignmentsResponse,

@@ -38,6 +38,7 @@ pub(super) fn start(partition: &PartitionImage, target: Vec<BrokerId>) -> Partit
     next.replicas.extend_from_slice(&removing);
     next.adding = adding;
     next.removing = removing;
+    next.replaces_dead = false;
     next
 }
 
@@ -68,6 +69,7 @@ fn finish(partition: &mut PartitionImage) {
     partition.adding = Vec::new();
     partition.removing = Vec::new();
     partition.original = Vec::new();
+    partition.replaces_dead = false;
 }
 
 fn original(partition: &PartitionImage) -> &[BrokerId] {

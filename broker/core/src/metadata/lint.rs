@@ -91,10 +91,11 @@ fn reassignment_fits(partition: &PartitionImage) -> bool {
         original,
         adding,
         removing,
+        replaces_dead,
         ..
     } = partition;
     if original.is_empty() {
-        return adding.is_empty() && removing.is_empty();
+        return adding.is_empty() && removing.is_empty() && !replaces_dead;
     }
     let in_progress = !adding.is_empty() || !removing.is_empty();
     in_progress

@@ -54,6 +54,9 @@ pub struct PartitionImage {
     pub rebuilding: Vec<BrokerId>,
     /// Replicas before the reassignment in progress, empty without one.
     pub original: Vec<BrokerId>,
+    /// The reassignment in progress replaces replicas of dead brokers: given up where these are in
+    /// sync again first.
+    pub replaces_dead: bool,
 }
 
 impl PartitionImage {
@@ -149,6 +152,7 @@ impl PartitionImage {
             slow: raw(&self.slow),
             rebuilding: raw(&self.rebuilding),
             original: raw(&self.original),
+            replaces_dead: self.replaces_dead,
         }
     }
 }
@@ -169,6 +173,7 @@ impl From<&Partition> for PartitionImage {
             slow: ids(&record.slow),
             rebuilding: ids(&record.rebuilding),
             original: ids(&record.original),
+            replaces_dead: record.replaces_dead,
         }
     }
 }

@@ -220,6 +220,9 @@ pub struct Partition {
     /// Replicas before the reassignment in progress, empty without one.
     #[prost(int32, repeated, tag = "20")]
     pub original: Vec<i32>,
+    /// The reassignment in progress replaces replicas of dead brokers.
+    #[prost(bool, tag = "63")]
+    pub replaces_dead: bool,
 }
 
 /// See [`Record::Config`].

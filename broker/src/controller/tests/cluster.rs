@@ -131,6 +131,7 @@ impl Cluster {
                 },
                 place: Box::new(place),
                 choose_broker: Box::new(|_| Err("nothing moves here".to_owned())),
+                replacement_delay: None,
                 config_table: Box::new(AnyConfig),
             },
         };

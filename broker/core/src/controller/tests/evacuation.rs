@@ -5,7 +5,7 @@ use crate::TopicPartition;
 use crate::metadata::{Evacuation, PartitionImage};
 
 /// The least loaded broker that may have the replica.
-fn choose(request: &MoveRequest<'_>) -> Result<BrokerId, String> {
+pub(super) fn choose(request: &MoveRequest<'_>) -> Result<BrokerId, String> {
     let candidates = request
         .brokers
         .iter()
@@ -39,7 +39,7 @@ impl Cluster {
     }
 
     /// Brings every live replica of every led partition into sync.
-    fn catch_up(&mut self) {
+    pub(super) fn catch_up(&mut self) {
         let partitions: Vec<(TopicPartition, PartitionImage)> = self
             .image
             .partitions()
@@ -65,7 +65,7 @@ impl Cluster {
         }
     }
 
-    fn create_many(&mut self, name: &str, partitions: i32, replication_factor: i32) {
+    pub(super) fn create_many(&mut self, name: &str, partitions: i32, replication_factor: i32) {
         let topics = vec![new_topic(name, partitions, replication_factor)];
         self.submit(Command::CreateTopics(CreateTopics {
             topics,

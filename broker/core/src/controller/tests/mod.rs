@@ -6,6 +6,7 @@ mod features;
 mod properties;
 mod reassignment;
 mod refusals;
+mod replacement;
 mod restart;
 
 use alloc::boxed::Box;
@@ -250,6 +251,7 @@ impl Cluster {
         self.submit(Command::AlterReassignments(AlterReassignments {
             partitions: vec![Reassignment { partition, target }],
             keep_replication_factor: false,
+            replaces_dead: false,
         }))
     }
 

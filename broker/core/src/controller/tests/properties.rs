@@ -36,6 +36,7 @@ enum Action {
     ExpireRestartLease(i32),
     Evacuate(i32, bool),
     MoveReplicas,
+    ReplaceDead,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -66,6 +67,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => broker.clone().prop_map(Action::ExpireRestartLease),
         1 => (broker, any::<bool>()).prop_map(|(id, to)| Action::Evacuate(id, to)),
         2 => Just(Action::MoveReplicas),
+        2 => Just(Action::ReplaceDead),
     ]
 }
 
@@ -172,6 +174,7 @@ fn run(cluster: &mut Cluster, action: &Action) -> Logs {
         Action::PrepareRestart(id, ttl_ms) => _ = cluster.prepare_restart(*id, *ttl_ms),
         Action::Evacuate(id, to) => _ = cluster.evacuate(*id, *to),
         Action::MoveReplicas => _ = cluster.start_moves(),
+        Action::ReplaceDead => cluster.replace_all_dead(),
         Action::ExpireRestartLease(id) => cluster.expire_restart_lease(*id),
         Action::ProducerIds(id) => {
             _ = cluster.submit(Command::AllocateProducerIds(cluster.broker(*id)));

@@ -178,6 +178,7 @@ fn targets_that_cannot_be() {
                 target: None,
             }],
             keep_replication_factor: false,
+            replaces_dead: false,
         };
         let response = cluster.submit(Command::AlterReassignments(command));
         assert_eq!(failure(&response), Some(CommandError::UnknownPartition));
@@ -219,6 +220,7 @@ fn the_replication_factor_can_be_held() {
                 target: Some(TargetReplicas { replicas }),
             }],
             keep_replication_factor: true,
+            replaces_dead: false,
         }));
         failure(&response)
     };
@@ -279,6 +281,7 @@ fn reassignments_in_one_command_are_bounded() {
     let response = cluster.submit(Command::AlterReassignments(AlterReassignments {
         partitions,
         keep_replication_factor: false,
+        replaces_dead: false,
     }));
     assert_eq!(failure(&response), Some(CommandError::LimitExceeded));
 }
