@@ -18,7 +18,7 @@ use super::context::{Context, RequestInfo, wire_id};
 use super::describe_configs::source_code;
 use super::error::KafkaError;
 use crate::config::{BrokerConfig, Dynamic, keys};
-use crate::controller::SubmitError;
+use crate::controller::{ChangeVotersError, SubmitError};
 
 /// Clients that do not want to wait say 0, yet the controller needs a moment to answer.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
@@ -90,6 +90,12 @@ impl From<Failure> for Refusal {
 
 impl From<SubmitError> for Refusal {
     fn from(error: SubmitError) -> Self {
+        Self::new(error.error_code(), error.to_string())
+    }
+}
+
+impl From<ChangeVotersError> for Refusal {
+    fn from(error: ChangeVotersError) -> Self {
         Self::new(error.error_code(), error.to_string())
     }
 }

@@ -5,8 +5,9 @@ use broker_core::fetch_session::SessionError;
 use broker_core::partition::{self, EpochError, SequenceError};
 use broker_wire::ErrorCode;
 use broker_wire::record::BatchError;
+use klamm_proto::v1::QuorumRefusedReason;
 
-use crate::controller::SubmitError;
+use crate::controller::{ChangeVotersError, SubmitError};
 use crate::log_dirs::DirectoryError;
 use crate::partition::{AppendError, DeleteRecordsError, MoveError, ReadError};
 
@@ -155,6 +156,31 @@ impl KafkaError for SubmitError {
         match self {
             Self::NoController | Self::OutcomeUnknown => ErrorCode::RequestTimedOut,
             Self::Malformed(_) => ErrorCode::InvalidRequest,
+        }
+    }
+}
+
+impl KafkaError for ChangeVotersError {
+    fn error_code(&self) -> ErrorCode {
+        let refused = match self {
+            Self::Refused(refused) => refused,
+            Self::Submit(error) => return error.error_code(),
+        };
+        match refused.reason() {
+            QuorumRefusedReason::UnknownBroker => ErrorCode::BrokerIdNotRegistered,
+            QuorumRefusedReason::DirectoryMismatch => ErrorCode::InvalidVoterKey,
+            QuorumRefusedReason::DuplicateVoter => ErrorCode::DuplicateVoter,
+            QuorumRefusedReason::UnknownVoter => ErrorCode::VoterNotFound,
+            QuorumRefusedReason::NotCaughtUp | QuorumRefusedReason::ChangeInProgress => {
+                ErrorCode::RequestTimedOut
+            }
+            QuorumRefusedReason::NoMajority
+            | QuorumRefusedReason::LastVoter
+            | QuorumRefusedReason::TooMany
+            | QuorumRefusedReason::NoSuccessor => ErrorCode::PolicyViolation,
+            QuorumRefusedReason::Unspecified | QuorumRefusedReason::Malformed => {
+                ErrorCode::InvalidRequest
+            }
         }
     }
 }

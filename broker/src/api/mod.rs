@@ -6,6 +6,7 @@
 //! them. Produce has two phases: [`ProduceCall::append`] fixes the order of the records at once,
 //! and the answer follows when they are replicated.
 
+mod add_raft_voter;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
@@ -41,6 +42,7 @@ mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod remove_raft_voter;
 mod sync_group;
 mod unregister_broker;
 mod update_features;
@@ -260,6 +262,8 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
         Request::UnregisterBroker(r) => handle!(UnregisterBroker, unregister_broker, r),
         Request::DescribeCluster(r) => handle!(DescribeCluster, describe_cluster, r),
         Request::DescribeQuorum(r) => handle!(DescribeQuorum, describe_quorum, r),
+        Request::AddRaftVoter(r) => handle!(AddRaftVoter, add_raft_voter, r),
+        Request::RemoveRaftVoter(r) => handle!(RemoveRaftVoter, remove_raft_voter, r),
         Request::UpdateFeatures(r) => handle!(UpdateFeatures, update_features, r),
         Request::DescribeConfigs(r) => handle!(DescribeConfigs, describe_configs, r),
         Request::AlterConfigs(r) => handle!(AlterConfigs, alter_configs, r),

@@ -3,6 +3,7 @@
 //! Struct and field names are those of Kafka's message schemas. A version that lacks a field
 //! leaves it at its default when decoding and leaves it out when encoding.
 
+pub mod add_raft_voter;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
@@ -34,11 +35,13 @@ pub mod offset_commit;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod remove_raft_voter;
 mod schema;
 pub mod sync_group;
 pub mod unregister_broker;
 pub mod update_features;
 
+pub use add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
 pub use alter_configs::{AlterConfigsRequest, AlterConfigsResponse};
 pub use alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
@@ -78,6 +81,7 @@ pub use offset_commit::{OffsetCommitRequest, OffsetCommitResponse};
 pub use offset_fetch::{OffsetFetchRequest, OffsetFetchResponse};
 pub use offset_for_leader_epoch::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 pub use produce::{ProduceRequest, ProduceResponse};
+pub use remove_raft_voter::{RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 pub use sync_group::{SyncGroupRequest, SyncGroupResponse};
 pub use unregister_broker::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 pub use update_features::{UpdateFeaturesRequest, UpdateFeaturesResponse};
@@ -174,6 +178,8 @@ requests! {
     AlterPartitionReassignments: AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse;
     AlterReplicaLogDirs: AlterReplicaLogDirsRequest => AlterReplicaLogDirsResponse;
     DescribeLogDirs: DescribeLogDirsRequest => DescribeLogDirsResponse;
+    AddRaftVoter: AddRaftVoterRequest => AddRaftVoterResponse;
+    RemoveRaftVoter: RemoveRaftVoterRequest => RemoveRaftVoterResponse;
 }
 
 #[cfg(test)]

@@ -160,6 +160,8 @@ every_api! {
     alter_partition_reassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
     alter_replica_log_dirs: AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse;
     describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
+    add_raft_voter: AddRaftVoterRequest, AddRaftVoterResponse;
+    remove_raft_voter: RemoveRaftVoterRequest, RemoveRaftVoterResponse;
 }
 
 proptest! {
