@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use broker_core::partition::{self, Divergence, EpochError, LeaderEnds, truncation_offset};
-use broker_core::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
+use broker_core::partition::{self, Divergence, EpochError, LeaderEnds, Puller, truncation_offset};
+use broker_core::{LeaderEpoch, Offset};
 use broker_log::{LogSlice, MinOneBatch};
 use broker_wire::record::batches;
 use klamm_proto::v1::{PullError, PulledPartition};
@@ -69,7 +69,7 @@ impl Partition {
     /// [`ReadError`] when this replica does not lead in the follower's epoch, or can't read.
     pub fn serve_pull(
         &self,
-        follower: (BrokerId, BrokerEpoch),
+        puller: Puller,
         at: FollowerState,
         bytes_max: usize,
     ) -> Result<Pulled, ReadError> {
@@ -91,8 +91,8 @@ impl Partition {
         // A position in a log that differs from ours acknowledges nothing.
         let may_enter_isr = match content {
             PulledContent::Nothing => {
-                let may_enter_isr = state.note_pull(follower, at)?;
-                if state.follower_starts.note(follower.0, at.log_start) {
+                let may_enter_isr = state.note_pull(puller, at)?;
+                if state.follower_starts.note(puller.broker, at.log_start) {
                     self.low_watermark_moved.notify_waiters();
                 }
                 may_enter_isr
@@ -219,18 +219,14 @@ impl State {
         diverges.then_some(Divergence { epoch, end_offset })
     }
 
-    fn note_pull(
-        &mut self,
-        follower: (BrokerId, BrokerEpoch),
-        at: FollowerState,
-    ) -> Result<bool, EpochError> {
+    fn note_pull(&mut self, puller: Puller, at: FollowerState) -> Result<bool, EpochError> {
         let ends = LeaderEnds {
             written: self.log.end_offset(),
             own: self.own_end(),
         };
         let progress = self.replica.handle_pull(
             clock::now(),
-            follower,
+            puller,
             at.leader_epoch,
             at.fetch_offset,
             ends,

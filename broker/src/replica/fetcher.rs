@@ -130,6 +130,8 @@ struct Fetcher {
     context: Context,
     leader: BrokerId,
     commands: mpsc::Receiver<Command>,
+    /// Number of the present stream.
+    stream: u64,
     partitions: BTreeMap<TopicPartition, Arc<Partition>>,
     /// To be named in the next pull.
     changed: BTreeSet<TopicPartition>,
@@ -160,6 +162,7 @@ impl Fetcher {
             context,
             leader,
             commands,
+            stream: 0,
             partitions: BTreeMap::new(),
             changed: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -226,6 +229,7 @@ impl Fetcher {
     /// an idle one is the first of the stream, and with an old one it could not enter the ISR.
     async fn pull_until_failure(&mut self) -> Result<(), PullFailure> {
         let registration = self.broker_epoch()?;
+        self.stream += 1;
         let mut client = ReplicaClient::new(self.connection()?)
             .max_decoding_message_size(PULL_MESSAGE_BYTES_MAX);
         let (requests, receiver) = mpsc::channel(PULLS_MAX);
@@ -324,6 +328,7 @@ impl Fetcher {
             bytes_max: settings.bytes_max,
             partitions,
             removed,
+            stream: self.stream,
         })
     }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::partition::EpochError;
+use broker_core::partition::{EpochError, Puller};
 use broker_core::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicPartition};
 use bytes::Bytes;
 use futures::Stream;
@@ -137,10 +137,11 @@ impl Session {
         request: &PullRequest,
         requests: &mut Streaming<PullRequest>,
     ) -> Result<(PullResponse, Option<PullRequest>), Status> {
-        let follower = (
-            BrokerId(request.replica_id),
-            BrokerEpoch(request.broker_epoch),
-        );
+        let puller = Puller {
+            broker: BrokerId(request.replica_id),
+            broker_epoch: BrokerEpoch(request.broker_epoch),
+            stream: request.stream,
+        };
         let mut due = self.update(request)?;
         let deadline =
             Instant::now() + Duration::from_millis(u64::from(request.wait_ms_max)).min(WAIT_MAX);
@@ -153,7 +154,7 @@ impl Session {
             if throttled_for.is_zero() {
                 due.append(&mut self.throttled);
             }
-            self.collect(follower, due, &mut budget, &mut answer);
+            self.collect(puller, due, &mut budget, &mut answer);
             if !answer.partitions.is_empty() || following.is_some() {
                 break;
             }
@@ -168,7 +169,7 @@ impl Session {
             }
             due = BTreeSet::new();
         }
-        self.add_high_watermarks(follower, &mut answer);
+        self.add_high_watermarks(puller, &mut answer);
         Ok((answer, following))
     }
 
@@ -221,7 +222,7 @@ impl Session {
     /// Adds what is new in `due`, within the budget; what does not fit stays marked.
     fn collect(
         &mut self,
-        follower: (BrokerId, BrokerEpoch),
+        puller: Puller,
         due: BTreeSet<TopicPartition>,
         budget: &mut usize,
         answer: &mut PullResponse,
@@ -238,7 +239,7 @@ impl Session {
                 continue;
             }
             let bytes_max = (position.bytes_max.min(BYTES_MAX) as usize).min(*budget);
-            let pulled = self.read(follower, id, position.state, bytes_max);
+            let pulled = self.read(puller, id, position.state, bytes_max);
             if let Some(pulled) = pulled {
                 *budget = budget.saturating_sub(pulled.records.len());
                 if pulled.error() != PullError::None {
@@ -255,7 +256,7 @@ impl Session {
     /// `None` without news, and while the throttle holds it back.
     fn read(
         &mut self,
-        follower: (BrokerId, BrokerEpoch),
+        puller: Puller,
         id: TopicPartition,
         state: FollowerState,
         bytes_max: usize,
@@ -269,7 +270,7 @@ impl Session {
             answer.set_error(PullError::UnknownPartition);
             return Some(answer);
         };
-        let pulled = match partition.serve_pull(follower, state, bytes_max) {
+        let pulled = match partition.serve_pull(puller, state, bytes_max) {
             Ok(pulled) => pulled,
             Err(error) => {
                 answer.set_error(pull_error(&error));
@@ -292,7 +293,7 @@ impl Session {
                 });
             }
             PulledContent::Records(slice) => {
-                let throttled = partition.throttles_follower(self.me, follower.0);
+                let throttled = partition.throttles_follower(self.me, puller.broker);
                 if throttled && !self.quotas.leader.wait().is_zero() {
                     self.throttled.insert(id);
                     return None;
@@ -313,7 +314,7 @@ impl Session {
     }
 
     /// Lets the follower know high watermarks that moved since the last answer.
-    fn add_high_watermarks(&self, follower: (BrokerId, BrokerEpoch), answer: &mut PullResponse) {
+    fn add_high_watermarks(&self, puller: Puller, answer: &mut PullResponse) {
         // A follower whose log diverges does not take the high watermark over.
         let answered: BTreeSet<_> = answer
             .partitions
@@ -330,7 +331,7 @@ impl Session {
             else {
                 continue;
             };
-            let Ok(pulled) = partition.serve_pull(follower, position.state, 0) else {
+            let Ok(pulled) = partition.serve_pull(puller, position.state, 0) else {
                 continue;
             };
             if matches!(pulled.content, PulledContent::Nothing) {

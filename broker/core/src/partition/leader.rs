@@ -74,6 +74,19 @@ pub(super) struct FollowerProgress {
     pulled_at: Time,
     leader_log_end_at_pull: Offset,
     broker_epoch: Option<BrokerEpoch>,
+    /// The follower's stream that its last pull came by.
+    stream: u64,
+}
+
+/// Who pulls, and by which stream: a follower opens a new one when the old one fails, which the leader
+/// may notice much later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Puller {
+    pub broker: BrokerId,
+    /// The follower's registration.
+    pub broker_epoch: BrokerEpoch,
+    /// Grows with every stream that the follower opens to this leader under one registration.
+    pub stream: u64,
 }
 
 #[derive(Debug)]
@@ -125,6 +138,7 @@ impl Leader {
                     pulled_at: now,
                     leader_log_end_at_pull: Offset(i64::MAX),
                     broker_epoch: None,
+                    stream: 0,
                 });
             }
         }
@@ -297,7 +311,7 @@ impl Replica {
     pub fn handle_pull(
         &mut self,
         now: Time,
-        follower: (BrokerId, BrokerEpoch),
+        puller: Puller,
         epoch: LeaderEpoch,
         fetch_offset: Offset,
         ends: LeaderEnds,
@@ -308,12 +322,12 @@ impl Replica {
             return Err(NotLeader.into());
         };
         let mut may_enter_isr = false;
-        if let Some(progress) = leader.followers.get_mut(&follower.0) {
-            if !progress.update(now, follower.1, fetch_offset, ends.written) {
+        if let Some(progress) = leader.followers.get_mut(&puller.broker) {
+            if !progress.update(now, puller, fetch_offset, ends.written) {
                 return Ok(PullProgress::default());
             }
             let progress = *progress;
-            may_enter_isr = !leader.isr.contains(&follower.0)
+            may_enter_isr = !leader.isr.contains(&puller.broker)
                 && leader.may_enter(now, &progress, self.settings.isr_dwell, high_watermark);
         }
         Ok(PullProgress {
@@ -324,17 +338,22 @@ impl Replica {
 }
 
 impl FollowerProgress {
-    /// Takes note of a pull; false when it belongs to a registration that is over: that process may
-    /// have had what its successor has lost.
+    /// Takes note of a pull; false when it belongs to a registration that is over, for that process
+    /// may have had what its successor has lost, or to a stream that the follower has replaced.
     fn update(
         &mut self,
         now: Time,
-        broker_epoch: BrokerEpoch,
+        puller: Puller,
         fetch_offset: Offset,
         leader_log_end: Offset,
     ) -> bool {
+        let Puller {
+            broker_epoch,
+            stream,
+            ..
+        } = puller;
         let known = self.broker_epoch.unwrap_or(broker_epoch);
-        if known > broker_epoch {
+        if (known, self.stream) > (broker_epoch, stream) {
             return false;
         }
         if known < broker_epoch {
@@ -343,6 +362,7 @@ impl FollowerProgress {
             self.leader_log_end_at_pull = Offset(i64::MAX);
         }
         self.broker_epoch = Some(broker_epoch);
+        self.stream = stream;
         if fetch_offset >= leader_log_end {
             self.caught_up_at = now;
             self.caught_up_since.get_or_insert(now);

@@ -27,7 +27,7 @@ use thiserror::Error;
 
 pub use follower::{Divergence, Pulled, truncation_offset};
 pub use isr::{IsrMember, IsrProposal};
-pub use leader::{Acks, AppendError, LeaderEnds, PullProgress};
+pub use leader::{Acks, AppendError, LeaderEnds, PullProgress, Puller};
 pub use producers::{
     PRODUCERS_MAX, ProducerSnapshot, Producers, SequenceError, SequenceVerdict, SequencedBatch,
 };

@@ -39,10 +39,18 @@ fn leader(isr: &[i32], min_insync_replicas: usize) -> Replica {
 }
 
 fn pull(replica: &mut Replica, at_ms: u64, follower: i32, offset: i64, end: i64) -> PullProgress {
-    let follower = (BrokerId(follower), BrokerEpoch(7));
+    let puller = puller(follower, 7);
     replica
-        .handle_pull(Time(at_ms), follower, EPOCH, Offset(offset), ends(end))
+        .handle_pull(Time(at_ms), puller, EPOCH, Offset(offset), ends(end))
         .unwrap()
+}
+
+const fn puller(broker: i32, broker_epoch: i64) -> Puller {
+    Puller {
+        broker: BrokerId(broker),
+        broker_epoch: BrokerEpoch(broker_epoch),
+        stream: 1,
+    }
 }
 
 const fn ends(end: i64) -> LeaderEnds {
@@ -234,7 +242,7 @@ fn a_restarted_replica_does_not_pay_for_the_lag_of_its_predecessor() {
     let mut replica = leader(&[0, 1], 1);
     pull(&mut replica, 1, 1, 0, 0);
     lag_out(&mut replica, 30_000, 10, 2);
-    let restarted = (BrokerId(1), BrokerEpoch(8));
+    let restarted = puller(1, 8);
     let progress = replica.handle_pull(Time(30_001), restarted, EPOCH, Offset(10), ends(10));
     assert!(progress.unwrap().may_enter_isr);
 }
@@ -251,12 +259,42 @@ fn a_fenced_member_has_not_lagged() {
 fn a_pull_of_an_earlier_registration_acknowledges_nothing() {
     let mut replica = leader(&[0, 1], 1);
     replica.handle_append(Time(0), None, Offset(0), Offset(10));
-    let at = |epoch| (BrokerId(1), BrokerEpoch(epoch));
+    let at = |epoch| puller(1, epoch);
     let restarted = replica.handle_pull(Time(1), at(8), EPOCH, Offset(4), ends(10));
     assert!(restarted.unwrap().advanced);
     let late = replica.handle_pull(Time(2), at(7), EPOCH, Offset(10), ends(10));
     assert_eq!(late, Ok(PullProgress::default()));
     assert_eq!(replica.high_watermark(), Offset(4));
+}
+
+#[test]
+fn a_late_pull_of_a_replaced_stream_does_not_set_the_follower_back() {
+    let mut replica = leader(&[0], 1);
+    replica.handle_append(Time(0), None, Offset(0), Offset(10));
+    let by = |stream| Puller {
+        stream,
+        ..puller(1, 7)
+    };
+    let caught_up = replica.handle_pull(Time(1), by(2), EPOCH, Offset(10), ends(10));
+    assert!(caught_up.unwrap().may_enter_isr);
+    let late = replica.handle_pull(Time(2), by(1), EPOCH, Offset(4), ends(10));
+    assert_eq!(late, Ok(PullProgress::default()));
+    let proposal = replica.handle_tick(Time(3), Offset(10)).unwrap();
+    assert_eq!(members(&proposal), [0, 1]);
+}
+
+#[test]
+fn a_restarted_follower_counts_its_streams_anew() {
+    let mut replica = leader(&[0, 1], 1);
+    replica.handle_append(Time(0), None, Offset(0), Offset(10));
+    let before = Puller {
+        stream: 9,
+        ..puller(1, 7)
+    };
+    let early = replica.handle_pull(Time(1), before, EPOCH, Offset(4), ends(10));
+    assert!(early.unwrap().advanced);
+    let restarted = replica.handle_pull(Time(2), puller(1, 8), EPOCH, Offset(10), ends(10));
+    assert!(restarted.unwrap().advanced);
 }
 
 #[test]
@@ -390,8 +428,13 @@ fn an_unanswered_proposal_is_repeated() {
 fn pulls_of_other_epochs_are_refused() {
     let mut replica = leader(&[0, 1, 2], 1);
     let pull = |replica: &mut Replica, epoch| {
-        let follower = (BrokerId(1), BrokerEpoch(7));
-        replica.handle_pull(Time(0), follower, LeaderEpoch(epoch), Offset(0), ends(0))
+        replica.handle_pull(
+            Time(0),
+            puller(1, 7),
+            LeaderEpoch(epoch),
+            Offset(0),
+            ends(0),
+        )
     };
     assert!(matches!(
         pull(&mut replica, 2),

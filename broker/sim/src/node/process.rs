@@ -362,7 +362,7 @@ impl Process {
         let session = self
             .sessions
             .entry(stream)
-            .or_insert_with(|| Session::new(follower));
+            .or_insert_with(|| Session::new(follower, stream));
         let step = session.pull(now, pull, &mut self.hosted);
         env.timer(self.index, PULL_WAIT, BrokerTimer::Pull { stream });
         self.answer_pulls(env, stream, step);

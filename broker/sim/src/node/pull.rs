@@ -2,9 +2,9 @@
 
 use broker_core::mutation::{Mutation, mutated};
 use broker_core::partition::{
-    self, Divergence, EpochError, LeaderEnds, Producers, truncation_offset,
+    self, Divergence, EpochError, LeaderEnds, Producers, Puller, truncation_offset,
 };
-use broker_core::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Time, Timestamp};
+use broker_core::{LeaderEpoch, Offset, Time, Timestamp};
 use broker_log::{AppendError, Log, MinOneBatch, StorageError};
 use broker_wire::record::batches;
 use bytes::Bytes;
@@ -47,7 +47,7 @@ impl Hosted {
     pub(crate) fn serve_pull(
         &mut self,
         now: Time,
-        follower: (BrokerId, BrokerEpoch),
+        puller: Puller,
         at: FollowerPosition,
         bytes_max: usize,
     ) -> Served {
@@ -72,7 +72,7 @@ impl Hosted {
         if at.fetch_offset > end {
             return answer(PulledContent::OutOfRange);
         }
-        let Ok(may_enter_isr) = self.note_pull(now, follower, at) else {
+        let Ok(may_enter_isr) = self.note_pull(now, puller, at) else {
             return Served::Refused;
         };
         if at.fetch_offset == end {
@@ -107,7 +107,7 @@ impl Hosted {
     fn note_pull(
         &mut self,
         now: Time,
-        follower: (BrokerId, BrokerEpoch),
+        puller: Puller,
         at: FollowerPosition,
     ) -> Result<bool, EpochError> {
         let ends = LeaderEnds {
@@ -116,7 +116,7 @@ impl Hosted {
         };
         let progress =
             self.replica
-                .handle_pull(now, follower, at.leader_epoch, at.fetch_offset, ends)?;
+                .handle_pull(now, puller, at.leader_epoch, at.fetch_offset, ends)?;
         self.moved |= progress.advanced;
         Ok(progress.may_enter_isr)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use broker_core::partition::Puller;
 use broker_core::{BrokerEpoch, BrokerId, Time, TopicPartition};
 
 use super::hosted::Hosted;
@@ -23,6 +24,7 @@ struct Position {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) follower: usize,
+    stream: u64,
     /// When the stream's last message to the follower arrives.
     pub(crate) last: Micros,
     pub(crate) news: BTreeSet<TopicPartition>,
@@ -45,9 +47,10 @@ pub(crate) struct Step {
 type Partitions = BTreeMap<TopicPartition, Hosted>;
 
 impl Session {
-    pub(crate) const fn new(follower: usize) -> Self {
+    pub(crate) const fn new(follower: usize, stream: u64) -> Self {
         Self {
             follower,
+            stream,
             last: 0,
             news: BTreeSet::new(),
             lazy: BTreeSet::new(),
@@ -97,25 +100,29 @@ impl Session {
         let Some(broker_epoch) = self.waiting.front().copied() else {
             return;
         };
-        let follower = (BrokerId(self.follower as i32), broker_epoch);
+        let puller = Puller {
+            broker: BrokerId(self.follower as i32),
+            broker_epoch,
+            stream: self.stream,
+        };
         let mut answer = Vec::new();
         let mut due = std::mem::take(&mut self.named);
         due.append(&mut self.news);
         for id in due {
-            answer.extend(self.read(now, follower, id, partitions, step));
+            answer.extend(self.read(now, puller, id, partitions, step));
         }
         if answer.is_empty() && !overdue {
             return;
         }
         self.waiting.pop_front();
-        self.add_high_watermarks(now, follower, partitions, &mut answer);
+        self.add_high_watermarks(now, puller, partitions, &mut answer);
         step.answers.push(answer);
     }
 
     fn read(
         &mut self,
         now: Time,
-        follower: (BrokerId, BrokerEpoch),
+        puller: Puller,
         id: TopicPartition,
         partitions: &mut Partitions,
         step: &mut Step,
@@ -126,7 +133,7 @@ impl Session {
         }
         let (content, hosted) = match partitions.get_mut(&id) {
             None => (PulledContent::Refused, None),
-            Some(hosted) => match hosted.serve_pull(now, follower, position.state, BYTES_MAX) {
+            Some(hosted) => match hosted.serve_pull(now, puller, position.state, BYTES_MAX) {
                 Served::Refused | Served::Unreadable => (PulledContent::Refused, Some(hosted)),
                 Served::Nothing { may_enter_isr } => {
                     step.isr_due.extend(may_enter_isr.then_some(id));
@@ -169,7 +176,7 @@ impl Session {
     fn add_high_watermarks(
         &mut self,
         now: Time,
-        follower: (BrokerId, BrokerEpoch),
+        puller: Puller,
         partitions: &mut Partitions,
         answer: &mut Vec<PulledPartition>,
     ) {
@@ -184,7 +191,7 @@ impl Session {
             else {
                 continue;
             };
-            let served = hosted.serve_pull(now, follower, position.state, 0);
+            let served = hosted.serve_pull(now, puller, position.state, 0);
             if matches!(served, Served::Nothing { .. }) {
                 answer.push(PulledPartition {
                     partition: id,

@@ -362,6 +362,11 @@ fn a_leader_looks_at_what_a_follower_refused_and_hands_on_only_what_comes_before
     assert!(partition.suspect(Offset(0), 1 << 20));
     assert!(partition.is_damaged());
 
+    let puller = broker_core::partition::Puller {
+        broker: BrokerId(2),
+        broker_epoch: BrokerEpoch(1),
+        stream: 1,
+    };
     let pull = |offset| {
         let at = crate::partition::FollowerState {
             leader_epoch: broker_core::LeaderEpoch(0),
@@ -369,7 +374,7 @@ fn a_leader_looks_at_what_a_follower_refused_and_hands_on_only_what_comes_before
             last_epoch: broker_core::LeaderEpoch(0),
             log_start: Offset(0),
         };
-        let pulled = partition.serve_pull((BrokerId(2), BrokerEpoch(1)), at, 1 << 20);
+        let pulled = partition.serve_pull(puller, at, 1 << 20);
         match pulled.unwrap().content {
             crate::partition::PulledContent::Records(slice) => partition.read_for_follower(&slice),
             _ => panic!("no records from {offset}"),
