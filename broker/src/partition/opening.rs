@@ -312,9 +312,9 @@ impl Storage {
     pub(super) fn close(&mut self, partitions: &[Arc<Partition>], unclean: &[Arc<Directory>]) {
         self.write_checkpoints(partitions);
         for directory in self.dirs.opened() {
-            let clean =
-                !directory.is_failed() && !unclean.iter().any(|d| Arc::ptr_eq(d, directory));
-            // Logs that nobody asked for were recovered and not written to since.
+            let clean = !directory.is_failed()
+                && !unclean.iter().any(|d| Arc::ptr_eq(d, directory))
+                && self.recovered.settle(directory);
             if clean && let Err(error) = directory.dir().mark_clean_shutdown() {
                 tracing::warn!(dir = %directory.path().display(), %error, "clean shutdown not recorded; the next start recovers");
             }

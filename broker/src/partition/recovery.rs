@@ -128,6 +128,16 @@ impl Recovered {
         }
     }
 
+    /// Makes the logs in `directory` durable that nobody asked for: after a crash the last run's records
+    /// may be in the page cache only. False when the next start has to recover one again.
+    pub(super) fn settle(&self, directory: &Arc<Directory>) -> bool {
+        let logs = self.logs.values();
+        let mut here = logs.filter(|found| Arc::ptr_eq(&found.directory, directory));
+        let is_recovered = |refused: &Refused| matches!(refused, Refused::Damaged(_));
+        self.refused.values().all(is_recovered)
+            && here.all(|found| found.log.checkpoint_handle().sync().is_ok())
+    }
+
     /// A move to another directory was begun while this one was away.
     fn add_copy(&mut self, id: TopicPartition, copy: Found) {
         if let Some(other) = self.copies.insert(id, copy) {

@@ -120,7 +120,7 @@ impl Process {
 
     /// Makes everything durable, and marks that.
     pub(super) fn close(&mut self) {
-        let mut clean = true;
+        let mut clean = self.storage.sync_unclaimed();
         for hosted in self.hosted.values_mut() {
             match hosted.log.checkpoint_handle().sync() {
                 Ok(synced) => hosted.log.synced(synced),

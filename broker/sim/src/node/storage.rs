@@ -98,6 +98,12 @@ impl Storage {
             .map(|(id, log)| (*id, log.end_offset()))
     }
 
+    /// Makes the logs durable that nobody has asked for.
+    pub(crate) fn sync_unclaimed(&self) -> bool {
+        let mut logs = self.unclaimed.values();
+        logs.all(|log| log.checkpoint_handle().sync().is_ok())
+    }
+
     /// Opens a partition: the log found at the start, or a new one.
     pub(crate) fn open_partition(
         &mut self,

@@ -3,6 +3,7 @@
 mod counting_fs;
 mod damaged;
 mod full;
+mod power;
 mod producers;
 
 use std::collections::BTreeMap;
@@ -122,8 +123,8 @@ fn open_as(
     Ok(Arc::new(partition))
 }
 
-/// Ends a run in order, registered under `epoch`.
-fn stop(mut storage: Storage, partitions: &[Arc<Partition>], epoch: i64) {
+/// The run is registered under `epoch`.
+fn register(storage: &Storage, epoch: i64) {
     let records: Vec<_> = storage
         .dirs
         .opened()
@@ -131,6 +132,11 @@ fn stop(mut storage: Storage, partitions: &[Arc<Partition>], epoch: i64) {
         .map(|directory| crate::log_dirs::record(directory))
         .collect();
     previous_run::write_all(&records, BrokerEpoch(epoch), Losses::None);
+}
+
+/// Ends a run in order, registered under `epoch`.
+fn stop(mut storage: Storage, partitions: &[Arc<Partition>], epoch: i64) {
+    register(&storage, epoch);
     storage.close(partitions, &[]);
 }
 

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::super::super::{AppendError, ProducedBatch};
 use super::*;
 
-fn leader(storage: &mut Storage) -> Arc<Partition> {
+pub(super) fn leader(storage: &mut Storage) -> Arc<Partition> {
     let partition = open(storage, 0).unwrap();
     let image = PartitionImage::from(&metadata::Partition {
         replicas: vec![ME.0],
@@ -27,7 +27,7 @@ fn leader(storage: &mut Storage) -> Arc<Partition> {
     partition
 }
 
-fn append(partition: &Arc<Partition>, sequence: i32) -> Result<(), AppendError> {
+pub(super) fn append(partition: &Arc<Partition>, sequence: i32) -> Result<(), AppendError> {
     let mut builder = BatchBuilder::new(0).producer(7, 0, sequence);
     builder.append(&NewRecord {
         timestamp: 1_000_000,
