@@ -51,7 +51,7 @@ impl Partition {
     /// Whether the log has records that are not what was appended.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        self.state.lock().damage.is_some()
+        self.state.lock().damaged
     }
 
     /// Somebody got damaged records among the `bytes_max` bytes from `from` on: looks whether it is
@@ -76,16 +76,16 @@ impl Partition {
             // Noted, or a matter of the disk.
             Err(_) => {}
         }
-        state.damage.is_some()
+        state.damaged
     }
 
     /// Reads records for a follower, which verifies them before it appends; where the log is known
-    /// to be damaged, they are verified here and end before the damage.
+    /// to be `damaged`, they are verified here and end before the damage.
     ///
     /// # Errors
     /// [`SliceError`].
-    pub fn read_for_follower(&self, slice: &LogSlice) -> Result<Bytes, SliceError> {
-        if self.is_damaged() {
+    pub fn read_for_follower(&self, slice: &LogSlice, damaged: bool) -> Result<Bytes, SliceError> {
+        if damaged {
             return Ok(slice.verified()?.read_to_bytes()?);
         }
         slice.read_to_bytes().map_err(|error| {
@@ -109,16 +109,15 @@ impl State {
     }
 
     pub(super) fn note_damage(&mut self, partition: &Partition, what: &dyn Display) {
-        if self.damage.is_some() || self.closed {
+        if self.damaged || self.closed {
             return;
         }
-        let what = what.to_string();
         tracing::error!(
-            %partition, dir = %self.log.dir().display(), damage = what,
+            %partition, dir = %self.log.dir().display(), damage = %what,
             "the log is damaged: it is copied anew from another replica if there is one in sync or eligible; \
              until then no record is handed out unverified"
         );
-        self.damage = Some(what);
+        self.damaged = true;
         partition.shared.damaged.add(partition.id);
     }
 }

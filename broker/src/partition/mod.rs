@@ -109,8 +109,8 @@ struct State {
     follower_starts: FollowerStarts,
     /// Newest state in the metadata; `None` before the first one.
     assigned: Option<Arc<PartitionImage>>,
-    /// What is wrong with the log's records, once that is known.
-    damage: Option<String>,
+    /// The log has records that are not what was appended.
+    damaged: bool,
     /// The last append found no space.
     disk_full: bool,
     closed: bool,

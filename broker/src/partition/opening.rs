@@ -193,7 +193,7 @@ impl Storage {
                 wakers: Wakers::new(id),
                 follower_starts: FollowerStarts::default(),
                 assigned: None,
-                damage: None,
+                damaged: false,
                 disk_full: false,
                 closed: false,
             }),

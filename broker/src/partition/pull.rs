@@ -33,6 +33,8 @@ pub struct Pulled {
     pub content: PulledContent,
     /// The follower may be ready for the ISR.
     pub may_enter_isr: bool,
+    /// For [`Partition::read_for_follower`].
+    pub damaged: bool,
 }
 
 /// What the follower is to do.
@@ -119,6 +121,7 @@ impl Partition {
             log_start: start,
             content,
             may_enter_isr,
+            damaged: state.damaged,
         })
     }
 

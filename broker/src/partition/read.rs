@@ -80,7 +80,7 @@ impl Partition {
             end_is_known: state.replica.high_watermark_is_current()?,
             log_start: start,
         };
-        let damaged = state.damage.is_some();
+        let damaged = state.damaged;
         drop(state);
         if damaged {
             let verified = fetched.records.map(|slice| slice.verified());

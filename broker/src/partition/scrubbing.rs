@@ -143,7 +143,7 @@ impl Partition {
 
     fn scrub_from(&self, from: Offset) -> Option<SegmentScrub> {
         let state = self.state.lock();
-        if state.closed || state.damage.is_some() {
+        if state.closed || state.damaged {
             return None;
         }
         let scrub = state.log.scrub_from(from);

@@ -298,7 +298,7 @@ impl Session {
                     self.throttled.insert(id);
                     return None;
                 }
-                match partition.read_for_follower(&slice) {
+                match partition.read_for_follower(&slice, pulled.damaged) {
                     Ok(records) => answer.records = records,
                     Err(error) => {
                         tracing::error!(%partition, %error, "records are not handed on to a follower");

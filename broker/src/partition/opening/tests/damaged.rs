@@ -375,8 +375,11 @@ fn a_leader_looks_at_what_a_follower_refused_and_hands_on_only_what_comes_before
             log_start: Offset(0),
         };
         let pulled = partition.serve_pull(puller, at, 1 << 20);
-        match pulled.unwrap().content {
-            crate::partition::PulledContent::Records(slice) => partition.read_for_follower(&slice),
+        let pulled = pulled.unwrap();
+        match pulled.content {
+            crate::partition::PulledContent::Records(slice) => {
+                partition.read_for_follower(&slice, pulled.damaged)
+            }
             _ => panic!("no records from {offset}"),
         }
     };
