@@ -50,13 +50,14 @@ impl PartitionManager {
             return;
         }
         let storage = self.storage.lock();
+        let mut given_up = self.given_up.lock();
         for id in storage.damaged() {
             let state = image.partition(id);
-            if state.is_none_or(|state| !state.may_rebuild(self.me())) {
+            if given_up.contains(&id) || state.is_none_or(|state| !state.may_rebuild(self.me())) {
                 continue;
             }
             match storage.give_up(id) {
-                Ok(()) => _ = self.given_up.lock().insert(id),
+                Ok(()) => _ = given_up.insert(id),
                 Err(error) => tracing::error!(
                     topic = %id.topic, partition = %id.partition, %error,
                     "a damaged log can't be marked and stays as it is; trying again"
