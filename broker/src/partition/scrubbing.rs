@@ -10,7 +10,7 @@ use broker_core::Offset;
 use broker_log::{IndexVerdict, ScrubError, ScrubStep, SegmentScrub};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Partition, PartitionManager};
+use super::{Partition, PartitionManager, State};
 
 /// Bytes that are read at a time.
 const STEP_BYTES_MAX: u64 = 1 << 20;
@@ -36,8 +36,10 @@ struct Pace {
 /// What one step came to.
 enum Found {
     More,
+    /// The segment is read.
     Sound,
-    Damaged,
+    /// It is damaged, or can't be read: the rest of the log has to wait.
+    Unsound,
 }
 
 impl PartitionManager {
@@ -99,7 +101,7 @@ impl PartitionManager {
                     break found;
                 }
             };
-            if matches!(outcome, Found::Damaged) {
+            if matches!(outcome, Found::Unsound) {
                 return;
             }
             let end = scrub.end();
@@ -146,11 +148,7 @@ impl Partition {
         if state.closed || state.damaged {
             return None;
         }
-        let scrub = state.log.scrub_from(from);
-        scrub
-            .inspect_err(|error| tracing::warn!(partition = %self, %error, "not scrubbed"))
-            .ok()
-            .flatten()
+        state.log.scrub_from(from)
     }
 
     fn scrub_step(&self, scrub: &mut SegmentScrub, bytes_max: u64) -> Found {
@@ -170,16 +168,20 @@ impl Partition {
                     progress.damaged_segments.fetch_add(1, Ordering::Relaxed);
                     state.note_damage(self, &error);
                 }
-                Found::Damaged
+                Found::Unsound
             }
             Err(error @ ScrubError::Io { .. }) => {
                 tracing::warn!(partition = %self, %error, "not scrubbed");
-                Found::Damaged
+                Found::Unsound
             }
         }
     }
 
     fn renew_indexes(&self, scrub: &SegmentScrub) {
+        let is_held = |state: &State| !state.closed && state.log.holds(scrub);
+        if !is_held(&self.state.lock()) {
+            return;
+        }
         let renewed = scrub.write_indexes().and_then(|new| {
             let mut state = self.state.lock();
             Ok(!state.closed && state.log.replace_indexes(scrub, new)?)

@@ -27,7 +27,9 @@ pub struct SegmentScrub {
     /// What was read and found right ends here.
     position: u64,
     offset: Offset,
-    indexes: IndexCheck,
+    index_interval_bytes: u64,
+    /// `None` before the first step.
+    indexes: Option<IndexCheck>,
 }
 
 /// What there is to do after some batches.
@@ -93,6 +95,20 @@ impl SegmentScrub {
     /// [`ScrubError`].
     pub fn step(&mut self, bytes_max: u64) -> Result<ScrubStep, ScrubError> {
         let from = self.position;
+        let indexes = match &mut self.indexes {
+            Some(indexes) => indexes,
+            None => {
+                let [offsets, times] = &self.index_paths;
+                let paths = [offsets.as_path(), times.as_path()];
+                let begun =
+                    IndexCheck::begin(&*self.fs, self.base, paths, self.index_interval_bytes);
+                let begun = begun.map_err(|source| ScrubError::Io {
+                    segment: self.base,
+                    source,
+                })?;
+                self.indexes.insert(begun)
+            }
+        };
         let file = self.file.clone();
         let mut walk = BatchWalk::scan(&*file, from, self.size);
         let outcome = loop {
@@ -105,12 +121,12 @@ impl SegmentScrub {
                     if header.base_offset < self.offset.0 || reaches - 1 > RELATIVE_OFFSET_MAX {
                         break Err(self.damaged(position, header.base_offset));
                     }
-                    self.indexes.note(&header, position);
+                    indexes.note(&header, position);
                     self.position = position + header.total_len() as u64;
                     self.offset = Offset(header.next_offset());
                 }
                 Ok(None) if joins(self.offset, self.end) => {
-                    break Ok(ScrubStep::Done(self.indexes.verdict()));
+                    break Ok(ScrubStep::Done(indexes.verdict()));
                 }
                 Ok(None) => break Err(self.damaged(self.position, self.end.0)),
                 Err(error) => break Err(self.error(error)),
@@ -125,7 +141,8 @@ impl SegmentScrub {
     /// # Errors
     /// When the disk refuses; the old ones stay.
     pub fn write_indexes(&self) -> io::Result<NewIndexes> {
-        for (path, content) in self.index_paths.iter().zip(self.indexes.rebuilt()) {
+        let rebuilt = self.indexes.iter().flat_map(IndexCheck::rebuilt);
+        for (path, content) in self.index_paths.iter().zip(rebuilt) {
             replace(&*self.fs, &renewed(path), content)?;
         }
         Ok(NewIndexes(()))
@@ -160,29 +177,24 @@ impl SegmentScrub {
 }
 
 impl Log {
-    /// The first sealed, durable segment that begins at `from` or later.
-    ///
-    /// # Errors
-    /// When its indexes can't be read.
-    pub fn scrub_from(&self, from: Offset) -> io::Result<Option<SegmentScrub>> {
+    /// The first sealed, durable segment that begins at `from` or later. Reads nothing yet.
+    pub fn scrub_from(&self, from: Offset) -> Option<SegmentScrub> {
         let sealed = &self.segments[..self.segments.len() - 1];
         let mut durable = sealed.iter().filter(|s| s.end <= self.recovery_point);
-        let Some(segment) = durable.find(|segment| segment.base >= from) else {
-            return Ok(None);
-        };
+        let segment = durable.find(|segment| segment.base >= from)?;
         let [_, offsets, times] = segment.paths();
-        let interval_bytes = self.config.index_interval_bytes;
-        Ok(Some(SegmentScrub {
+        Some(SegmentScrub {
             fs: self.fs.clone(),
             file: segment.file.clone(),
             base: segment.base,
             end: segment.end,
             size: segment.size,
-            indexes: IndexCheck::begin(&*self.fs, segment.base, [offsets, times], interval_bytes)?,
+            index_interval_bytes: self.config.index_interval_bytes,
+            indexes: None,
             index_paths: [offsets.to_owned(), times.to_owned()],
             position: 0,
             offset: segment.base,
-        }))
+        })
     }
 
     /// Whether what `scrub` has read is still a segment of the log, as it was.
