@@ -1,6 +1,7 @@
 //! Opening every log that is on disk when the broker starts, all directories and cores at work.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -40,6 +41,17 @@ pub(super) enum Refused {
 pub(super) struct DamagedLog {
     pub(super) topic: Arc<str>,
     pub(super) directory: Arc<Directory>,
+}
+
+impl DamagedLog {
+    /// Whether the next start refuses the log without looking into it: it is marked, or gone.
+    pub(super) fn stays_refused(&self, id: TopicPartition) -> io::Result<bool> {
+        let dir = self.directory.dir();
+        let path = dir
+            .partition_path(&self.topic, id.partition.0)
+            .map_err(io::Error::other)?;
+        Ok(!self.directory.fs().exists(&path)? || dir.is_marked_damaged(&path)?)
+    }
 }
 
 /// What was on the disks.
@@ -133,8 +145,14 @@ impl Recovered {
     pub(super) fn settle(&self, directory: &Arc<Directory>) -> bool {
         let logs = self.logs.values();
         let mut here = logs.filter(|found| Arc::ptr_eq(&found.directory, directory));
-        let is_recovered = |refused: &Refused| matches!(refused, Refused::Damaged(_));
-        self.refused.values().all(is_recovered)
+        let stays_refused = |(id, refused): (&TopicPartition, &Refused)| match refused {
+            Refused::Damaged(log) if Arc::ptr_eq(&log.directory, directory) => {
+                log.stays_refused(*id).unwrap_or(false)
+            }
+            Refused::Damaged(_) => true,
+            Refused::Unusable => false,
+        };
+        self.refused.iter().all(stays_refused)
             && here.all(|found| found.log.checkpoint_handle().sync().is_ok())
     }
 

@@ -70,18 +70,16 @@ impl Storage {
     /// # Errors
     /// When the disk refuses.
     pub(in crate::partition) fn give_up(&self, id: TopicPartition) -> io::Result<()> {
-        let Some(Refused::Damaged(DamagedLog { topic, directory })) =
-            self.recovered.refused.get(&id)
-        else {
+        let Some(Refused::Damaged(log)) = self.recovered.refused.get(&id) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let dir = directory.dir();
-        let path = dir
-            .partition_path(topic, id.partition.0)
-            .map_err(io::Error::other)?;
-        if !directory.fs().exists(&path)? || dir.is_marked_damaged(&path)? {
+        if log.stays_refused(id)? {
             return Ok(());
         }
+        let dir = log.directory.dir();
+        let path = dir
+            .partition_path(&log.topic, id.partition.0)
+            .map_err(io::Error::other)?;
         dir.mark_damaged(&path, "given up; see the log of the broker\n")
     }
 

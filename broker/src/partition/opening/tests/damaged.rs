@@ -187,6 +187,18 @@ fn a_damaged_log_is_refused_until_it_is_given_up_and_made_anew_with_the_metadata
     assert_eq!(storage.quarantined(), 0, "nobody needs it");
 }
 
+#[test]
+fn a_log_that_was_refused_was_trusted_after_the_next_clean_stop() {
+    let disks = with_records();
+    fs::remove_file(disks.path(0).join(".klamm_clean_shutdown")).unwrap();
+    damage(&disks);
+    for _ in 0..2 {
+        let storage = disks.start().unwrap();
+        assert!(storage.damaged().contains(&id(0)));
+        stop(storage, &[], 2);
+    }
+}
+
 /// What the metadata says and what is under the log's name fit together after a crash at any step.
 #[test]
 fn a_crash_at_any_step_never_passes_the_damaged_log_off_as_the_new_one() {
