@@ -16,7 +16,7 @@ const (
 	// loadTick is how often a part of the second's messages is sent.
 	loadTick = 10 * time.Millisecond
 	// requestTimeout is for the broker to replicate a request, and once more for its answer.
-	requestTimeout = 500 * time.Millisecond
+	requestTimeout = 250 * time.Millisecond
 	// retryBackoff does not grow: what is measured is the cluster's patience, not the client's.
 	retryBackoff = 100 * time.Millisecond
 	// loadBuffer is more than what piles up while one partition has no leader for a minute.
