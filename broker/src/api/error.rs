@@ -23,9 +23,10 @@ impl KafkaError for AppendError {
             Self::Refused(partition::AppendError::NotLeader(_)) | Self::Closed => {
                 ErrorCode::NotLeaderOrFollower
             }
-            Self::Refused(partition::AppendError::NotEnoughReplicas { .. }) => {
-                ErrorCode::NotEnoughReplicas
-            }
+            Self::Refused(
+                partition::AppendError::NotEnoughReplicas { .. }
+                | partition::AppendError::BehindRefused { .. },
+            ) => ErrorCode::NotEnoughReplicas,
             Self::Refused(partition::AppendError::TooManyAcks { .. }) => {
                 ErrorCode::InvalidRequiredAcks
             }

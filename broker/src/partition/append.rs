@@ -69,7 +69,12 @@ impl Partition {
         if state.closed {
             return Err(AppendError::Closed);
         }
-        self.check_lease()?;
+        if let Err(no_lease) = self.check_lease() {
+            if let Some(sequence) = &sequence {
+                state.replica.note_refused(clock::now(), sequence);
+            }
+            return Err(no_lease.into());
+        }
         let epoch = state.replica.leader_epoch();
         if batch.leader_epoch.is_some_and(|expected| expected != epoch) {
             return Err(NotLeader.into());
@@ -162,11 +167,11 @@ impl State {
     ///
     /// [`Replica::admit`]: broker_core::partition::Replica::admit
     fn admit(
-        &self,
+        &mut self,
         acks: Acks,
         sequence: Option<&SequencedBatch>,
     ) -> Result<SequenceVerdict, AppendError> {
-        let verdict = self.replica.admit(acks, sequence);
+        let verdict = self.replica.admit(clock::now(), acks, sequence);
         verdict.map_err(|error| match error {
             Refused::Sequence(SequenceError::OutOfOrder { .. }) if self.disk_full => {
                 broker_log::AppendError::Storage(StorageError::NoSpace).into()

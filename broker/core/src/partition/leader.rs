@@ -40,6 +40,10 @@ pub enum AppendError {
     TooManyAcks { acks: usize, replicas: usize },
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    #[error(
+        "the batch with sequence {refused} before this one was refused for a passing reason; retry both in order"
+    )]
+    BehindRefused { refused: i32 },
 }
 
 /// How far the leader's log goes.
@@ -237,9 +241,33 @@ impl Replica {
     /// `batch` is `None` for producers that are not idempotent.
     ///
     /// # Errors
-    /// [`AppendError`]; nothing changed.
+    /// [`AppendError`].
     pub fn admit(
+        &mut self,
+        now: Time,
+        acks: Acks,
+        batch: Option<&SequencedBatch>,
+    ) -> Result<SequenceVerdict, AppendError> {
+        let outcome = self.check(now, acks, batch);
+        let passes = matches!(
+            outcome,
+            Err(AppendError::NotEnoughReplicas { .. } | AppendError::NotLeader(_))
+        );
+        if let Some(batch) = batch.filter(|_| passes) {
+            self.note_refused(now, batch);
+        }
+        outcome
+    }
+
+    /// `batch` was refused for a reason that passes. Those behind it are refused for such a reason,
+    /// too, until it comes again.
+    pub fn note_refused(&mut self, now: Time, batch: &SequencedBatch) {
+        self.refused.note(now, batch);
+    }
+
+    fn check(
         &self,
+        now: Time,
         acks: Acks,
         batch: Option<&SequencedBatch>,
     ) -> Result<SequenceVerdict, AppendError> {
@@ -255,10 +283,22 @@ impl Replica {
                 required,
             });
         }
-        Ok(match batch {
-            Some(batch) => self.producers.check(batch)?,
-            None => SequenceVerdict::Append,
-        })
+        let Some(batch) = batch else {
+            return Ok(SequenceVerdict::Append);
+        };
+        let verdict = self.producers.check(batch);
+        let awaited = self.refused.awaited_before(now, batch);
+        match (verdict, awaited) {
+            (Err(SequenceError::OutOfOrder { .. }), Some(refused)) => {
+                Err(AppendError::BehindRefused { refused })
+            }
+            (Ok(SequenceVerdict::Append), Some(refused))
+                if !self.producers.knows(batch.producer_id) =>
+            {
+                Err(AppendError::BehindRefused { refused })
+            }
+            (verdict, _) => Ok(verdict?),
+        }
     }
 
     /// A batch was appended to the log. Returns whether the high watermark moved, as it does when
@@ -275,6 +315,7 @@ impl Replica {
         }
         if let Some((batch, timestamp)) = batch {
             self.producers.record(batch, base_offset, timestamp);
+            self.refused.forget(batch.producer_id);
         }
         self.advance_high_watermark(log_end)
     }

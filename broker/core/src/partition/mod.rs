@@ -18,6 +18,7 @@ mod follower;
 mod isr;
 mod leader;
 mod producers;
+mod refused;
 mod waiting;
 
 use alloc::collections::BTreeSet;
@@ -37,6 +38,7 @@ use crate::{BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time, Times
 use follower::Follower;
 use isr::LogEnds;
 use leader::Leader;
+use refused::RefusedBatches;
 
 /// What the metadata says about the partition, as this broker needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +122,7 @@ pub struct Replica {
     /// The highest that a leader told of; the own log may end below it.
     leader_high_watermark: Offset,
     producers: Producers,
+    refused: RefusedBatches,
 }
 
 impl Replica {
@@ -138,6 +141,7 @@ impl Replica {
             high_watermark,
             leader_high_watermark: high_watermark,
             producers,
+            refused: RefusedBatches::new(),
         }
     }
 

@@ -200,6 +200,10 @@ impl Producers {
         })
     }
 
+    pub(super) fn knows(&self, producer: ProducerId) -> bool {
+        self.producers.contains_key(&producer)
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.producers.is_empty()

@@ -96,14 +96,14 @@ fn high_watermark_stands_still_below_min_insync_replicas() {
     let mut replica = leader(&[0], 2);
     assert!(!replica.handle_append(Time(0), None, Offset(0), Offset(5)));
     assert_eq!(
-        replica.admit(Acks::All, None),
+        replica.admit(Time(1), Acks::All, None),
         Err(AppendError::NotEnoughReplicas {
             in_sync: 1,
             required: 2
         })
     );
     assert_eq!(
-        replica.admit(Acks::Leader, None),
+        replica.admit(Time(1), Acks::Leader, None),
         Ok(SequenceVerdict::Append)
     );
     replica.handle_assignment(Time(1), &assignment(&[0, 1], 2), ends(5));
@@ -123,7 +123,7 @@ fn a_leader_whose_min_insync_replicas_is_lower_than_the_controllers_waits_while_
     shrunk.elr = vec![BrokerId(1), BrokerId(2)];
     replica.handle_assignment(Time(1), &shrunk, ends(0));
     assert!(!replica.handle_append(Time(1), None, Offset(0), Offset(5)));
-    assert!(replica.admit(Acks::All, None).is_err());
+    assert!(replica.admit(Time(1), Acks::All, None).is_err());
     replica.handle_assignment(Time(2), &assignment(&[0], 3), ends(5));
     assert_eq!(replica.high_watermark(), Offset(5));
 }
@@ -318,8 +318,8 @@ fn counted_acks_follow_the_fastest_members_of_the_isr() {
 
 #[test]
 fn counted_acks_need_as_many_replicas_in_sync() {
-    let replica = leader(&[0, 1], 1);
-    let admit = |acks| replica.admit(Acks::Counted(acks), None);
+    let mut replica = leader(&[0, 1], 1);
+    let mut admit = |acks| replica.admit(Time(1), Acks::Counted(acks), None);
     assert_eq!(admit(2), Ok(SequenceVerdict::Append));
     assert_eq!(
         admit(3),
@@ -459,7 +459,7 @@ fn a_follower_believes_the_leader_up_to_its_own_log_end() {
     assert!(replica.handle_follower_append(Offset(20), Offset(8)));
     assert_eq!(replica.high_watermark(), Offset(8));
     assert_eq!(
-        replica.admit(Acks::Leader, None),
+        replica.admit(Time(1), Acks::Leader, None),
         Err(AppendError::NotLeader(NotLeader))
     );
 }
@@ -529,6 +529,71 @@ fn sequences_are_dense_and_repetitions_are_recognised() {
         ..batch(0, 0)
     };
     assert_eq!(producers.check(&newer), Ok(SequenceVerdict::Append));
+}
+
+/// librdkafka answers a gap with a new producer epoch and sends again what an earlier leader had appended.
+#[test]
+fn a_batch_behind_one_that_was_refused_is_retried_after_it() {
+    let admit = |replica: &mut Replica, at_ms, sequence| {
+        replica.admit(Time(at_ms), Acks::All, Some(&batch(sequence, sequence)))
+    };
+    let mut replica = leader(&[0, 1], 2);
+    for sequence in 0..3 {
+        let offset = i64::from(sequence);
+        let batch = batch(sequence, sequence);
+        let appended = Some((&batch, Timestamp(1)));
+        replica.handle_append(Time(1), appended, Offset(offset), Offset(offset + 1));
+    }
+    replica.handle_assignment(Time(2), &assignment(&[0], 2), ends(3));
+    for sequence in [2, 3] {
+        let refused = admit(&mut replica, 3, sequence);
+        let too_few = matches!(refused, Err(AppendError::NotEnoughReplicas { .. }));
+        assert!(too_few, "{refused:?}");
+    }
+    replica.handle_assignment(Time(4), &assignment(&[0, 1], 3), ends(3));
+    let behind = Err(AppendError::BehindRefused { refused: 2 });
+    assert_eq!(admit(&mut replica, 5, 4), behind);
+    let repeated = admit(&mut replica, 6, 2);
+    let is_duplicate = matches!(repeated, Ok(SequenceVerdict::Duplicate { .. }));
+    assert!(is_duplicate, "{repeated:?}");
+    assert_eq!(admit(&mut replica, 7, 3), Ok(SequenceVerdict::Append));
+    replica.handle_append(
+        Time(7),
+        Some((&batch(3, 3), Timestamp(1))),
+        Offset(3),
+        Offset(4),
+    );
+    let gap = admit(&mut replica, 8, 9);
+    let is_gap = matches!(
+        gap,
+        Err(AppendError::Sequence(SequenceError::OutOfOrder { .. }))
+    );
+    assert!(is_gap, "{gap:?}");
+}
+
+#[test]
+fn a_new_leader_takes_a_new_producers_batches_in_the_order_in_which_they_were_refused_before() {
+    let mut replica = leader(&[0], 1);
+    let elsewhere = Assignment {
+        leader: Some(BrokerId(1)),
+        leader_epoch: LeaderEpoch(4),
+        ..assignment(&[0, 1], 2)
+    };
+    replica.handle_assignment(Time(1), &elsewhere, ends(0));
+    let first = replica.admit(Time(2), Acks::All, Some(&batch(0, 4)));
+    assert_eq!(first, Err(AppendError::NotLeader(NotLeader)));
+    let back = Assignment {
+        leader_epoch: LeaderEpoch(5),
+        ..assignment(&[0], 3)
+    };
+    replica.handle_assignment(Time(3), &back, ends(0));
+    let second = replica.admit(Time(4), Acks::All, Some(&batch(5, 9)));
+    assert_eq!(second, Err(AppendError::BehindRefused { refused: 0 }));
+    let first = replica.admit(Time(5), Acks::All, Some(&batch(0, 4)));
+    assert_eq!(first, Ok(SequenceVerdict::Append));
+    let much_later = Time(60_000);
+    let second = replica.admit(much_later, Acks::All, Some(&batch(5, 9)));
+    assert_eq!(second, Ok(SequenceVerdict::Append), "it may have expired");
 }
 
 #[test]

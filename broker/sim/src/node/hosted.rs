@@ -59,9 +59,9 @@ pub(crate) struct Hosted {
 pub(crate) fn produce_error(error: &AppendError) -> ProduceError {
     match error {
         AppendError::NotLeader(_) => ProduceError::NotLeader,
-        AppendError::NotEnoughReplicas { .. } | AppendError::TooManyAcks { .. } => {
-            ProduceError::NotEnoughReplicas
-        }
+        AppendError::NotEnoughReplicas { .. }
+        | AppendError::TooManyAcks { .. }
+        | AppendError::BehindRefused { .. } => ProduceError::NotEnoughReplicas,
         AppendError::Sequence(_) => ProduceError::OutOfOrder,
     }
 }
@@ -177,7 +177,7 @@ impl Hosted {
     ) -> Result<Option<Parked>, ProduceError> {
         let header = BatchHeader::parse(&batch).map_err(|_| ProduceError::Storage)?;
         let sequence = sequence(&header);
-        let verdict = self.replica.admit(acks, sequence.as_ref());
+        let verdict = self.replica.admit(now.0, acks, sequence.as_ref());
         let (base_offset, end_offset) = match verdict.map_err(|error| produce_error(&error))? {
             SequenceVerdict::Duplicate {
                 base_offset,
