@@ -9,8 +9,8 @@ use klamm_proto::v1::admin_client::AdminClient;
 use klamm_proto::v1::{
     AddLearnerRequest, CancelDrainRequest, ClusterDescription, CreateTopicRequest,
     DeleteTopicRequest, DescribeClusterRequest, DescribeQuorumRequest, DescribeTopicsRequest,
-    DrainStatusRequest, PromoteVoterRequest, QuorumDescription, RemoveVoterRequest,
-    ReplicaAssignment, StartDrainRequest, TopicDescription, drain_status_response,
+    DrainStatusRequest, DrainStatusResponse, PromoteVoterRequest, QuorumDescription,
+    RemoveVoterRequest, ReplicaAssignment, StartDrainRequest, TopicDescription,
 };
 use tokio::runtime::Runtime;
 use tonic::Request;
@@ -145,12 +145,11 @@ impl Admin {
 
     /// # Errors
     /// When the controller does not answer.
-    pub(crate) fn drain_state(&self, broker: u16) -> Result<drain_status_response::State> {
+    pub(crate) fn drain_status(&self, broker: u16) -> Result<DrainStatusResponse> {
         let broker = i32::from(broker);
-        let status = self.ask_within(FAULT_CALL_TIMEOUT, async |mut client: Client| {
+        self.ask_within(FAULT_CALL_TIMEOUT, async |mut client: Client| {
             client.drain_status(DrainStatusRequest { broker }).await
-        })?;
-        Ok(status.state())
+        })
     }
 
     /// # Errors

@@ -88,26 +88,24 @@ pub(super) fn change(
     cluster.hold(time)?;
     cluster.heal()?;
     if !is_done {
-        complete(cluster, "the change is accepted", |cluster| {
-            change(cluster).is_ok()
-        })?;
+        complete(cluster, "the change is accepted", change)?;
     }
     Ok(format!("{fault}, for {time:?}"))
 }
 
-/// Waits until a change is complete; one that is not in time is an anomaly.
+/// Waits until a change is complete, which `check` tells; one that is not in time is an anomaly.
 ///
 /// # Errors
 /// When a broker can't be looked at.
 pub(super) fn complete(
     cluster: &mut Cluster,
     what: &str,
-    mut is_complete: impl FnMut(&mut Cluster) -> bool,
+    mut check: impl FnMut(&mut Cluster) -> Result<()>,
 ) -> Result<()> {
     let start = std::time::Instant::now();
-    while !is_complete(cluster) {
+    while let Err(missing) = check(cluster) {
         if start.elapsed() > CHANGE_LIMIT {
-            let what = format!("waited {CHANGE_LIMIT:?} in vain until {what}");
+            let what = format!("waited {CHANGE_LIMIT:?} in vain until {what}: {missing:#}");
             cluster.add_anomaly("stuck", what);
             return Ok(());
         }

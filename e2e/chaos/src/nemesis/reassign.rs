@@ -1,6 +1,6 @@
 //! Replicas move to other brokers while something breaks; some moves are given up.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use klamm_e2e::random::Random;
 
 use super::during;
@@ -18,11 +18,13 @@ pub(super) fn reassign(cluster: &mut Cluster, random: &mut Random) -> Result<Str
             one.replicas = None;
         }
         during::complete(cluster, "the moves are given up", |_| {
-            kafka::reassign(&moves).is_ok()
+            kafka::reassign(&moves)
         })?;
     }
     during::complete(cluster, "no replica moves", |_| {
-        kafka::reassigning().is_ok_and(|count| count == 0)
+        let moving = kafka::reassigning()?;
+        ensure!(moving == 0, "{moving} partitions move");
+        Ok(())
     })?;
     let end = if gives_up { ", given up" } else { "" };
     Ok(format!("{} partitions move{end}; {fault}", moves.len()))

@@ -1,7 +1,7 @@
 //! One broker takes the place of another in the metadata quorum while something breaks: it is added
 //! as a learner and promoted, and the other one is removed.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use klamm_e2e::random::Random;
 use klamm_proto::v1::QuorumMember;
 
@@ -27,7 +27,9 @@ pub(super) fn replace(cluster: &mut Cluster, random: &mut Random) -> Result<Stri
         step(cluster, joins, leaves).map(drop)
     })?;
     during::complete(cluster, "the voter is replaced", |cluster| {
-        step(cluster, joins, leaves).is_ok_and(|next| next == Step::Done)
+        let next = step(cluster, joins, leaves)?;
+        ensure!(next == Step::Done, "the last step was {next:?}");
+        Ok(())
     })?;
     Ok(format!("voter {leaves} replaced by {joins}; {fault}"))
 }
