@@ -42,7 +42,6 @@ impl KafkaError for SequenceError {
         match self {
             Self::FencedEpoch { .. } => ErrorCode::InvalidProducerEpoch,
             Self::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
-            Self::OldDuplicate { .. } => ErrorCode::DuplicateSequenceNumber,
         }
     }
 }

@@ -46,8 +46,6 @@ pub enum SequenceError {
     },
     #[error("sequence {first} does not follow {last}")]
     OutOfOrder { first: i32, last: i32 },
-    #[error("sequence {first} was appended before and is no longer remembered")]
-    OldDuplicate { first: i32 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,13 +130,8 @@ impl Producers {
         if batch.first_sequence == next_sequence(last.last_sequence) {
             return Ok(SequenceVerdict::Append);
         }
-        if producer.batches.len() == BATCHES_MAX
-            && batch.last_sequence < producer.batches[0].first_sequence
-        {
-            return Err(SequenceError::OldDuplicate {
-                first: batch.first_sequence,
-            });
-        }
+        // Not DUPLICATE_SEQUENCE_NUMBER, which clients take for success, for what lies before the batches
+        // that are remembered: a producer that was not known may have begun behind it.
         Err(out_of_order)
     }
 

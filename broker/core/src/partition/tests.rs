@@ -506,10 +506,6 @@ fn sequences_are_dense_and_repetitions_are_recognised() {
         })
     );
     assert_eq!(
-        producers.check(&batch(0, 9)),
-        Err(SequenceError::OldDuplicate { first: 0 })
-    );
-    assert_eq!(
         producers.check(&batch(61, 61)),
         Err(SequenceError::OutOfOrder {
             first: 61,
@@ -529,6 +525,21 @@ fn sequences_are_dense_and_repetitions_are_recognised() {
         ..batch(0, 0)
     };
     assert_eq!(producers.check(&newer), Ok(SequenceVerdict::Append));
+}
+
+/// The client took the answer for an acknowledgement.
+#[test]
+fn a_producer_that_began_in_the_middle_was_told_that_what_comes_before_is_appended() {
+    let mut producers = Producers::default();
+    for sequence in 2..7 {
+        let next = batch(sequence, sequence);
+        assert_eq!(producers.check(&next), Ok(SequenceVerdict::Append));
+        producers.record(&next, Offset(sequence.into()), Timestamp(1));
+    }
+    assert_eq!(
+        producers.check(&batch(1, 1)),
+        Err(SequenceError::OutOfOrder { first: 1, last: 6 })
+    );
 }
 
 /// librdkafka answers a gap with a new producer epoch and sends again what an earlier leader had appended.
