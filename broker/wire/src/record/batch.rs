@@ -21,18 +21,18 @@ use super::compression::Compression;
 pub const BATCH_HEADER_LEN: usize = 61;
 
 /// Bytes before what `batch_length` counts.
-const LENGTH_PREFIX_LEN: usize = 12;
+pub(super) const LENGTH_PREFIX_LEN: usize = 12;
 const LEADER_EPOCH_AT: usize = 12;
 const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
 const MAX_TIMESTAMP_AT: usize = 35;
 const MAGIC: i8 = 2;
 
-const COMPRESSION_MASK: i16 = 0x07;
+pub(super) const COMPRESSION_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
-const DELETE_HORIZON: i16 = 0x40;
+pub(super) const DELETE_HORIZON: i16 = 0x40;
 
 /// Why bytes are not a valid record batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -124,22 +124,13 @@ impl BatchBuilder {
         header.max_timestamp = header.max_timestamp.max(record.timestamp);
         header.record_count += 1;
 
-        self.body.clear();
-        self.body.put_i8(0);
-        varint::write_i64(
+        put_record(
+            &mut self.records,
             &mut self.body,
-            record.timestamp.wrapping_sub(header.base_timestamp),
+            &self.header,
+            offset_delta,
+            record,
         );
-        varint::write_i32(&mut self.body, offset_delta);
-        put_nullable(&mut self.body, record.key);
-        put_nullable(&mut self.body, record.value);
-        varint::write_i32(&mut self.body, record.headers.len() as i32);
-        for header in record.headers {
-            put_nullable(&mut self.body, Some(header.key));
-            put_nullable(&mut self.body, header.value);
-        }
-        varint::write_i32(&mut self.records, self.body.len() as i32);
-        self.records.extend_from_slice(&self.body);
     }
 
     /// Number of records so far.
@@ -209,6 +200,29 @@ impl EndTransactionMarker {
         });
         builder.build()
     }
+}
+
+/// Encodes one record of the batch with this header. `body` is room to work in.
+pub(super) fn put_record(
+    records: &mut Vec<u8>,
+    body: &mut Vec<u8>,
+    header: &BatchHeader,
+    offset_delta: i32,
+    record: &NewRecord<'_>,
+) {
+    body.clear();
+    body.put_i8(0);
+    varint::write_i64(body, record.timestamp.wrapping_sub(header.base_timestamp));
+    varint::write_i32(body, offset_delta);
+    put_nullable(body, record.key);
+    put_nullable(body, record.value);
+    varint::write_i32(body, record.headers.len() as i32);
+    for header in record.headers {
+        put_nullable(body, Some(header.key));
+        put_nullable(body, header.value);
+    }
+    varint::write_i32(records, body.len() as i32);
+    records.extend_from_slice(body);
 }
 
 fn put_nullable(out: &mut Vec<u8>, value: Option<&[u8]>) {

@@ -4,12 +4,13 @@
 //! * [`BatchHeader`], [`batches`], [`verify_crc`] and the `patch_*` functions work on encoded
 //!   batches in place; they are all that the hot path needs;
 //! * [`RecordBatch`] looks inside one batch, decompressing into a bounded buffer;
-//! * [`BatchBuilder`] encodes a new batch.
+//! * [`BatchBuilder`] encodes a new batch, [`rewrite`] what compaction keeps of one.
 
 mod batch;
 mod builder;
 mod compression;
 mod records;
+mod rewrite;
 
 pub use batch::{
     BATCH_HEADER_LEN, BatchError, BatchHeader, Batches, TimestampType, batches, patch_base_offset,
@@ -20,6 +21,7 @@ pub use compression::{Compression, CompressionError, compress, decompress};
 pub use records::{
     ControlRecordType, Record, RecordBatch, RecordError, RecordHeader, RecordHeaders, Records,
 };
+pub use rewrite::rewrite;
 
 #[cfg(test)]
 mod tests;
