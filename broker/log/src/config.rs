@@ -26,6 +26,35 @@ pub struct LogConfig {
     pub flush_messages: Option<u64>,
     /// `flush.ms`: how long an appended record may stay without being durable.
     pub flush_ms: Option<u64>,
+    /// `None` unless `cleanup.policy` has `compact`.
+    pub compaction: Option<CompactionConfig>,
+}
+
+/// Settings of a compacted log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionConfig {
+    /// `min.cleanable.dirty.ratio` in parts per million: share of bytes not compacted yet beyond which
+    /// the log is compacted.
+    pub min_cleanable_dirty_ppm: u32,
+    /// `min.compaction.lag.ms`: younger records stay.
+    pub min_lag_ms: u64,
+    /// `max.compaction.lag.ms`: older records do not wait for the share to be reached.
+    pub max_lag_ms: u64,
+    /// `delete.retention.ms`: how long a tombstone stays from its first compaction on.
+    pub delete_retention_ms: u64,
+}
+
+impl Default for CompactionConfig {
+    /// Kafka's defaults.
+    fn default() -> Self {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        Self {
+            min_cleanable_dirty_ppm: 500_000,
+            min_lag_ms: 0,
+            max_lag_ms: u64::MAX,
+            delete_retention_ms: DAY_MS,
+        }
+    }
 }
 
 impl Default for LogConfig {
@@ -42,6 +71,7 @@ impl Default for LogConfig {
             retention_bytes: None,
             flush_messages: None,
             flush_ms: None,
+            compaction: None,
         }
     }
 }

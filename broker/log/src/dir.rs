@@ -1,6 +1,6 @@
 //! A data directory: who it belongs to, which logs it holds, and what was last known of them.
 //!
-//! Layout, as Kafka's: `meta.properties`, `.lock`, the clean-shutdown marker, three offset
+//! Layout, as Kafka's: `meta.properties`, `.lock`, the clean-shutdown marker, four offset
 //! checkpoints, and one directory `<topic>-<partition>` for each log with `partition.metadata`; a log
 //! that is being moved here is in a directory `<topic>-<partition>.<log id>-future`.
 
@@ -31,6 +31,7 @@ const CLEAN_SHUTDOWN: &str = ".klamm_clean_shutdown";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+const COMPACTED_OFFSETS: &str = "cleaner-offset-checkpoint";
 const DELETED_DIR_SUFFIX: &str = "-delete";
 
 /// Longest topic name (Kafka's limit), so that a directory's name fits the file system.
@@ -318,6 +319,16 @@ impl LogDir {
     /// Replaces the checkpoint of [`crate::Log::start_offset`]s.
     pub fn write_log_starts(&self, entries: &[OffsetEntry]) -> io::Result<()> {
         checkpoint::write_offsets(&*self.fs, &self.path.join(LOG_STARTS), entries)
+    }
+
+    /// Checkpointed offsets below which logs were compacted.
+    pub fn compacted_offsets(&self) -> io::Result<Vec<OffsetEntry>> {
+        checkpoint::read_offsets(&*self.fs, &self.path.join(COMPACTED_OFFSETS))
+    }
+
+    /// Replaces the checkpoint of [`crate::Log::compacted_upto`].
+    pub fn write_compacted_offsets(&self, entries: &[OffsetEntry]) -> io::Result<()> {
+        checkpoint::write_offsets(&*self.fs, &self.path.join(COMPACTED_OFFSETS), entries)
     }
 
     /// Checkpointed high watermarks.

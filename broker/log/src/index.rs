@@ -277,6 +277,18 @@ impl<const N: usize> Entries<N> {
         self.path = path;
     }
 
+    /// Renames the file, which may be open.
+    pub(crate) fn rename(&mut self, fs: &dyn Fs, path: PathBuf) -> io::Result<()> {
+        fs.rename(&self.path, &path)?;
+        self.path = path;
+        Ok(())
+    }
+
+    /// Bytes of all entries.
+    pub(crate) fn size(&self) -> u64 {
+        (self.len * N) as u64
+    }
+
     fn open_file(&self) -> io::Result<Arc<dyn FsFile>> {
         match &self.file {
             Some(file) => Ok(file.clone()),

@@ -1,12 +1,14 @@
 //! The segmented commit log: record batches in files, byte for byte as they are on the wire.
 //!
 //! * [`Log`] is one partition's log: append, read, retention, truncation, durability, recovery;
+//! * [`Compaction`] is one pass over a compacted log;
 //! * [`LogDir`] is a data directory that holds many of them, with its checkpoints and markers;
 //! * [`fs`] is the file system below, real or in memory with faults.
 //!
 //! Nothing here knows of clients, replication or time: the caller brings the clock.
 
 mod checkpoint;
+mod compaction;
 mod config;
 mod dir;
 mod epochs;
@@ -20,7 +22,10 @@ mod segment;
 mod slice;
 
 pub use checkpoint::{CHECKPOINT_ENTRIES_MAX, OffsetEntry, read_text, replace as replace_file};
-pub use config::{LogConfig, SEGMENT_BYTES_MAX};
+pub use compaction::{
+    Backlog, CleanedSegment, Compaction, CompactionError, Pace, PassReport, RetainError, Stopped,
+};
+pub use config::{CompactionConfig, LogConfig, SEGMENT_BYTES_MAX};
 pub use dir::{
     LogDir, LogDirError, MetaProperties, OpenJob, PartitionDir, PartitionMetadata, QuarantinedDir,
     open_logs,
@@ -29,7 +34,7 @@ pub use epochs::{EpochEntry, EpochHistory};
 pub use error::{AppendError, OpenError, ReadError, StorageError};
 pub use log::{
     AppendInfo, Checkpoint, DeletedSegment, DeletedSegments, DeletionReason, IndexVerdict, Log,
-    MinOneBatch, NewIndexes, OpenOptions, RecoveryProgress, RecoveryReport, ScrubError, ScrubStep,
-    SegmentScrub, SyncHandle, Synced,
+    MinOneBatch, NewIndexes, OpenOptions, RecoveryProgress, RecoveryReport, ReplaceError, Replaced,
+    ScrubError, ScrubStep, SegmentScrub, SyncHandle, Synced,
 };
 pub use slice::{LogSlice, SliceError, TimestampError, TimestampedOffset};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use broker_wire::record::{BATCH_HEADER_LEN, BatchError, BatchHeader};
+use broker_wire::record::{BATCH_HEADER_LEN, BatchError, BatchHeader, verify_crc};
 
 use crate::fs::FsFile;
 
@@ -21,6 +21,9 @@ pub(crate) enum WalkError {
     #[error(transparent)]
     Io(#[from] io::Error),
 }
+
+/// A batch: its position, header and all its bytes.
+pub(crate) type WholeBatch<'a> = (u64, BatchHeader, &'a [u8]);
 
 /// Steps from batch to batch over the bytes of a file from a position to an end.
 pub(crate) struct BatchWalk<'a> {
@@ -98,12 +101,23 @@ impl<'a> BatchWalk<'a> {
         Ok(Some((position, header)))
     }
 
+    /// The next batch as a whole, with its checksum verified.
+    pub(crate) fn next_whole(&mut self) -> Result<Option<WholeBatch<'_>>, WalkError> {
+        let Some((position, header)) = self.next()? else {
+            return Ok(None);
+        };
+        let bytes = self.bytes(position, header.total_len())?;
+        verify_crc(bytes).map_err(|source| WalkError::Invalid { position, source })?;
+        Ok(Some((position, header, bytes)))
+    }
+
     /// `len` bytes at `position`, fewer only at the end.
     fn bytes(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
         let len = len.min((self.end - position) as usize);
         let held = self.window_start..self.window_start + self.window.len() as u64;
         if !(held.contains(&position) && position + len as u64 <= held.end) {
-            let fill = self.window_len_max.min((self.end - position) as usize);
+            let fill = self.window_len_max.max(len);
+            let fill = fill.min((self.end - position) as usize);
             self.window.resize(fill, 0);
             let read = self.file.read_at(&mut self.window, position)?;
             self.window.truncate(read);

@@ -12,6 +12,7 @@
 //! * after a failure other than a full disk the log never writes again.
 
 mod append;
+mod compact;
 mod move_dir;
 mod open;
 mod read;
@@ -38,6 +39,7 @@ use crate::fs::Fs;
 use crate::segment::{RollLimits, Segment};
 
 pub use append::AppendInfo;
+pub use compact::{ReplaceError, Replaced};
 pub use open::{OpenOptions, RecoveryProgress, RecoveryReport};
 pub use read::MinOneBatch;
 pub use retention::{DeletedSegment, DeletedSegments, DeletionReason};
@@ -65,6 +67,7 @@ pub struct Log {
     truncations: u64,
     durable_end: Offset,
     recovery_point: Offset,
+    compacted_upto: Offset,
     /// When the oldest record that is not durable was appended.
     unsynced_since: Option<Timestamp>,
     /// What the file `truncated-to` holds, while it exists.
@@ -180,7 +183,9 @@ impl Log {
             0 => 0,
             jitter_ms => hasher.finish() % jitter_ms,
         };
-        let age_ms = self.config.segment_ms.saturating_sub(jitter_ms);
+        let max_lag_ms = self.config.compaction.map_or(u64::MAX, |c| c.max_lag_ms);
+        let age_ms = self.config.segment_ms.min(max_lag_ms);
+        let age_ms = age_ms.saturating_sub(jitter_ms);
         RollLimits {
             bytes: self.config.segment_bytes.min(SEGMENT_BYTES_MAX),
             age_ms: i64::try_from(age_ms).unwrap_or(i64::MAX),

@@ -22,8 +22,8 @@ use crate::error::{OpenError, ReadError};
 use crate::fs::Fs;
 use crate::scan::WalkError;
 use crate::segment::{
-    BatchEnd, DELETED_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, Segment, TIME_INDEX_SUFFIX, file_name,
-    joins,
+    BatchEnd, CLEANED_SUFFIX, DELETED_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX, Segment, TIME_INDEX_SUFFIX,
+    file_name, joins,
 };
 
 /// What the owner knows of a log before it is opened.
@@ -125,6 +125,8 @@ struct Opener<'a> {
     epochs: EpochHistory,
     epochs_changed: bool,
     segments: Vec<Segment>,
+    /// Files that compaction did not finish.
+    cleaned: Vec<PathBuf>,
     report: RecoveryReport,
 }
 
@@ -163,6 +165,7 @@ impl<'a> Opener<'a> {
             epochs: EpochHistory::default(),
             epochs_changed: false,
             segments: Vec::new(),
+            cleaned: Vec::new(),
             report: RecoveryReport::default(),
         })
     }
@@ -170,6 +173,7 @@ impl<'a> Opener<'a> {
     fn open_segments(&mut self) -> Result<(), Stop> {
         let mut bases = self.list_segments()?;
         self.load_epochs()?;
+        self.finish_compaction(&mut bases)?;
         self.remove_deleted(&mut bases)?;
         if let Some(&first) = bases.first()
             && self.options.clean_shutdown
@@ -217,7 +221,7 @@ impl<'a> Opener<'a> {
 
     /// Base offsets in order. Removes files that are no part of the log: of deleted segments,
     /// temporary ones, and indexes whose segment is gone.
-    fn list_segments(&self) -> io::Result<Vec<Offset>> {
+    fn list_segments(&mut self) -> io::Result<Vec<Offset>> {
         let names: Vec<_> = self
             .fs
             .list(self.dir)?
@@ -248,9 +252,42 @@ impl<'a> Opener<'a> {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     removed => removed?,
                 }
+            } else if name.ends_with(CLEANED_SUFFIX) {
+                self.cleaned.push(self.dir.join(name));
             }
         }
         Ok(bases)
+    }
+
+    /// Completes a replacement that the process did not: as long as one is not complete, there is a
+    /// file of a cleaned segment. These go last.
+    fn finish_compaction(&mut self, bases: &mut Vec<Offset>) -> io::Result<()> {
+        if !self.cleaned.is_empty() {
+            self.remove_replaced(bases)?;
+        }
+        let cleaned = std::mem::take(&mut self.cleaned);
+        cleaned.iter().try_for_each(|path| self.fs.remove(path))
+    }
+
+    /// Removes segments that compaction had put into an earlier one: nothing else makes segments
+    /// overlap.
+    fn remove_replaced(&mut self, bases: &mut Vec<Offset>) -> io::Result<()> {
+        let mut i = 0;
+        while i + 1 < bases.len() {
+            let segment = Segment::open(&self.fs, self.dir, bases[i], &self.config)?;
+            let end = match segment.indexed_end()? {
+                Some(end) => end,
+                None => segment.walked_end()?,
+            };
+            let next = bases.partition_point(|base| *base < end).max(i + 1);
+            if next > i + 1 && bases.get(next).is_some_and(|next| joins(end, *next)) {
+                for base in bases.drain(i + 1..next) {
+                    self.remove_segment_files(base)?;
+                }
+            }
+            i += 1;
+        }
+        Ok(())
     }
 
     /// Removes segments that were deleted when the log start offset was checkpointed. Nobody made sure
@@ -447,7 +484,11 @@ impl<'a> Opener<'a> {
         };
         let (start, end) = (self.options.log_start.max(first.base), last.end);
         let agree = |entry: &EpochEntry| match self.batch_at(entry.start_offset) {
-            Ok(Some(header)) => header.partition_leader_epoch == entry.epoch.0,
+            Ok(Some(header)) if header.base_offset <= entry.start_offset.0 => {
+                header.partition_leader_epoch == entry.epoch.0
+            }
+            // Compaction removed what was there.
+            Ok(Some(header)) => header.partition_leader_epoch >= entry.epoch.0,
             Ok(None) | Err(_) => true,
         };
         let held = |entry: &&EpochEntry| start <= entry.start_offset && entry.start_offset < end;
@@ -564,6 +605,7 @@ impl<'a> Opener<'a> {
             truncations: 0,
             durable_end: recovery_point,
             recovery_point,
+            compacted_upto: Offset(0),
             unsynced_since: None,
             believes_up_to: self.believes_up_to,
             failed: Arc::new(AtomicBool::new(false)),

@@ -105,10 +105,12 @@ impl Log {
         if segment.end <= self.start {
             return Some(DeletionReason::LogStart);
         }
-        if let (Some(retention_ms), Some(newest)) = (self.config.retention_ms, segment.newest) {
-            let age_ms = now.0.saturating_sub(newest.timestamp.0);
-            if newest.timestamp.0 >= 0 && u64::try_from(age_ms).is_ok_and(|age| age > retention_ms)
-            {
+        // A segment that compaction emptied ages with the batches that it had.
+        let newest = segment.newest.map(|entry| entry.timestamp);
+        let newest = newest.or_else(|| segment.first_timestamp());
+        if let (Some(retention_ms), Some(newest)) = (self.config.retention_ms, newest) {
+            let age_ms = now.0.saturating_sub(newest.0);
+            if newest.0 >= 0 && u64::try_from(age_ms).is_ok_and(|age| age > retention_ms) {
                 return Some(DeletionReason::Age);
             }
         }
@@ -158,7 +160,7 @@ impl Log {
 
     /// Renames a segment's files, that of the records first: without it the others are removed when
     /// the log is opened next. One that stays keeps its segment in the log, so that no hole comes up.
-    fn rename_deleted(&self, segment: &Segment) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn rename_deleted(&self, segment: &Segment) -> io::Result<Vec<PathBuf>> {
         let mut renamed = Vec::new();
         for path in segment.paths() {
             let mut name = path.as_os_str().to_owned();

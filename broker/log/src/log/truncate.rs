@@ -155,6 +155,7 @@ impl Log {
         self.fs.sync_dir(&self.dir)?;
         self.dir_version_synced = self.dir_version;
         self.recovery_point = self.recovery_point.min(end);
+        self.compacted_upto = self.compacted_upto.min(end);
         self.durable_end = self.durable_end.min(end);
         if self.durable_end == end {
             self.unsynced_since = None;

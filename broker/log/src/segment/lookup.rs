@@ -120,7 +120,8 @@ impl Segment {
         };
         let mut walk = self.walk(start);
         while let Some((position, header)) = walk.next().map_err(|e| self.read_error(e))? {
-            if header.max_timestamp >= timestamp.0 && header.last_offset() >= from.0 {
+            let reaches = header.max_timestamp >= timestamp.0 && header.last_offset() >= from.0;
+            if reaches && header.record_count > 0 {
                 return Ok(Some((position, header)));
             }
         }

@@ -29,6 +29,9 @@ pub(crate) const TIME_INDEX_SUFFIX: &str = ".timeindex";
 /// Appended to the name of a file that is about to be removed.
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 
+/// Appended to the name of a file that is being written by compaction.
+pub(crate) const CLEANED_SUFFIX: &str = ".cleaned";
+
 /// Largest distance of an offset from its segment's base.
 pub(crate) const RELATIVE_OFFSET_MAX: i64 = i32::MAX as i64;
 
@@ -77,14 +80,59 @@ impl Segment {
         base: Offset,
         config: &LogConfig,
     ) -> io::Result<Self> {
-        let created = Self::open_files(fs, dir, base, config, OpenMode::Truncate);
+        Self::create_named(fs, dir, base, config, "")
+    }
+
+    /// Makes an empty segment that is not part of the log before [`Self::take_place`].
+    pub(crate) fn create_cleaned(
+        fs: &Arc<dyn Fs>,
+        dir: &Path,
+        base: Offset,
+        config: &LogConfig,
+    ) -> io::Result<Self> {
+        Self::create_named(fs, dir, base, config, CLEANED_SUFFIX)
+    }
+
+    fn create_named(
+        fs: &Arc<dyn Fs>,
+        dir: &Path,
+        base: Offset,
+        config: &LogConfig,
+        ending: &str,
+    ) -> io::Result<Self> {
+        let named = |suffix: &str| dir.join(file_name(base, suffix) + ending);
+        let created = Self::open_files(fs, named, base, config, OpenMode::Truncate);
         if created.is_err() {
             for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX, LOG_SUFFIX] {
                 // Leftovers hold nothing and the next attempt truncates them.
-                let _ = fs.remove(&dir.join(file_name(base, suffix)));
+                let _ = fs.remove(&named(suffix));
             }
         }
         created
+    }
+
+    /// Gives the file of a cleaned segment's records its name, by which the segment becomes part of the
+    /// log, and that of the offset index. Without indexes these are made anew when it is opened.
+    pub(crate) fn take_place(&mut self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+        let log = dir.join(file_name(self.base, LOG_SUFFIX));
+        fs.rename(&self.path, &log)?;
+        self.path = log;
+        let index = dir.join(file_name(self.base, INDEX_SUFFIX));
+        self.offsets.entries_mut().rename(fs, index)
+    }
+
+    /// Gives the time index its name, by which the replacement is complete: until then its file tells
+    /// an open to look for segments that were replaced.
+    pub(crate) fn finish_place(&mut self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+        let index = dir.join(file_name(self.base, TIME_INDEX_SUFFIX));
+        self.times.entries_mut().rename(fs, index)
+    }
+
+    /// Removes the files.
+    pub(crate) fn remove_files(&self, fs: &dyn Fs) -> io::Result<()> {
+        self.paths()
+            .into_iter()
+            .try_for_each(|path| fs.remove(path))
     }
 
     /// Opens the files as they are; the caller recovers or loads what the fields say of them.
@@ -94,7 +142,8 @@ impl Segment {
         base: Offset,
         config: &LogConfig,
     ) -> io::Result<Self> {
-        let mut segment = Self::open_files(fs, dir, base, config, OpenMode::OrCreate)?;
+        let named = |suffix: &str| dir.join(file_name(base, suffix));
+        let mut segment = Self::open_files(fs, named, base, config, OpenMode::OrCreate)?;
         segment.size = segment.file.len()?;
         segment.first_timestamp = match segment.walk(0).next() {
             Ok(Some((_, header))) => Some(Timestamp(header.max_timestamp)),
@@ -106,12 +155,11 @@ impl Segment {
 
     fn open_files(
         fs: &Arc<dyn Fs>,
-        dir: &Path,
+        named: impl Fn(&str) -> PathBuf,
         base: Offset,
         config: &LogConfig,
         mode: OpenMode,
     ) -> io::Result<Self> {
-        let named = |suffix| dir.join(file_name(base, suffix));
         let index_bytes_max = config.segment_index_bytes;
         let path = named(LOG_SUFFIX);
         Ok(Self {
@@ -181,15 +229,7 @@ impl Segment {
     pub(crate) fn note(&mut self, header: &BatchHeader, position: u64, index_interval_bytes: u64) {
         let last_offset = Offset(header.last_offset());
         let timestamp = Timestamp(header.max_timestamp);
-        if self
-            .newest
-            .is_none_or(|newest| timestamp > newest.timestamp)
-        {
-            self.newest = Some(TimeEntry {
-                timestamp,
-                offset: last_offset,
-            });
-        }
+        self.note_time(header);
         self.first_timestamp.get_or_insert(timestamp);
         if self.bytes_since_index > index_interval_bytes {
             let entry = OffsetEntry {
@@ -206,6 +246,25 @@ impl Segment {
         self.bytes_since_index += header.total_len() as u64;
         self.size = position + header.total_len() as u64;
         self.end = Offset(header.next_offset());
+    }
+
+    /// Batches that compaction emptied have no time that anybody could look for.
+    fn note_time(&mut self, header: &BatchHeader) {
+        let timestamp = Timestamp(header.max_timestamp);
+        let is_newest = self
+            .newest
+            .is_none_or(|newest| timestamp > newest.timestamp);
+        if is_newest && header.record_count > 0 {
+            self.newest = Some(TimeEntry {
+                timestamp,
+                offset: Offset(header.last_offset()),
+            });
+        }
+    }
+
+    /// Largest timestamp of the first batch, an emptied one included.
+    pub(crate) fn first_timestamp(&self) -> Option<Timestamp> {
+        self.first_timestamp
     }
 
     /// The time first: whatever an offset entry has before it is covered by the time index.

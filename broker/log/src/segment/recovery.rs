@@ -2,11 +2,10 @@
 
 use std::io;
 
-use broker_core::{Offset, Timestamp};
+use broker_core::Offset;
 
 use super::{BatchEnd, Segment, joins};
 use crate::error::ReadError;
-use crate::index::TimeEntry;
 use crate::scan::{BatchWalk, WalkError};
 
 /// Records that are read and written again at a time.
@@ -41,16 +40,7 @@ impl Segment {
         let file = self.file.clone();
         let mut walk = BatchWalk::lookup(&*file, position, self.size);
         while let Some((_, header)) = walk.next()? {
-            let timestamp = Timestamp(header.max_timestamp);
-            if self
-                .newest
-                .is_none_or(|newest| timestamp > newest.timestamp)
-            {
-                self.newest = Some(TimeEntry {
-                    timestamp,
-                    offset: Offset(header.last_offset()),
-                });
-            }
+            self.note_time(&header);
             self.end = Offset(header.next_offset());
         }
         if self.size == 0 {
@@ -74,20 +64,39 @@ impl Segment {
         Ok(self.indexes_plausible()? && (self.size == 0 || self.times.entries().len() > 0))
     }
 
-    /// Whether the last batch ends with the file, and the next segment follows it. Reads headers from
-    /// the last index entry on; `false` also when the index misleads.
-    pub(crate) fn reaches(&self, next: Offset) -> io::Result<bool> {
-        let indexed = self.offsets.last()?;
+    /// Where the last batch ends, by its header; `None` when what the last index entry leads to is not
+    /// whole batches up to the end of the file.
+    pub(crate) fn indexed_end(&self) -> io::Result<Option<Offset>> {
+        let indexed = self.offsets.last()?.filter(|e| e.position < self.size);
         let mut walk = self.walk(indexed.map_or(0, |entry| entry.position));
         let mut end = self.base;
         loop {
             match walk.next() {
                 Ok(Some((_, header))) => end = Offset(header.next_offset()),
-                Ok(None) => return Ok(joins(end, next)),
+                Ok(None) => return Ok(Some(end)),
                 Err(WalkError::Io(error)) => return Err(error),
-                Err(WalkError::Invalid { .. }) => return Ok(false),
+                Err(WalkError::Invalid { .. }) => return Ok(None),
             }
         }
+    }
+
+    /// As [`Self::indexed_end`], as far as there are whole batches from the start on.
+    pub(crate) fn walked_end(&self) -> io::Result<Offset> {
+        let mut walk = self.walk(0);
+        let mut end = self.base;
+        loop {
+            match walk.next() {
+                Ok(Some((_, header))) => end = Offset(header.next_offset()),
+                Ok(None) | Err(WalkError::Invalid { .. }) => return Ok(end),
+                Err(WalkError::Io(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether the last batch ends with the file, and the next segment follows it. Reads headers from
+    /// the last index entry on; `false` also when the index misleads.
+    pub(crate) fn reaches(&self, next: Offset) -> io::Result<bool> {
+        Ok(self.indexed_end()?.is_some_and(|end| joins(end, next)))
     }
 
     /// Takes over a sealed segment as its indexes say.

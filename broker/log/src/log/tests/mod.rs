@@ -1,4 +1,5 @@
 mod basic;
+mod compact;
 mod crash;
 mod damage;
 mod defects;
