@@ -39,6 +39,7 @@ mod list_partition_reassignments;
 mod lookup;
 mod metadata;
 mod offset_commit;
+mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
@@ -243,6 +244,7 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
         Request::ListGroups(r) => handle!(ListGroups, list_groups, r),
         Request::DeleteGroups(r) => handle!(DeleteGroups, delete_groups, r),
         Request::AlterReplicaLogDirs(r) => handle!(AlterReplicaLogDirs, alter_replica_log_dirs, r),
+        Request::OffsetDelete(r) => handle!(OffsetDelete, offset_delete, r),
         Request::DescribeLogDirs(r) => handle!(DescribeLogDirs, describe_log_dirs, r),
         Request::CreateTopics(r) => handle!(CreateTopics, create_topics, r),
         Request::DeleteTopics(r) => handle!(DeleteTopics, delete_topics, r),

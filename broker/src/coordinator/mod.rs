@@ -5,19 +5,21 @@
 //! one task that loads them and then keeps time, one that writes their records.
 //!
 //! * `membership`: JoinGroup, SyncGroup, Heartbeat, LeaveGroup;
-//! * `offsets`: OffsetCommit, OffsetFetch;
+//! * `offsets`: OffsetCommit, OffsetFetch; `delete_offsets`: OffsetDelete;
 //! * `admin`: DescribeGroups, ListGroups, DeleteGroups.
 //!
 //! Not here: whether topics exist, where brokers are, what a client may do; the caller knows.
 
 mod admin;
 mod codec;
+mod delete_offsets;
 mod error;
 mod loader;
 mod log;
 mod membership;
 mod offsets;
 mod partition_log;
+mod rebalances;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,7 @@ use parking_lot::RwLock;
 pub use log::{PartitionLog, ReadError};
 pub use membership::Client;
 pub use partition_log::LedPartition;
+pub use rebalances::Rebalances;
 
 use crate::lease::Lease;
 use crate::partition::RoleEvent;
@@ -51,6 +54,7 @@ pub struct GroupCoordinator<L = LedPartition> {
     /// Held while this broker may lead.
     lease: Arc<Lease>,
     shards: RwLock<BTreeMap<PartitionIndex, Led>>,
+    rebalances: Arc<Rebalances>,
     log: PhantomData<fn(L)>,
 }
 
@@ -96,8 +100,15 @@ impl<L: PartitionLog> GroupCoordinator<L> {
             partition_count,
             lease,
             shards: RwLock::default(),
+            rebalances: Arc::default(),
             log: PhantomData,
         }
+    }
+
+    /// How often the groups here rebalanced, and why.
+    #[must_use]
+    pub const fn rebalances(&self) -> &Arc<Rebalances> {
+        &self.rebalances
     }
 
     /// The partition whose leader coordinates `group`.
@@ -118,7 +129,7 @@ impl<L: PartitionLog> GroupCoordinator<L> {
         {
             return;
         }
-        let shard = Shard::new(partition);
+        let shard = Shard::new(partition, Arc::clone(&self.rebalances));
         let led = Led {
             leader_epoch,
             shard: Arc::clone(&shard),

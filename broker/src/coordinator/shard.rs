@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Unavailable;
+use super::rebalances::Rebalances;
 use super::writer::Queue;
 use crate::clock;
 
@@ -32,6 +33,7 @@ struct State {
     replies: HashMap<ReplyToken, oneshot::Sender<Response>>,
     next_token: u64,
     queue: Queue,
+    rebalances: Arc<Rebalances>,
 }
 
 enum Phase {
@@ -41,12 +43,13 @@ enum Phase {
 }
 
 impl Shard {
-    pub(super) fn new(partition: PartitionIndex) -> Arc<Self> {
+    pub(super) fn new(partition: PartitionIndex, rebalances: Arc<Rebalances>) -> Arc<Self> {
         let state = State {
             phase: Phase::Loading,
             replies: HashMap::new(),
             next_token: 0,
             queue: Queue::default(),
+            rebalances,
         };
         Arc::new(Self {
             partition,
@@ -169,6 +172,7 @@ impl State {
                     generation,
                     reason,
                 } => {
+                    self.rebalances.note(&reason);
                     tracing::info!(%group, generation = generation.0, %reason, "group rebalances");
                 }
             }

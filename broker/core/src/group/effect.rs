@@ -50,6 +50,8 @@ pub enum Response {
     /// One result for each offset of the request, in its order.
     CommitOffsets(Result<Vec<Result<(), GroupError>>, GroupError>),
     Delete(Result<(), GroupError>),
+    /// One result for each partition of the request, in its order.
+    DeleteOffsets(Result<Vec<Result<(), GroupError>>, GroupError>),
 }
 
 /// Answer to JoinGroup.
@@ -116,6 +118,23 @@ pub enum RebalanceReason {
     NotStored,
 }
 
+impl RebalanceReason {
+    /// The kind of reason, for counting.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::MemberJoined { .. } => "member_joined",
+            Self::MemberLeft { .. } => "member_left",
+            Self::SubscriptionChanged { .. } => "subscription_changed",
+            Self::LeaderRejoined { .. } => "leader_rejoined",
+            Self::StaticMemberReturned { .. } => "static_member_returned",
+            Self::SessionExpired { .. } => "session_expired",
+            Self::SyncTimedOut { .. } => "sync_timed_out",
+            Self::NotStored => "not_stored",
+        }
+    }
+}
+
 impl fmt::Display for RebalanceReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let client = match self {
@@ -174,7 +193,10 @@ pub(super) enum Then {
     Delete {
         token: Option<ReplyToken>,
     },
-    DeleteOffsets,
+    DeleteOffsets {
+        /// Who asked for it, and what was decided for each partition.
+        answer: Option<(ReplyToken, Vec<Result<(), GroupError>>)>,
+    },
     StoreEmpty,
 }
 

@@ -41,6 +41,8 @@ pub enum GroupError {
     GroupIdNotFound,
     #[error("the group has members; stop them first")]
     NonEmptyGroup,
+    #[error("a member of the group consumes this topic")]
+    SubscribedToTopic,
     #[error("the group's record is larger than the log accepts")]
     RecordTooLarge,
 }

@@ -137,7 +137,7 @@ impl Groups {
         } = pending.expect("appends complete in order");
         let is_applied_late = matches!(
             then,
-            Then::CommitOffsets { .. } | Then::Delete { .. } | Then::DeleteOffsets
+            Then::CommitOffsets { .. } | Then::Delete { .. } | Then::DeleteOffsets { .. }
         );
         if result.is_ok() && is_applied_late {
             records.iter().for_each(|record| self.apply(record));
@@ -193,6 +193,9 @@ impl Groups {
                 Then::CommitOffsets { token, .. } => {
                     cx.reply(token, Response::CommitOffsets(Err(error)))
                 }
+                Then::DeleteOffsets {
+                    answer: Some((token, _)),
+                } => cx.reply(token, Response::DeleteOffsets(Err(error))),
                 Then::ReplaceStaticMember { token, .. } => {
                     cx.reply(token, Response::Join(Err(error)))
                 }

@@ -29,6 +29,7 @@ mod rebalance;
 mod record;
 mod requests;
 mod storage;
+mod subscription;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -47,7 +48,7 @@ pub use heartbeat::HeartbeatRequest;
 pub use join::{JoinFeatures, JoinRequest};
 pub use leave::{LeaveRequest, LeavingMember};
 pub use member::Protocol;
-pub use offsets::{CommitRequest, OffsetToCommit};
+pub use offsets::{CommitRequest, DeleteOffsetsRequest, OffsetToCommit};
 pub use record::{
     CommittedOffset, Generation, GroupId, GroupMetadata, GroupRecord, MemberMetadata, Opaque,
 };

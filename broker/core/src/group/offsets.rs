@@ -33,6 +33,13 @@ pub struct OffsetToCommit {
     pub expire_timestamp: Option<Timestamp>,
 }
 
+/// Gives up single committed offsets (KIP-496).
+#[derive(Clone, Debug)]
+pub struct DeleteOffsetsRequest {
+    pub group: GroupId,
+    pub partitions: Vec<(String, PartitionIndex)>,
+}
+
 /// A group's committed offsets by topic and partition.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
@@ -136,9 +143,51 @@ impl Group {
         Ok(())
     }
 
+    /// Topics that a member consumes keep their offsets. Answered once the tombstones are durable.
+    pub(super) fn handle_delete_offsets(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &DeleteOffsetsRequest,
+        token: ReplyToken,
+    ) {
+        let refusal = match self.state {
+            State::Dead => Some(GroupError::GroupIdNotFound),
+            State::Empty => None,
+            _ => (!self.uses_consumer_protocol()).then_some(GroupError::NonEmptyGroup),
+        };
+        if let Some(refusal) = refusal {
+            cx.reply(token, Response::DeleteOffsets(Err(refusal)));
+            return;
+        }
+        let subscriptions = self.subscriptions();
+        let mut results = Vec::with_capacity(request.partitions.len());
+        let mut records = Vec::new();
+        for (topic, partition) in &request.partitions {
+            if subscriptions.may_have(topic) {
+                results.push(Err(GroupError::SubscribedToTopic));
+                continue;
+            }
+            results.push(Ok(()));
+            if self.offsets.get(topic, *partition).is_some() {
+                records.push(self.offset_tombstone(topic, *partition));
+            }
+        }
+        if records.is_empty() {
+            cx.reply(token, Response::DeleteOffsets(Ok(results)));
+        } else {
+            let answer = Some((token, results));
+            self.append(cx, records, Then::DeleteOffsets { answer });
+        }
+    }
+
     /// Gives up offsets that nobody has used for the retention, and the group with the last of them.
-    /// Offsets of a group with members are kept.
+    /// A stable group of consumers keeps those of the topics that it consumes (KIP-211), any other
+    /// group with members all.
     pub(super) fn expire_offsets(&mut self, cx: &mut Context<'_>) {
+        if self.state == State::Stable && self.uses_consumer_protocol() {
+            self.expire_unsubscribed(cx);
+            return;
+        }
         if self.state != State::Empty || self.appends_in_flight > 0 || self.has_pending_members() {
             return;
         }
@@ -151,7 +200,27 @@ impl Group {
         if expired.len() == self.offsets.len() {
             self.delete(cx, None);
         } else if !expired.is_empty() {
-            self.append(cx, expired, Then::DeleteOffsets);
+            self.append(cx, expired, Then::DeleteOffsets { answer: None });
+        }
+    }
+
+    fn expire_unsubscribed(&mut self, cx: &mut Context<'_>) {
+        let old = |committed: &CommittedOffset| match committed.expire_timestamp {
+            Some(expire_timestamp) => cx.now.timestamp >= expire_timestamp,
+            None => is_unused(cx, committed.commit_timestamp),
+        };
+        if !self.offsets.iter().any(|(.., committed)| old(committed)) {
+            return;
+        }
+        let subscriptions = self.subscriptions();
+        let expired: Vec<GroupRecord> = self
+            .offsets
+            .iter()
+            .filter(|(topic, _, committed)| old(committed) && !subscriptions.may_have(topic))
+            .map(|(topic, partition, _)| self.offset_tombstone(topic, partition))
+            .collect();
+        if !expired.is_empty() {
+            self.append(cx, expired, Then::DeleteOffsets { answer: None });
         }
     }
 
@@ -161,9 +230,7 @@ impl Group {
         if let Some(expire_timestamp) = committed.expire_timestamp {
             return now >= expire_timestamp;
         }
-        let unused_since = committed.commit_timestamp.max(self.state_timestamp);
-        let unused_ms = now.0.saturating_sub(unused_since.0);
-        u128::try_from(unused_ms).is_ok_and(|ms| ms >= cx.config.offsets_retention.as_millis())
+        is_unused(cx, committed.commit_timestamp.max(self.state_timestamp))
     }
 
     pub(super) fn delete_topic(&mut self, cx: &mut Context<'_>, topic: &str) {
@@ -174,7 +241,7 @@ impl Group {
             .map(|(topic, partition, _)| self.offset_tombstone(topic, partition))
             .collect();
         if !records.is_empty() {
-            self.append(cx, records, Then::DeleteOffsets);
+            self.append(cx, records, Then::DeleteOffsets { answer: None });
         }
     }
 
@@ -186,6 +253,12 @@ impl Group {
             value: None,
         }
     }
+}
+
+/// Whether the retention has passed.
+fn is_unused(cx: &Context<'_>, since: Timestamp) -> bool {
+    let unused_ms = cx.now.timestamp.0.saturating_sub(since.0);
+    u128::try_from(unused_ms).is_ok_and(|ms| ms >= cx.config.offsets_retention.as_millis())
 }
 
 impl OffsetToCommit {

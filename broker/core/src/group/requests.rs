@@ -12,7 +12,7 @@ use super::heartbeat::HeartbeatRequest;
 use super::join::JoinRequest;
 use super::leave::LeaveRequest;
 use super::membership::Group;
-use super::offsets::CommitRequest;
+use super::offsets::{CommitRequest, DeleteOffsetsRequest};
 use super::record::{Generation, GroupId};
 use super::sync::SyncRequest;
 
@@ -148,6 +148,31 @@ impl Groups {
         out.push(Effect::Reply {
             token,
             response: Response::Delete(Err(error)),
+        });
+    }
+
+    /// OffsetDelete. Answered with [`Response::DeleteOffsets`] once durable.
+    pub fn handle_delete_offsets(
+        &mut self,
+        now: Now,
+        request: &DeleteOffsetsRequest,
+        token: ReplyToken,
+        out: &mut Vec<Effect>,
+    ) {
+        let error = if self.appends.pending.len() >= APPENDS_MAX {
+            GroupError::CoordinatorNotAvailable
+        } else {
+            let delete = |group: &mut Group, cx: &mut Context<'_>| {
+                group.handle_delete_offsets(cx, request, token);
+            };
+            match self.with_group(now, &request.group, out, delete) {
+                Some(()) => return,
+                None => GroupError::GroupIdNotFound,
+            }
+        };
+        out.push(Effect::Reply {
+            token,
+            response: Response::DeleteOffsets(Err(error)),
         });
     }
 

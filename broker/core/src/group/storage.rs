@@ -73,7 +73,13 @@ impl Group {
                 cx.reply(token, Response::Join(result));
             }
             Then::Delete { token } => self.deleted(cx, token, result),
-            Then::DeleteOffsets | Then::StoreEmpty => {}
+            Then::DeleteOffsets {
+                answer: Some((token, results)),
+            } => {
+                let result = result.map(|()| results).map_err(GroupError::from);
+                cx.reply(token, Response::DeleteOffsets(result));
+            }
+            Then::DeleteOffsets { answer: None } | Then::StoreEmpty => {}
         }
     }
 }

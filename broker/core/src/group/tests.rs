@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::subscription::tests::subscription;
 use super::*;
 use crate::{Duration, LeaderEpoch, Offset, PartitionIndex, Time, Timestamp};
 
@@ -188,6 +189,58 @@ impl Fixture {
             Some(Response::Delete(result)) => result,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn delete_offsets(
+        &mut self,
+        topics: &[&str],
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        let partition = |topic: &&str| ((*topic).into(), PartitionIndex(0));
+        let request = DeleteOffsetsRequest {
+            group: GROUP.into(),
+            partitions: topics.iter().map(partition).collect(),
+        };
+        let token = self.token();
+        let mut out = Vec::new();
+        self.groups
+            .handle_delete_offsets(self.now(), &request, token, &mut out);
+        self.perform(out);
+        match self.replies.remove(&token) {
+            Some(Response::DeleteOffsets(result)) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Passes so much more of the offsets' retention.
+    fn expire(&mut self, after: Duration) -> Option<GroupState> {
+        let after_ms = i64::try_from(after.as_millis()).unwrap();
+        let now = Now {
+            timestamp: Timestamp(self.now().timestamp.0 + after_ms),
+            ..self.now()
+        };
+        let mut out = Vec::new();
+        self.groups.expire_offsets(now, &mut out);
+        self.perform(out);
+        self.state()
+    }
+
+    /// A stable group of one consumer that subscribes to these topics and commits for `payments`.
+    fn stable_consumer(&mut self, topics: &[&str]) -> Joined {
+        let request = JoinRequest {
+            protocols: vec![Protocol {
+                name: "range".into(),
+                metadata: subscription(topics).into(),
+            }],
+            ..new_member("a")
+        };
+        let join = self.join(request);
+        self.advance(Duration::from_secs(6));
+        let a = self.joined(join).unwrap();
+        let sync = self.sync(&a, &[(&a.member_id, "all")]);
+        assert_eq!(self.assignment(sync), Ok(opaque("all")));
+        let commit = self.commit(&a.member_id, a.generation, "");
+        assert_eq!(self.committed(commit), Ok(vec![Ok(())]));
+        a
     }
 
     fn joined(&mut self, token: ReplyToken) -> Result<Joined, GroupError> {
@@ -710,26 +763,62 @@ fn offsets_expire_after_the_retention_unless_the_group_has_members() {
     let commit = fixture.commit(&a.member_id, a.generation, "");
     assert_eq!(fixture.committed(commit), Ok(vec![Ok(())]));
     let retention = GroupConfig::default().offsets_retention;
-    let expire = |fixture: &mut Fixture, after: Duration| {
-        let after_ms = i64::try_from(after.as_millis()).unwrap();
-        let now = Now {
-            timestamp: Timestamp(fixture.now().timestamp.0 + after_ms),
-            ..fixture.now()
-        };
-        let mut out = Vec::new();
-        fixture.groups.expire_offsets(now, &mut out);
-        fixture.perform(out);
-        fixture.state()
-    };
-    assert_eq!(
-        expire(&mut fixture, retention * 2),
-        Some(GroupState::Stable)
-    );
+    assert_eq!(fixture.expire(retention * 2), Some(GroupState::Stable));
     assert_eq!(fixture.leave(&a.member_id, None), Ok(()));
     assert_eq!(fixture.leave(&b.member_id, None), Ok(()));
     let almost = retention.checked_sub(Duration::from_secs(1)).unwrap();
-    assert_eq!(expire(&mut fixture, almost), Some(GroupState::Empty));
-    assert_eq!(expire(&mut fixture, retention), None);
+    assert_eq!(fixture.expire(almost), Some(GroupState::Empty));
+    assert_eq!(fixture.expire(retention), None);
+}
+
+#[test]
+fn consumers_keep_the_offsets_of_their_topics_only() {
+    let retention = GroupConfig::default().offsets_retention;
+    for (topics, kept) in [(["payments"], 1), (["orders"], 0)] {
+        let mut fixture = Fixture::new();
+        fixture.stable_consumer(&topics);
+        assert_eq!(fixture.expire(retention), Some(GroupState::Stable));
+        let left = fixture.groups.committed_offsets(GROUP).count();
+        assert_eq!(left, kept, "{topics:?}");
+    }
+}
+
+#[test]
+fn single_offsets_are_deleted_unless_a_member_consumes_the_topic() {
+    let mut fixture = Fixture::new();
+    assert_eq!(
+        fixture.delete_offsets(&["payments"]),
+        Err(GroupError::GroupIdNotFound)
+    );
+    let a = fixture.stable_consumer(&["payments"]);
+    assert_eq!(
+        fixture.delete_offsets(&["orders", "payments"]),
+        Ok(vec![Ok(()), Err(GroupError::SubscribedToTopic)])
+    );
+    assert_eq!(fixture.groups.committed_offsets(GROUP).count(), 1);
+    assert_eq!(fixture.leave(&a.member_id, None), Ok(()));
+    assert_eq!(fixture.delete_offsets(&["payments"]), Ok(vec![Ok(())]));
+    assert_eq!(fixture.groups.committed_offsets(GROUP).count(), 0);
+
+    let mut replayed = Groups::new(GroupConfig::default());
+    fixture.log.iter().for_each(|record| replayed.apply(record));
+    assert_eq!(replayed.committed_offsets(GROUP).count(), 0);
+}
+
+#[test]
+fn nobody_knows_what_members_of_other_protocols_consume() {
+    let mut fixture = Fixture::new();
+    let request = JoinRequest {
+        protocol_type: "connect".into(),
+        ..new_member("a")
+    };
+    let join = fixture.join(request);
+    fixture.advance(Duration::from_secs(6));
+    fixture.joined(join).unwrap();
+    assert_eq!(
+        fixture.delete_offsets(&["payments"]),
+        Err(GroupError::NonEmptyGroup)
+    );
 }
 
 #[test]

@@ -153,6 +153,7 @@ every_api! {
     describe_groups: DescribeGroupsRequest, DescribeGroupsResponse;
     list_groups: ListGroupsRequest, ListGroupsResponse;
     delete_groups: DeleteGroupsRequest, DeleteGroupsResponse;
+    offset_delete: OffsetDeleteRequest, OffsetDeleteResponse;
     unregister_broker: UnregisterBrokerRequest, UnregisterBrokerResponse;
     list_partition_reassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
     elect_leaders: ElectLeadersRequest, ElectLeadersResponse;
