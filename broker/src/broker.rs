@@ -28,7 +28,9 @@ use crate::coordinator::GroupCoordinator;
 use crate::health::{Health, Phase};
 use crate::lease::Lease;
 use crate::log_dirs::LogDirs;
-use crate::metrics::{ClientMetrics, ClusterMetrics, HealthMetrics, Metrics, PartitionMetrics};
+use crate::metrics::{
+    ClientMetrics, ClusterMetrics, GroupMetrics, HealthMetrics, Metrics, PartitionMetrics,
+};
 use crate::net::{NetMetrics, Server};
 use crate::partition::{PartitionManager, RoleEvent, Storage};
 use crate::policy::policy;
@@ -254,6 +256,8 @@ impl Starting {
             partitions.lease(),
         ));
         let settings = fetcher_settings(config);
+        self.metrics
+            .add(GroupMetrics(Arc::clone(groups.rebalances())));
         let fetchers = Fetchers::new(
             config.id,
             self.token.clone(),
@@ -269,6 +273,8 @@ impl Starting {
         ));
         tokio::spawn(Arc::clone(partitions).keep_isr(Arc::clone(controller)));
         tokio::spawn(Arc::clone(partitions).keep_house());
+        partitions.start_cleaner()?;
+        self.health.watch_cleaner(partitions.cleaner_status());
         tokio::spawn(Arc::clone(partitions).move_replicas());
         tokio::spawn(Arc::clone(partitions.dirs()).probe());
         tokio::spawn(Arc::clone(partitions).scrub());

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::log_dirs::LogDirs;
+use crate::partition::CleanerStatus;
 
 /// Stage of a broker's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +30,7 @@ pub struct Health {
     phase: Arc<watch::Sender<Phase>>,
     recovery: Arc<RecoveryProgress>,
     log_dirs: Arc<OnceLock<Arc<LogDirs>>>,
+    cleaner: Arc<OnceLock<Arc<CleanerStatus>>>,
 }
 
 /// What a health request is answered with.
@@ -40,6 +42,8 @@ pub struct Report {
     pub recovered_bytes: u64,
     /// Log directories whose disk failed; the broker goes on with the others.
     pub offline_log_dirs: Vec<PathBuf>,
+    /// False when the thread ended that compacts logs: restart the broker.
+    pub log_cleaner_alive: bool,
 }
 
 impl Default for Health {
@@ -48,6 +52,7 @@ impl Default for Health {
             phase: Arc::new(watch::Sender::new(Phase::Recovering)),
             recovery: Arc::default(),
             log_dirs: Arc::default(),
+            cleaner: Arc::default(),
         }
     }
 }
@@ -63,6 +68,18 @@ impl Health {
     pub fn watch_log_dirs(&self, log_dirs: &Arc<LogDirs>) {
         // Called once, when they are open.
         let _ = self.log_dirs.set(Arc::clone(log_dirs));
+    }
+
+    /// Has the report tell when the log cleaner ends.
+    pub fn watch_cleaner(&self, cleaner: &Arc<CleanerStatus>) {
+        // Called once, when it starts.
+        let _ = self.cleaner.set(Arc::clone(cleaner));
+    }
+
+    /// Whether nothing ended that must run for as long as the process.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.cleaner.get().is_none_or(|cleaner| cleaner.is_alive())
     }
 
     /// Enters a stage.
@@ -91,6 +108,7 @@ impl Health {
                 .get()
                 .map(|dirs| dirs.failed_paths())
                 .unwrap_or_default(),
+            log_cleaner_alive: self.is_healthy(),
         }
     }
 }

@@ -2,18 +2,21 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::RwLock;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::controller::Controller;
+use crate::coordinator::Rebalances;
 use crate::health::Health;
 use crate::net::NetMetrics;
-use crate::partition::PartitionManager;
+use crate::partition::{CleanerStatus, PartitionManager};
 
 /// All metrics of the process. Sources are added as the broker starts.
 pub struct Metrics {
@@ -211,7 +214,68 @@ impl Collector for PartitionMetrics {
             "moving_replicas",
             "Replicas here that are being moved to another log directory",
             count(counts.moving),
-        )
+        )?;
+        encode_cleaner(e, self.0.cleaner_status())
+    }
+}
+
+fn encode_cleaner(e: &mut DescriptorEncoder<'_>, status: &CleanerStatus) -> Result<(), fmt::Error> {
+    let dirty_ppm = status.dirty_ppm_max.load(Ordering::Relaxed);
+    for (name, help, value) in [
+        (
+            "log_cleaner_alive",
+            "0 when the thread ended that compacts logs: restart the broker",
+            i64::from(status.is_alive()),
+        ),
+        (
+            "log_cleaner_uncleanable_logs",
+            "Logs that could not be compacted, as the broker's log says why, and are left alone for an hour",
+            count(status.uncleanable.load(Ordering::Relaxed)),
+        ),
+        (
+            "log_cleaner_max_dirty_percent",
+            "Largest share of a compacted log that was not compacted yet",
+            i64::try_from(dirty_ppm / 10_000).unwrap_or(100),
+        ),
+    ] {
+        gauge(e, name, help, value)?;
+    }
+    for (name, help, value) in [
+        (
+            "log_cleaner_passes",
+            "Passes over compacted logs",
+            &status.passes,
+        ),
+        (
+            "log_cleaner_read_bytes",
+            "Bytes of the segments that compaction wrote anew",
+            &status.bytes_read,
+        ),
+        (
+            "log_cleaner_removed_bytes",
+            "Bytes by which compaction made logs smaller",
+            &status.bytes_removed,
+        ),
+    ] {
+        counter(e, name, help, value.load(Ordering::Relaxed))?;
+    }
+    Ok(())
+}
+
+/// Groups coordinated here.
+#[derive(Debug)]
+pub struct GroupMetrics(pub Arc<Rebalances>);
+
+impl Collector for GroupMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Rebalances of groups that this broker started as their coordinator, by reason";
+        let mut metric =
+            encoder.encode_descriptor("group_rebalances", help, None, MetricType::Counter)?;
+        for (reason, count) in self.0.counts() {
+            let labels = [("reason", reason)];
+            ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -50,12 +50,16 @@ pub async fn serve(
         .await
 }
 
-async fn healthz(State(shared): State<Shared>) -> Json<Report> {
-    Json(shared.health.report())
+async fn healthz(State(shared): State<Shared>) -> impl IntoResponse {
+    report(&shared, shared.health.is_healthy())
 }
 
 async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
-    let status = if shared.health.is_serving() {
+    report(&shared, shared.health.is_serving())
+}
+
+fn report(shared: &Shared, good: bool) -> (StatusCode, Json<Report>) {
+    let status = if good {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE

@@ -270,7 +270,8 @@ const fn type_code(kind: Kind) -> i8 {
         Kind::Text | Kind::OneOf(_) => 2,
         Kind::Int { .. } => 3,
         Kind::Long { .. } => 5,
-        Kind::List | Kind::ThrottledReplicas => 7,
+        Kind::Ratio => 6,
+        Kind::List | Kind::SomeOf(_) | Kind::ThrottledReplicas => 7,
     }
 }
 

@@ -32,6 +32,7 @@ impl KafkaError for AppendError {
             }
             Self::Refused(partition::AppendError::Sequence(error)) => error.error_code(),
             Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            Self::NoKey { .. } | Self::Records(_) => ErrorCode::InvalidRecord,
             Self::Log(error) => error.error_code(),
         }
     }

@@ -145,7 +145,10 @@ async fn create_offsets_topic(ctx: &Context) -> Result<(), Refusal> {
         replication_factor: number("offsets.topic.replication.factor")
             .min(brokers.unwrap_or(i32::MAX)),
         assignments: Vec::new(),
-        configs: BTreeMap::from([("segment.bytes".to_owned(), segment_bytes)]),
+        configs: BTreeMap::from([
+            ("cleanup.policy".to_owned(), "compact".to_owned()),
+            ("segment.bytes".to_owned(), segment_bytes),
+        ]),
     };
     let command = Command::CreateTopics(CreateTopics {
         topics: vec![topic],

@@ -19,6 +19,10 @@ pub enum Kind {
     /// Comma separated.
     List,
     OneOf(&'static [&'static str]),
+    /// Comma separated, at least one of these and none twice.
+    SomeOf(&'static [&'static str]),
+    /// Between 0 and 1.
+    Ratio,
     /// `*`, or a comma-separated list of partition:broker.
     ThrottledReplicas,
 }
@@ -41,10 +45,24 @@ impl Kind {
             },
             Self::Text | Self::List => Ok(()),
             Self::ThrottledReplicas => ThrottledReplicas::parse(value).map(drop),
+            Self::SomeOf(allowed) => check_list(allowed, value),
+            Self::Ratio => match value.parse::<f64>() {
+                Ok(number) if (0.0..=1.0).contains(&number) => Ok(()),
+                _ => Err("must be a number between 0 and 1".to_owned()),
+            },
             Self::OneOf(allowed) if allowed.contains(&value) => Ok(()),
             Self::OneOf(allowed) => Err(format!("must be one of: {}", allowed.join(", "))),
         }
     }
+}
+
+fn check_list(allowed: &[&str], value: &str) -> Result<(), String> {
+    let items: Vec<_> = value.split(',').map(str::trim).collect();
+    let repeated = (1..items.len()).any(|i| items[..i].contains(&items[i]));
+    if repeated || !items.iter().all(|item| allowed.contains(item)) {
+        return Err(format!("must be one or several of: {}", allowed.join(", ")));
+    }
+    Ok(())
 }
 
 /// A key of the broker's configuration.
@@ -86,6 +104,11 @@ const POSITIVE_LONG: Kind = Kind::Long {
     min: 1,
     max: i64::MAX,
 };
+const NATURAL_LONG: Kind = Kind::Long {
+    min: 0,
+    max: i64::MAX,
+};
+const CLEANUP_POLICY: Kind = Kind::SomeOf(&["compact", "delete"]);
 const OR_UNLIMITED: Kind = Kind::Long {
     min: -1,
     max: i64::MAX,
@@ -143,7 +166,14 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
     key("klamm.rpc.token.file", Kind::Text, None, "File with the secret that every gRPC caller must present."),
     key("leader.imbalance.check.interval.seconds", POSITIVE_LONG, Some("300"), "How often preferred leaders are restored."),
     key("listeners", Kind::List, Some("PLAINTEXT://:9092"), "Addresses for Kafka clients, NAME://host:port; an empty host means all interfaces."),
-    key("log.cleanup.policy", Kind::OneOf(&["delete"]), Some("delete"), "What happens to old segments."),
+    key("log.cleaner.backoff.ms", NATURAL_LONG, Some("15000"), "How long the log cleaner waits when no log is to be compacted."),
+    key("log.cleaner.dedupe.buffer.size", Kind::Long { min: 4096, max: 1 << 40 }, Some("134217728"), "Memory for the keys of one compaction, 27 bytes for each; a log with more dirty keys takes several passes."),
+    key("log.cleaner.delete.retention.ms", NATURAL_LONG, Some("86400000"), "How long compaction keeps a record without a value, from when it first saw it."),
+    key("log.cleaner.io.max.bytes.per.second", POSITIVE_LONG, NEVER, "Bytes per second that compaction reads and writes at most."),
+    key("log.cleaner.max.compaction.lag.ms", POSITIVE_LONG, NEVER, "Age at which a record is compacted though its log is not dirty enough."),
+    key("log.cleaner.min.cleanable.ratio", Kind::Ratio, Some("0.5"), "Share of a log's bytes that were not compacted yet beyond which it is compacted."),
+    key("log.cleaner.min.compaction.lag.ms", NATURAL_LONG, Some("0"), "Age below which records are not compacted."),
+    key("log.cleanup.policy", CLEANUP_POLICY, Some("delete"), "What happens to old segments: delete them, compact the log to the last record of each key, or both."),
     key("log.dir", Kind::Text, None, "As log.dirs for one directory; log.dirs goes before it."),
     key("log.dirs", Kind::List, Some("/var/lib/klamm/data"), "Directories of the partitions, one for each disk. New replicas go where the fewest are."),
     key("log.flush.interval.messages", POSITIVE_LONG, NEVER, "fsync before the acknowledgement of every so many messages; 1 makes each acknowledged message durable."),
@@ -213,14 +243,18 @@ const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// Every key that a topic takes.
 #[rustfmt::skip]
 pub const TOPIC_KEYS: &[TopicKey] = &[
-    topic("cleanup.policy", Kind::OneOf(&["delete"]), &[("log.cleanup.policy", 1)], "What happens to old segments."),
+    topic("cleanup.policy", CLEANUP_POLICY, &[("log.cleanup.policy", 1)], "What happens to old segments: delete them, compact the log to the last record of each key, or both."),
+    topic("delete.retention.ms", NATURAL_LONG, &[("log.cleaner.delete.retention.ms", 1)], "How long compaction keeps a record without a value, from when it first saw it."),
     topic("flush.messages", POSITIVE_LONG, &[("log.flush.interval.messages", 1)], "fsync before the acknowledgement of every so many messages; 1 makes each acknowledged message durable."),
     topic("flush.ms", POSITIVE_LONG, &[("log.flush.interval.ms", 1)], "fsync when the oldest unflushed message is this old."),
     throttled_replicas("follower.replication.throttled.replicas", "Replicas that pull no faster than their broker's follower.replication.throttled.rate while they are not in sync: partition:broker,... or *."),
     topic("index.interval.bytes", NATURAL_INT, &[("log.index.interval.bytes", 1)], "Bytes of log between two index entries."),
     throttled_replicas("leader.replication.throttled.replicas", "Replicas that serve followers out of sync no faster than their broker's leader.replication.throttled.rate: partition:broker,... or *."),
+    topic("max.compaction.lag.ms", POSITIVE_LONG, &[("log.cleaner.max.compaction.lag.ms", 1)], "Age at which a record is compacted though its log is not dirty enough."),
     topic("max.message.bytes", NATURAL_INT, &[("message.max.bytes", 1)], "Largest record batch."),
     topic("message.timestamp.type", Kind::OneOf(&["CreateTime", "LogAppendTime"]), &[("log.message.timestamp.type", 1)], "Whether messages keep the producer's time or get the broker's."),
+    topic("min.cleanable.dirty.ratio", Kind::Ratio, &[("log.cleaner.min.cleanable.ratio", 1)], "Share of the log's bytes that were not compacted yet beyond which it is compacted."),
+    topic("min.compaction.lag.ms", NATURAL_LONG, &[("log.cleaner.min.compaction.lag.ms", 1)], "Age below which records are not compacted."),
     topic("min.insync.replicas", POSITIVE_INT, &[("min.insync.replicas", 1)], "Replicas that must have a message before acks=all is answered."),
     topic("retention.bytes", OR_UNLIMITED, &[("log.retention.bytes", 1)], "Size of a partition beyond which its oldest segments are deleted; -1: no limit."),
     topic("retention.ms", OR_UNLIMITED, &[("log.retention.ms", 1), ("log.retention.minutes", MINUTE_MS), ("log.retention.hours", HOUR_MS)], "Age at which segments are deleted; -1: no limit."),

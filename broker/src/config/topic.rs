@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use broker_core::metadata::Image;
 use broker_core::{BrokerId, Duration};
-use broker_log::LogConfig;
+use broker_log::{CompactionConfig, LogConfig};
 
 use super::{BrokerConfig, ThrottledReplicas, keys};
 
@@ -118,18 +118,27 @@ impl BrokerConfig {
         let throttled = |name| {
             ThrottledReplicas::parse(&text(name)).unwrap_or_else(|_| ThrottledReplicas::none())
         };
+        let policy = text("cleanup.policy");
+        let has = |one| policy.split(',').any(|policy| policy.trim() == one);
+        // What brokers keep there must not age away.
+        let (deletes, compacts) = (!internal && has("delete"), internal || has("compact"));
         TopicConfig {
             log: LogConfig {
                 segment_bytes: limit("segment.bytes").unwrap_or(u64::MAX),
                 segment_ms: limit("segment.ms").unwrap_or(u64::MAX),
                 index_interval_bytes: limit("index.interval.bytes").unwrap_or(0),
                 segment_index_bytes: limit("segment.index.bytes").unwrap_or(0),
-                // What brokers keep there must not age away.
-                retention_ms: limit("retention.ms").filter(|_| !internal),
-                retention_bytes: limit("retention.bytes").filter(|_| !internal),
+                retention_ms: limit("retention.ms").filter(|_| deletes),
+                retention_bytes: limit("retention.bytes").filter(|_| deletes),
                 flush_messages: bounded("flush.messages"),
                 flush_ms: bounded("flush.ms"),
                 segment_jitter_ms: 0,
+                compaction: compacts.then(|| CompactionConfig {
+                    min_cleanable_dirty_ppm: ppm(&text("min.cleanable.dirty.ratio")),
+                    min_lag_ms: limit("min.compaction.lag.ms").unwrap_or(0),
+                    max_lag_ms: limit("max.compaction.lag.ms").unwrap_or(u64::MAX),
+                    delete_retention_ms: limit("delete.retention.ms").unwrap_or(u64::MAX),
+                }),
             },
             min_insync_replicas: usize::try_from(number("min.insync.replicas")).unwrap_or(1),
             max_message_bytes: usize::try_from(number("max.message.bytes")).unwrap_or(0),
@@ -147,6 +156,12 @@ impl BrokerConfig {
             dwell: self.millis("klamm.isr.dwell.ms"),
         }
     }
+}
+
+/// A ratio in parts per million.
+fn ppm(ratio: &str) -> u32 {
+    let ratio: f64 = ratio.parse().unwrap_or(1.0);
+    (ratio.clamp(0.0, 1.0) * 1e6) as u32
 }
 
 /// Converts a broker's value into the topic key's unit; -1 stays "no limit".

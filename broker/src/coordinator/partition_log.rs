@@ -77,7 +77,9 @@ fn refusal(error: partition::AppendError) -> AppendError {
             AppendError::TooLarge
         }
         partition::AppendError::Refused(_) => AppendError::NotReplicated,
-        partition::AppendError::Log(error) => {
+        error @ (partition::AppendError::NoKey { .. }
+        | partition::AppendError::Records(_)
+        | partition::AppendError::Log(_)) => {
             tracing::error!(%error, "the log refused group records");
             AppendError::NotReplicated
         }

@@ -16,6 +16,8 @@ pub(crate) struct Checkpointed {
     pub(crate) recovery_point: Offset,
     pub(crate) log_start: Offset,
     pub(crate) high_watermark: Offset,
+    /// See [`broker_log::Log::compacted_upto`].
+    pub(crate) compacted_upto: Offset,
 }
 
 /// What the checkpoint files of a directory hold. Logs that are not open keep their entries: what
@@ -24,6 +26,8 @@ pub(crate) struct Checkpointed {
 pub(crate) struct Checkpoints {
     logs: BTreeMap<LogName, Checkpointed>,
     complete: bool,
+    /// What the file holds of compacted logs, few of which change between two writes.
+    compacted: Vec<OffsetEntry>,
 }
 
 impl Checkpoints {
@@ -43,7 +47,15 @@ impl Checkpoints {
         for (name, offset) in by_name(high_watermarks) {
             logs.entry(name).or_default().high_watermark = offset;
         }
-        Ok(Self { logs, complete })
+        let compacted = readable(dir, dir.compacted_offsets())?;
+        for (name, offset) in by_name(compacted.clone()) {
+            logs.entry(name).or_default().compacted_upto = offset;
+        }
+        Ok(Self {
+            logs,
+            complete,
+            compacted: compacted.unwrap_or_default(),
+        })
     }
 
     /// Whether all files were there and could be read. Without one of them every log is recovered as
@@ -53,7 +65,13 @@ impl Checkpoints {
     }
 
     /// The start offsets go first: a recovery point may be that of a log whose front was deleted.
-    pub(super) fn write(&self, dir: &LogDir) -> io::Result<()> {
+    pub(super) fn write(&mut self, dir: &LogDir) -> io::Result<()> {
+        let mut compacted = self.entries(|log| log.compacted_upto);
+        compacted.retain(|entry| entry.offset > Offset(0));
+        if compacted != self.compacted {
+            dir.write_compacted_offsets(&compacted)?;
+            self.compacted = compacted;
+        }
         dir.write_log_starts(&self.entries(|log| log.log_start))?;
         dir.write_recovery_points(&self.entries(|log| log.recovery_point))?;
         dir.write_high_watermarks(&self.entries(|log| log.high_watermark))

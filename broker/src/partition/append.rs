@@ -8,12 +8,16 @@ use broker_core::partition::{
 };
 use broker_core::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use broker_log::StorageError;
-use broker_wire::record::{BatchHeader, patch_max_timestamp_log_append};
+use broker_wire::record::{BatchHeader, RecordBatch, patch_max_timestamp_log_append};
 use bytes::BytesMut;
+use parking_lot::MutexGuard;
 use tokio::sync::oneshot;
 
 use super::{AppendError, Partition, State};
 use crate::clock;
+
+/// Largest batch of a compacted topic after decompression.
+const COMPACTED_BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// One batch whose checksum was verified.
 pub struct ProducedBatch {
@@ -66,6 +70,9 @@ impl Partition {
     ) -> Result<Appended, AppendError> {
         let sequence = batch.sequence();
         let mut state = self.state.lock();
+        if state.config.log.compaction.is_some() {
+            MutexGuard::unlocked(&mut state, || check_keys(&batch.bytes))?;
+        }
         if state.closed {
             return Err(AppendError::Closed);
         }
@@ -157,6 +164,20 @@ impl Partition {
             }
         }
     }
+}
+
+/// Compaction knows records by their keys, and must be able to read them.
+fn check_keys(bytes: &[u8]) -> Result<(), AppendError> {
+    let batch = RecordBatch::open(bytes, COMPACTED_BATCH_BYTES_MAX)?;
+    for record in batch.records() {
+        let record = record?;
+        if record.key.is_none() && !batch.header().is_control() {
+            return Err(AppendError::NoKey {
+                index: record.offset - batch.header().base_offset,
+            });
+        }
+    }
+    Ok(())
 }
 
 impl State {

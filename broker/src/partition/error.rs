@@ -2,6 +2,7 @@
 
 use broker_core::Offset;
 use broker_core::partition::{self, EpochError, NotLeader};
+use broker_wire::record::RecordError;
 use thiserror::Error;
 
 /// A batch was not appended.
@@ -11,6 +12,10 @@ pub enum AppendError {
     Refused(#[from] partition::AppendError),
     #[error("the batch of {bytes} bytes is larger than max.message.bytes={max}")]
     TooLarge { bytes: usize, max: usize },
+    #[error("record {index} of the batch has no key, which a compacted topic asks for")]
+    NoKey { index: i64 },
+    #[error("the records can't be read, which a compacted topic asks for: {0}")]
+    Records(#[from] RecordError),
     #[error("the partition moved away")]
     Closed,
     #[error(transparent)]

@@ -2,6 +2,7 @@
 //! after in the background.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
+use super::cleaner::{Cleaner, CleanerStatus};
 use super::moving::Moves;
 use super::opening::{Storage, Wanted, delete};
 use super::waiting_for_space::WaitingForSpace;
@@ -67,6 +69,7 @@ pub struct PartitionManager {
     pub(super) attention: Notify,
     isr_due: Mutex<BTreeSet<TopicPartition>>,
     isr_notify: Notify,
+    cleaner: Arc<CleanerStatus>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -89,6 +92,7 @@ impl PartitionManager {
             attention: Notify::new(),
             isr_due: Mutex::default(),
             isr_notify: Notify::new(),
+            cleaner: Arc::default(),
         }
     }
 
@@ -417,6 +421,22 @@ impl PartitionManager {
                 }
             }
         }
+    }
+
+    /// Starts the thread that compacts logs for as long as the broker runs.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub fn start_cleaner(self: &Arc<Self>) -> io::Result<()> {
+        let cleaner = Cleaner::new(Arc::clone(self), &self.config);
+        let thread = std::thread::Builder::new().name("log-cleaner".to_owned());
+        thread.spawn(move || cleaner.run()).map(drop)
+    }
+
+    /// What the log cleaner has done.
+    #[must_use]
+    pub const fn cleaner_status(&self) -> &Arc<CleanerStatus> {
+        &self.cleaner
     }
 
     async fn in_background(self: &Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) {

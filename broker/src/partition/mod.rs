@@ -4,6 +4,7 @@
 //! * `append`: producers, and the answers parked until their records are replicated or durable;
 //! * `read`: consumers and offset look-ups;
 //! * `pull`: both ends of replication;
+//! * `cleaner`: compacts logs in the background;
 //! * `damage`, `scrubbing`: records that are not what was appended, and how they are found;
 //! * `rebuilding`, `quarantine`: how damaged logs are copied anew;
 //! * `delete_records`: the log start offset that all replicas shall reach;
@@ -13,6 +14,7 @@
 //! Nobody awaits while holding the lock; what is slow (fsync, recovery) runs outside it.
 
 mod append;
+mod cleaner;
 mod damage;
 mod delete_records;
 mod error;
@@ -47,6 +49,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 pub use append::{Appended, ProducedBatch};
+pub use cleaner::CleanerStatus;
 pub use error::{AppendError, DeleteRecordsError, ReadError};
 pub use manager::{Counts, PartitionManager, RoleEvent};
 pub use moving::MoveError;

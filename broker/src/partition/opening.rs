@@ -159,6 +159,9 @@ impl Storage {
             let synced = log.sync_handle().sync()?;
             log.synced(synced);
         }
+        let checkpointed = name(wanted.topic, id.partition);
+        let checkpointed = found.directory.checkpoints().get(&checkpointed);
+        log.resume_compaction(checkpointed.compacted_upto);
         let producers = producers::load(&**found.directory.fs(), log).inspect_err(|error| {
             if error.is_damage() {
                 let log = DamagedLog {
@@ -449,6 +452,7 @@ fn write_checkpoints(directory: &Arc<Directory>, partitions: &[Arc<Partition>]) 
                 recovery_point: checkpoint.recovery_point,
                 log_start: checkpoint.start_offset,
                 high_watermark: state.replica.high_watermark(),
+                compacted_upto: state.log.compacted_upto(),
             };
             checkpoints.set(name(&partition.topic, partition.id.partition), offsets);
             checkpointed.push((partition, checkpoint));

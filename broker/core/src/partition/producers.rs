@@ -197,6 +197,13 @@ impl Producers {
         self.producers.contains_key(&producer)
     }
 
+    /// Where the last batch of each producer ends.
+    pub fn last_batches(&self) -> impl Iterator<Item = (ProducerId, Offset)> + '_ {
+        let last =
+            |(id, producer): (&ProducerId, &Producer)| Some((*id, producer.last()?.end_offset));
+        self.producers.iter().filter_map(last)
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.producers.is_empty()

@@ -241,6 +241,7 @@ impl Partition {
             recovery_point: checkpoint.recovery_point,
             log_start: checkpoint.start_offset,
             high_watermark: self.high_watermark().min(copying.log.end_offset()),
+            compacted_upto: copying.log.compacted_upto(),
         };
         let name = (self.topic.to_string(), self.id.partition.0);
         future

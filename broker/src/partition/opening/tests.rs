@@ -1,5 +1,6 @@
 //! Several log directories: where replicas go, are found again, and stay when a disk is gone.
 
+mod compaction;
 mod counting_fs;
 mod damaged;
 mod full;
