@@ -56,10 +56,11 @@ impl IndexCheck {
     pub(crate) fn note(&mut self, header: &BatchHeader, position: u64) {
         let last = self.relative(header.last_offset());
         let position = u32::try_from(position).unwrap_or(u32::MAX);
-        if self
+        // Batches that compaction emptied have no time that anybody could look for.
+        let is_newest = self
             .newest
-            .is_none_or(|(max, _)| header.max_timestamp > max)
-        {
+            .is_none_or(|(max, _)| header.max_timestamp > max);
+        if is_newest && header.record_count > 0 {
             self.newest = Some((header.max_timestamp, last));
         }
         let newest = self.newest;

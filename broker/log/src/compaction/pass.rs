@@ -231,7 +231,7 @@ impl Compaction {
             Ok(()) => {}
             Err(error) => {
                 // What stays is removed when the log is opened next.
-                let _ = segment.remove_files(&*self.fs);
+                let _ = segment.discard(&*self.fs);
                 return Err(error);
             }
         }

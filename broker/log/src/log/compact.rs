@@ -1,11 +1,10 @@
 //! Compaction as the log sees it: what a pass may read, and how its output takes its place.
 //!
 //! Only sealed segments below the recovery point are compacted. The new files are durable before they
-//! take the place of old ones, the renaming of the records' file being the moment: recovery drops what
-//! is older and overlaps ([`super::open`]), and makes indexes anew that are missing. The new time index
-//! is renamed last, so that recovery need not look where nothing was left undone.
+//! take the place of old ones, the renaming of the records' file being the moment. The new time index is
+//! renamed last: as long as it has its old name and the records have not, an open completes what
+//! is left to do ([`super::open`]).
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,7 +100,7 @@ impl Log {
     pub fn replace(&mut self, cleaned: CleanedSegment) -> Result<Replaced, ReplaceError> {
         let Some(at) = self.find_replaced(&cleaned) else {
             // Those that stay are removed when the log is opened next.
-            let _ = cleaned.segment.remove_files(&*self.fs);
+            let _ = cleaned.segment.discard(&*self.fs);
             return Err(ReplaceError::Superseded);
         };
         self.check_writable()?;
@@ -110,8 +109,11 @@ impl Log {
             replaces,
             ..
         } = cleaned;
-        self.swap(at, &mut segment)
+        segment
+            .take_place(&*self.fs, &self.dir)
             .map_err(|error| self.fatal(error))?;
+        segment.offsets.entries_mut().release_file();
+        segment.times.entries_mut().release_file();
         let old = self
             .segments
             .splice(at..at + replaces.len(), [segment])
@@ -176,17 +178,6 @@ impl Log {
             .take(cleaned.replaces.len())
             .eq(cleaned.replaces.iter().copied());
         (unchanged && cleaned.origin == self.origin()).then_some(at)
-    }
-
-    /// Without the old indexes, so that nothing can be mistaken for those of the new records.
-    fn swap(&self, at: usize, cleaned: &mut Segment) -> io::Result<()> {
-        let [_, offsets, times] = self.segments[at].paths();
-        self.fs.remove(offsets)?;
-        self.fs.remove(times)?;
-        cleaned.take_place(&*self.fs, &self.dir)?;
-        cleaned.offsets.entries_mut().release_file();
-        cleaned.times.entries_mut().release_file();
-        Ok(())
     }
 }
 

@@ -125,8 +125,8 @@ struct Opener<'a> {
     epochs: EpochHistory,
     epochs_changed: bool,
     segments: Vec<Segment>,
-    /// Files that compaction did not finish.
-    cleaned: Vec<PathBuf>,
+    /// Names of files that compaction did not finish.
+    cleaned: Vec<String>,
     report: RecoveryReport,
 }
 
@@ -253,39 +253,64 @@ impl<'a> Opener<'a> {
                     removed => removed?,
                 }
             } else if name.ends_with(CLEANED_SUFFIX) {
-                self.cleaned.push(self.dir.join(name));
+                self.cleaned.push(name.clone());
             }
         }
         Ok(bases)
     }
 
-    /// Completes a replacement that the process did not: as long as one is not complete, there is a
-    /// file of a cleaned segment. These go last.
+    /// Completes a replacement that the process began, which had the records take their place first
+    /// and the time index last, and removes what never took its place.
     fn finish_compaction(&mut self, bases: &mut Vec<Offset>) -> io::Result<()> {
-        if !self.cleaned.is_empty() {
-            self.remove_replaced(bases)?;
-        }
         let cleaned = std::mem::take(&mut self.cleaned);
-        cleaned.iter().try_for_each(|path| self.fs.remove(path))
+        let named = |base, suffix| file_name(base, suffix) + CLEANED_SUFFIX;
+        for base in bases.clone() {
+            let is_left = |suffix| cleaned.contains(&named(base, suffix));
+            if !is_left(TIME_INDEX_SUFFIX) || is_left(LOG_SUFFIX) {
+                continue;
+            }
+            let rename = |suffix| {
+                let from = self.dir.join(named(base, suffix));
+                self.fs
+                    .rename(&from, &self.dir.join(file_name(base, suffix)))
+            };
+            if is_left(INDEX_SUFFIX) {
+                rename(INDEX_SUFFIX)?;
+            }
+            self.remove_replaced(base, bases)?;
+            rename(TIME_INDEX_SUFFIX)?;
+        }
+        self.remove_cleaned(&cleaned)
     }
 
-    /// Removes segments that compaction had put into an earlier one: nothing else makes segments
-    /// overlap.
-    fn remove_replaced(&mut self, bases: &mut Vec<Offset>) -> io::Result<()> {
-        let mut i = 0;
-        while i + 1 < bases.len() {
-            let segment = Segment::open(&self.fs, self.dir, bases[i], &self.config)?;
-            let end = match segment.indexed_end()? {
-                Some(end) => end,
-                None => segment.walked_end()?,
-            };
-            let next = bases.partition_point(|base| *base < end).max(i + 1);
-            if next > i + 1 && bases.get(next).is_some_and(|next| joins(end, *next)) {
-                for base in bases.drain(i + 1..next) {
-                    self.remove_segment_files(base)?;
+    /// Removes the files of segments that never became part of the log, that of the records last.
+    fn remove_cleaned(&self, names: &[String]) -> io::Result<()> {
+        for suffix in [TIME_INDEX_SUFFIX, INDEX_SUFFIX, LOG_SUFFIX] {
+            let ending = suffix.to_owned() + CLEANED_SUFFIX;
+            for name in names.iter().filter(|name| name.ends_with(&ending)) {
+                let path = self.dir.join(name);
+                if self.fs.exists(&path)? {
+                    self.fs.remove(&path)?;
                 }
             }
-            i += 1;
+        }
+        Ok(())
+    }
+
+    /// Removes segments that compaction had put into the one at `base`: nothing else makes segments
+    /// overlap.
+    fn remove_replaced(&self, base: Offset, bases: &mut Vec<Offset>) -> io::Result<()> {
+        let segment = Segment::open(&self.fs, self.dir, base, &self.config)?;
+        let end = match segment.indexed_end()? {
+            Some(end) => end,
+            None => segment.walked_end()?,
+        };
+        let first = bases.partition_point(|other| *other <= base);
+        let next = bases.partition_point(|other| *other < end).max(first);
+        if bases.get(next).is_some_and(|next| joins(end, *next)) {
+            for base in bases.drain(first..next) {
+                self.remove_segment_files(base)?;
+            }
         }
         Ok(())
     }

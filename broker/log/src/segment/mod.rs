@@ -90,6 +90,10 @@ impl Segment {
         base: Offset,
         config: &LogConfig,
     ) -> io::Result<Self> {
+        // Before the indexes: an open would take a time index without it for that of a segment which took
+        // its place.
+        let log = dir.join(file_name(base, LOG_SUFFIX) + CLEANED_SUFFIX);
+        fs.open(&log, OpenMode::Truncate)?;
         Self::create_named(fs, dir, base, config, CLEANED_SUFFIX)
     }
 
@@ -112,7 +116,7 @@ impl Segment {
     }
 
     /// Gives the file of a cleaned segment's records its name, by which the segment becomes part of the
-    /// log, and that of the offset index. Without indexes these are made anew when it is opened.
+    /// log, and then that of the offset index.
     pub(crate) fn take_place(&mut self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
         let log = dir.join(file_name(self.base, LOG_SUFFIX));
         fs.rename(&self.path, &log)?;
@@ -121,18 +125,18 @@ impl Segment {
         self.offsets.entries_mut().rename(fs, index)
     }
 
-    /// Gives the time index its name, by which the replacement is complete: until then its file tells
-    /// an open to look for segments that were replaced.
+    /// Gives the time index its name, by which the replacement is complete. Until then its file beside
+    /// none of records tells an open what is left to do.
     pub(crate) fn finish_place(&mut self, fs: &dyn Fs, dir: &Path) -> io::Result<()> {
         let index = dir.join(file_name(self.base, TIME_INDEX_SUFFIX));
         self.times.entries_mut().rename(fs, index)
     }
 
-    /// Removes the files.
-    pub(crate) fn remove_files(&self, fs: &dyn Fs) -> io::Result<()> {
-        self.paths()
-            .into_iter()
-            .try_for_each(|path| fs.remove(path))
+    /// Removes the files of a cleaned segment that does not become part of the log, the records last: an
+    /// open would take the time index without them for that of one which did.
+    pub(crate) fn discard(&self, fs: &dyn Fs) -> io::Result<()> {
+        let paths = self.paths();
+        paths.into_iter().rev().try_for_each(|path| fs.remove(path))
     }
 
     /// Opens the files as they are; the caller recovers or loads what the fields say of them.
