@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use klamm_e2e::cases::Cases;
-use klamm_e2e::client::{KafkaClient as _, Kcat};
+use klamm_e2e::client::{Java, KafkaClient as _, Kcat};
 use klamm_e2e::dev_cluster::{DevCluster, metric};
 use klamm_e2e::process::wait_until;
 
@@ -41,11 +41,15 @@ fn run(cases: &mut Cases) -> Result<()> {
     cases.run("compaction: the last message of each key stays", || {
         compact(&cluster, &kcat)
     });
+    let java = Java::new(&cluster.bootstrap())?;
+    cases.run("compaction: Kafka's consumer reads it, too", || {
+        check_java(&java, check_read(&kcat)?)
+    });
     cases.run("compaction: a killed broker goes on from there", || {
         let pid = cluster.broker_pid(1)?;
         cluster.kill(1)?;
         cluster.wait_until_restarted(1, pid)?;
-        check_read(&Kcat::new(&cluster.client_address(0).to_string()))
+        check_read(&Kcat::new(&cluster.client_address(0).to_string())).map(drop)
     });
     cases.run("compaction: messages without keys are refused", || {
         refuse(&kcat)
@@ -76,18 +80,36 @@ fn compact(cluster: &DevCluster, kcat: &Kcat) -> Result<()> {
             removed.is_ok_and(|removed| removed > 2_000_000.0)
         })
     })?;
-    check_read(kcat)
+    check_read(kcat).map(drop)
 }
 
-/// Offsets rise, and each key's last message is there.
-fn check_read(kcat: &Kcat) -> Result<()> {
-    let output = kcat.reader(TOPIC).run()?.stdout;
+/// How many messages are left.
+fn check_read(kcat: &Kcat) -> Result<u64> {
+    check_messages(&kcat.reader(TOPIC).run()?.stdout)
+}
+
+fn check_java(java: &Java, count: u64) -> Result<()> {
+    let mut consumer = java
+        .tool("consumer.ConsoleConsumer")
+        .args(["--topic", TOPIC]);
+    consumer = consumer.args(["--partition", "0", "--offset", "earliest"]);
+    consumer = consumer.args(["--max-messages", &count.to_string()]);
+    for shown in ["print.partition", "print.offset", "print.key"] {
+        consumer = consumer.args(["--property", &format!("{shown}=true")]);
+    }
+    let consumed = check_messages(&consumer.run()?.stdout)?;
+    ensure!(consumed == count, "{consumed} messages instead of {count}");
+    Ok(())
+}
+
+/// Offsets rise, and each key's last message is there. Returns how many messages there are.
+fn check_messages(printed: &str) -> Result<u64> {
     let mut last = BTreeMap::new();
     let (mut count, mut next) = (0, 0);
-    for line in output.lines() {
+    for line in printed.lines() {
         let mut fields = line.split('\t').skip(1);
         let mut field = || fields.next().with_context(|| format!("line {line:?}"));
-        let offset: u64 = field()?.parse()?;
+        let offset: u64 = field()?.trim_start_matches("Offset:").parse()?;
         ensure!(offset >= next, "offset {offset} after {next}");
         next = offset + 1;
         count += 1;
@@ -99,7 +121,7 @@ fn check_read(kcat: &Kcat) -> Result<()> {
         let found = last.get(&format!("key-{key}"));
         ensure!(found == Some(&expected), "key-{key}: {found:?}");
     }
-    Ok(())
+    Ok(count)
 }
 
 fn refuse(kcat: &Kcat) -> Result<()> {
