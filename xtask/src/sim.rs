@@ -7,7 +7,7 @@ use crate::workspace::cargo;
 
 const CI_SEEDS: u64 = 2_000;
 /// Every broken rule is noticed within so many seeds.
-const MUTATION_SEEDS_MAX: u64 = 3_000;
+const MUTATION_SEEDS_MAX: u64 = 10_000;
 
 const MUTATIONS: [&str; 2] = ["--features", "mutations"];
 

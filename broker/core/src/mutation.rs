@@ -29,6 +29,8 @@ mutations! {
     ForgetSlowestMember,
     /// The high watermark waits for the committed ISR only, not for proposed members.
     CountCommittedIsrOnly,
+    /// A proposal that was refused is forgotten, though a copy of it may be on its way.
+    ForgetRefusedProposal,
     /// Records are committed however small the ISR is.
     IgnoreMinInsync,
     /// A follower is proposed for the ISR without having caught up.
@@ -59,6 +61,14 @@ mutations! {
     AcknowledgeUnsynced,
     /// The controller decides before its last decision is committed.
     DecideOnOldImage,
+    /// Pulls count whatever leader epoch they name.
+    IgnorePullEpoch,
+    /// Pulls of a registration that is over count.
+    CountEarlierRegistration,
+    /// Followers take answers of an earlier leader epoch, and of streams that they have replaced.
+    TakeStaleAnswers,
+    /// The controller takes members into the ISR that have restarted since they caught up.
+    AcceptRestartedMember,
 }
 
 #[cfg(feature = "mutations")]

@@ -105,10 +105,11 @@ impl Env {
         }
     }
 
-    /// A command to the controller: later ones may overtake it, but it never comes twice.
-    pub(crate) fn send_command(&mut self, from: Peer, to: Peer, message: Message) {
-        if let Some(delay) = self.network.command_delay(self.now, from, to) {
-            self.deliver(from, to, self.now + delay, message);
+    /// A command to the controller: later ones may overtake it, and it may come twice.
+    pub(crate) fn send_command(&mut self, from: Peer, to: Peer, message: &Message) {
+        let delays = self.network.command_delays(self.now, from, to);
+        for delay in delays.into_iter().flatten() {
+            self.deliver(from, to, self.now + delay, message.clone());
         }
     }
 
@@ -124,7 +125,8 @@ impl Env {
         if !self.network.reaches(self.now, from, to) {
             return false;
         }
-        let at = (self.now + self.network.delay()).max(*last + 1);
+        let delay = self.network.stream_delay(self.now, from, to);
+        let at = (self.now + delay).max(*last + 1);
         *last = at;
         self.deliver(from, to, at, message);
         true

@@ -137,6 +137,9 @@ pub(crate) enum Message {
     },
     Submit {
         request: u64,
+        /// The process that sends the command, and when.
+        run: u32,
+        sent_at: Micros,
         command: Box<Command>,
     },
     Submitted {

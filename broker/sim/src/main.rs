@@ -76,27 +76,27 @@ fn print_lines(outcome: &Outcome) {
 
 fn many(start: u64, count: u64) -> ExitCode {
     let began = Instant::now();
-    let totals = run(start, count, |_| false);
+    let totals = run(start, count, |totals| {
+        if let Some((seed, violation)) = totals.failures.last()
+            && totals.failures.len() <= FAILURES_SHOWN_MAX
+        {
+            println!("seed {seed}: {violation}");
+        }
+        Next::GoOn
+    });
     let seconds = began.elapsed().as_secs_f64();
-    let mut failures = totals.failures;
-    failures.sort_by_key(|(seed, _)| *seed);
-    for (seed, violation) in failures.iter().take(FAILURES_SHOWN_MAX) {
-        println!("seed {seed}: {violation}");
-    }
-    if let Some(shortest) = failures
-        .first()
-        .and_then(|(seed, _)| Some((*seed, shrink(*seed)?)))
-    {
-        explain(shortest.0, &shortest.1);
+    let first = totals.failures.iter().map(|(seed, _)| *seed).min();
+    if let Some((seed, shortest)) = first.and_then(|seed| Some((seed, shrink(seed)?))) {
+        explain(seed, &shortest);
     }
     println!(
         "{count} seeds from {start}: {} violations, {:.0} seeds per second, {} events, {} records committed",
-        failures.len(),
+        totals.failures.len(),
         count as f64 / seconds,
         totals.events,
         totals.committed
     );
-    verdict(failures.is_empty())
+    verdict(totals.failures.is_empty())
 }
 
 #[derive(Default)]
@@ -107,8 +107,16 @@ struct Totals {
     runs: u64,
 }
 
-/// Runs seeds on all cores, until `enough` of what was found.
-fn run(start: u64, count: u64, enough: impl Fn(&Totals) -> bool + Sync) -> Totals {
+/// What to do after a violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    #[cfg(feature = "mutations")]
+    Stop,
+}
+
+/// Runs seeds on all cores. `violated` is called with every violation, the newest at the end.
+fn run(start: u64, count: u64, violated: impl Fn(&Totals) -> Next + Sync) -> Totals {
     let next = AtomicU64::new(0);
     let totals = Mutex::new(Totals::default());
     let work = || {
@@ -124,6 +132,9 @@ fn run(start: u64, count: u64, enough: impl Fn(&Totals) -> bool + Sync) -> Total
             totals.runs += 1;
             if let Some(violation) = outcome.violation {
                 totals.failures.push((start + index, violation));
+                if violated(&totals) != Next::GoOn {
+                    next.store(count, Ordering::Relaxed);
+                }
             }
             if totals.runs.is_multiple_of(PROGRESS_EVERY) {
                 println!(
@@ -131,9 +142,6 @@ fn run(start: u64, count: u64, enough: impl Fn(&Totals) -> bool + Sync) -> Total
                     totals.runs,
                     totals.failures.len()
                 );
-            }
-            if enough(&totals) {
-                next.store(count, Ordering::Relaxed);
             }
         }
     };
@@ -159,7 +167,7 @@ mod mutations {
 
     use broker_core::mutation::{Mutation, activate};
 
-    use super::verdict;
+    use super::{Next, verdict};
 
     /// Breaks each rule, and counts the seeds that it takes to notice.
     pub(super) fn run(seeds_max: u64) -> ExitCode {
@@ -167,7 +175,7 @@ mod mutations {
         println!("{:<27} {:>6}  noticed as", "broken rule", "seeds");
         for mutation in Mutation::ALL {
             activate(Some(*mutation));
-            let totals = super::run(0, seeds_max, |totals| !totals.failures.is_empty());
+            let totals = super::run(0, seeds_max, |_| Next::Stop);
             let first = totals.failures.iter().min_by_key(|(seed, _)| *seed);
             let name = format!("{mutation:?}");
             match first {

@@ -7,8 +7,8 @@ use crate::plan::NetworkPlan;
 use crate::random::Random;
 use crate::trace::Micros;
 
-/// Less than the time after which a leader repeats a proposal.
-const LATE_MAX: Micros = 1_800_000;
+/// More than the time after which a leader repeats a proposal.
+const LATE_MAX: Micros = 3_500_000;
 
 /// What becomes of a message.
 pub(crate) enum Fate {
@@ -24,6 +24,8 @@ pub(crate) struct Network {
     random: Random,
     /// Until when nothing gets from the first broker to the second.
     blocked: BTreeMap<(usize, usize), Micros>,
+    /// Until when what streams carry from the first broker to the second is held back.
+    stalled: BTreeMap<(usize, usize), Micros>,
 }
 
 impl Network {
@@ -32,6 +34,7 @@ impl Network {
             plan,
             random,
             blocked: BTreeMap::new(),
+            stalled: BTreeMap::new(),
         }
     }
 
@@ -40,9 +43,15 @@ impl Network {
         *blocked = until.max(*blocked);
     }
 
+    pub(crate) fn stall(&mut self, link: (usize, usize), until: Micros) {
+        let stalled = self.stalled.entry(link).or_default();
+        *stalled = until.max(*stalled);
+    }
+
     /// No message is lost, repeated or blocked from now on.
     pub(crate) fn heal(&mut self) {
         self.blocked.clear();
+        self.stalled.clear();
         self.plan.loss_per_mille = 0;
         self.plan.duplicate_per_mille = 0;
         self.plan.late_per_mille = 0;
@@ -74,17 +83,37 @@ impl Network {
         Fate::Arrives(first, again.then(|| first + 20 * self.delay()))
     }
 
-    /// When a command arrives, `None` when it is lost.
-    pub(crate) fn command_delay(&mut self, now: Micros, from: Peer, to: Peer) -> Option<Micros> {
-        let Fate::Arrives(delay, _) = self.fate(now, from, to) else {
-            return None;
+    /// When a command and its copy arrive, `None` when they don't: a broker whose connection breaks
+    /// sends the same once more.
+    pub(crate) fn command_delays(
+        &mut self,
+        now: Micros,
+        from: Peer,
+        to: Peer,
+    ) -> [Option<Micros>; 2] {
+        let Fate::Arrives(delay, again) = self.fate(now, from, to) else {
+            return [None; 2];
         };
+        [Some(self.command_delay(delay)), again]
+    }
+
+    fn command_delay(&mut self, delay: Micros) -> Micros {
         let late = self.random.chance(self.plan.late_per_mille);
-        Some(if late {
+        if late {
             self.random.range(delay, LATE_MAX)
         } else {
             delay
-        })
+        }
+    }
+
+    /// When what a stream carries arrives.
+    pub(crate) fn stream_delay(&mut self, now: Micros, from: Peer, to: Peer) -> Micros {
+        let delay = self.delay();
+        let (Peer::Broker(from), Peer::Broker(to)) = (from, to) else {
+            return delay;
+        };
+        let held_until = self.stalled.get(&(from, to)).copied().unwrap_or_default();
+        delay + held_until.saturating_sub(now)
     }
 
     pub(crate) fn delay(&mut self) -> Micros {

@@ -129,10 +129,25 @@ pub(crate) enum Fault {
         topic: usize,
     },
     PreferredElection,
+    /// What streams carry between brokers is held back, and arrives after that.
+    Stall {
+        held: Vec<(usize, usize)>,
+        lasts: Micros,
+    },
+    /// New replicas for a partition of a topic, the preferred leader first.
+    Reassign {
+        topic: usize,
+        partition: i32,
+        replicas: Vec<usize>,
+    },
+    /// The reassignments of a topic's partitions are given up.
+    GiveUpReassignment {
+        topic: usize,
+    },
 }
 
 /// Kinds of [`Fault`]; each run leaves some out.
-const KINDS: usize = 13;
+const KINDS: usize = 16;
 
 /// What is left out of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -311,8 +326,30 @@ fn fault(random: &mut Random, kind: usize, brokers: usize, topics: usize) -> Fau
             value: random.chance(300),
         },
         11 => Fault::AddPartition { topic },
-        _ => Fault::PreferredElection,
+        12 => Fault::PreferredElection,
+        13 => Fault::Stall {
+            held: blocked(random, broker, brokers),
+            lasts,
+        },
+        14 => Fault::Reassign {
+            topic,
+            partition: random.range(0, 2) as i32,
+            replicas: replicas(random, brokers),
+        },
+        _ => Fault::GiveUpReassignment { topic },
     }
+}
+
+fn replicas(random: &mut Random, brokers: usize) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..brokers).collect();
+    let count = if random.chance(600) {
+        3
+    } else {
+        random.range(1, 4) as usize
+    };
+    (0..count)
+        .map(|_| all.remove(random.index(all.len())))
+        .collect()
 }
 
 /// Mostly one broker; a rack or all of them at times.

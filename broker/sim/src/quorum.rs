@@ -25,6 +25,9 @@ use crate::trace::Micros;
 const TICK_INTERVAL: Micros = 40_000;
 /// A controller that has no majority for so long is deposed.
 const ELECTION_TIMEOUT: Micros = 500_000;
+/// A command gets to the controller no later than this once its process has ended, before the next one
+/// begins: the connection ends with the process.
+const OUTLIVES_MAX: Micros = 50_000;
 const REBALANCE_INTERVAL: Micros = 1_100_000;
 
 /// See the module's documentation.
@@ -106,7 +109,18 @@ impl Quorum {
         message: &Message,
     ) -> bool {
         match message {
-            Message::Submit { request, command } => {
+            Message::Submit {
+                request,
+                run,
+                sent_at,
+                command,
+            } => {
+                let Peer::Broker(broker) = from else {
+                    return true;
+                };
+                if env.runs[broker] != *run && env.now > sent_at + OUTLIVES_MAX {
+                    return true;
+                }
                 if self.is_active(to) {
                     self.submit(env, Some((from, *request)), (**command).clone());
                 } else {

@@ -1,10 +1,12 @@
 //! A run: brokers, quorum and clients, and the loop that gives them their events.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use broker_core::controller::{
-    AlterConfigs, AlterMode, Command, ConfigOp, ConfigOpType, ConfigResource, CreatePartitions,
-    CreateTopics, ElectLeaders, ElectionType, InitializeCluster, NewPartitions, NewTopic,
+    AlterConfigs, AlterMode, AlterReassignments, Command, ConfigOp, ConfigOpType, ConfigResource,
+    CreatePartitions, CreateTopics, ElectLeaders, ElectionType, InitializeCluster, NewPartitions,
+    NewTopic, PartitionRef, Reassignment, TargetReplicas,
 };
 use broker_core::metadata::ResourceType;
 
@@ -284,6 +286,25 @@ impl World {
                 self.configure(topic, "unclean.leader.election.enable", value.to_string());
             }
             Fault::AddPartition { topic } => self.add_partition(topic),
+            Fault::Stall { held, lasts } => {
+                let until = env.now + lasts;
+                env.note("network", || {
+                    format!("streams {held:?} are held back for {} ms", lasts / 1000)
+                });
+                for link in held {
+                    env.network.stall(link, until);
+                }
+            }
+            Fault::Reassign {
+                topic,
+                partition,
+                replicas,
+            } => {
+                let replicas = replicas.into_iter().map(|id| id as i32).collect();
+                let target = Some(TargetReplicas { replicas });
+                self.reassign(topic, partition..partition + 1, target.as_ref());
+            }
+            Fault::GiveUpReassignment { topic } => self.reassign(topic, 0..i32::MAX, None),
             Fault::PreferredElection => {
                 let election_type = ElectionType::Preferred.into();
                 let command = Command::ElectLeaders(ElectLeaders {
@@ -312,6 +333,28 @@ impl World {
         let command = Command::AlterConfigs(AlterConfigs {
             resources: vec![resource],
             validate_only: false,
+        });
+        self.quorum.submit(&mut self.env, None, command);
+    }
+
+    fn reassign(&mut self, topic: usize, wanted: Range<i32>, target: Option<&TargetReplicas>) {
+        let image = self.env.image();
+        let topic = self.plan.topics.get(topic).map(|topic| topic.name);
+        let Some(topic) = topic.and_then(|name| image.topic_by_name(name)) else {
+            return;
+        };
+        let partitions = (0..topic.partitions.len() as i32).filter(|index| wanted.contains(index));
+        let partitions = partitions.map(|partition| Reassignment {
+            partition: PartitionRef {
+                topic_id: topic.id.into(),
+                partition,
+            },
+            target: target.cloned(),
+        });
+        let command = Command::AlterReassignments(AlterReassignments {
+            partitions: partitions.collect(),
+            keep_replication_factor: false,
+            replaces_dead: false,
         });
         self.quorum.submit(&mut self.env, None, command);
     }

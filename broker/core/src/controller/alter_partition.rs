@@ -161,6 +161,13 @@ fn check_online(current: &PartitionImage, isr: &[BrokerId]) -> Result<(), Failur
 /// A draining leader stays in the ISR until somebody can take over.
 fn check_member(draft: &Draft, leader: BrokerId, member: BrokerRef) -> Result<(), Failure> {
     let id = BrokerId(member.broker_id);
+    let member = match draft.image().brokers.get(&id) {
+        Some(broker) if mutated(Mutation::AcceptRestartedMember) => BrokerRef {
+            broker_epoch: broker.epoch.0,
+            ..member
+        },
+        _ => member,
+    };
     let eligible = draft
         .registered(member)
         .is_ok_and(|broker| broker.is_active() || (broker.id == leader && !broker.fenced));

@@ -1,6 +1,7 @@
 //! The follower's side: the high watermark it may believe, and where a diverging log is cut.
 
 use super::{Replica, Role, SequencedBatch};
+use crate::mutation::{Mutation, mutated};
 use crate::{BrokerId, LeaderEpoch, Offset, Timestamp};
 
 #[derive(Debug)]
@@ -31,7 +32,11 @@ impl Replica {
     #[must_use]
     pub fn handle_pulled(&self, epoch: LeaderEpoch) -> Pulled {
         match &self.role {
-            Role::Follower(follower) if follower.epoch == epoch => Pulled::Current,
+            Role::Follower(follower)
+                if follower.epoch == epoch || mutated(Mutation::TakeStaleAnswers) =>
+            {
+                Pulled::Current
+            }
             Role::Idle | Role::Leader(_) | Role::Follower(_) => Pulled::Stale,
         }
     }

@@ -151,7 +151,7 @@ impl Leader {
         self.propose_after = now.plus(BACK_OFF);
         let adds = |pending: &PendingIsr| !pending.possible.is_subset(&self.isr);
         match &mut self.pending {
-            Some(pending) if adds(pending) => {
+            Some(pending) if adds(pending) && !mutated(Mutation::ForgetRefusedProposal) => {
                 pending.sent_at = (pending.isr == self.isr).then_some(now);
                 pending.isr.clone_from(&self.isr);
             }

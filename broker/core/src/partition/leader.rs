@@ -357,7 +357,9 @@ impl Replica {
         fetch_offset: Offset,
         ends: LeaderEnds,
     ) -> Result<PullProgress, EpochError> {
-        self.check_leader_epoch(Some(epoch))?;
+        if !mutated(Mutation::IgnorePullEpoch) {
+            self.check_leader_epoch(Some(epoch))?;
+        }
         let high_watermark = self.high_watermark;
         let Role::Leader(leader) = &mut self.role else {
             return Err(NotLeader.into());
@@ -394,7 +396,8 @@ impl FollowerProgress {
             ..
         } = puller;
         let known = self.broker_epoch.unwrap_or(broker_epoch);
-        if (known, self.stream) > (broker_epoch, stream) {
+        let is_over = (known, self.stream) > (broker_epoch, stream);
+        if is_over && !mutated(Mutation::CountEarlierRegistration) {
             return false;
         }
         if known < broker_epoch {
@@ -402,7 +405,7 @@ impl FollowerProgress {
             self.caught_up_since = None;
             self.leader_log_end_at_pull = Offset(i64::MAX);
         }
-        self.broker_epoch = Some(broker_epoch);
+        self.broker_epoch = Some(known.max(broker_epoch));
         self.stream = stream;
         if fetch_offset >= leader_log_end {
             self.caught_up_at = now;

@@ -71,7 +71,9 @@ impl Checker {
         }
         // A batch of the controller's may hold several changes: it may have entered the ISR between.
         let several = new.partition_epoch.0 > old.partition_epoch.0 + 1;
-        if handed_over || several {
+        // So may the one that completes a reassignment and takes the leader away.
+        let moved = old.leader.is_some_and(|old| !new.has_replica(old));
+        if handed_over || moved || several {
             return;
         }
         // The one who starts again without its data is a candidate no more.

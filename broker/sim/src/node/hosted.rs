@@ -80,8 +80,10 @@ pub(crate) fn topic_settings(image: &Image, id: TopicPartition) -> Option<(Setti
         flush_messages,
         ..LogConfig::default()
     };
+    // A reassignment does not ask for more in-sync replicas before it is complete.
+    let replicas = image.partition(id)?.replication_factor();
     let settings = Settings {
-        min_insync_replicas: image.min_insync_replicas(topic, 1),
+        min_insync_replicas: image.min_insync_replicas(topic, 1).min(replicas),
         lag_time_max: LAG_TIME_MAX,
         isr_dwell: ISR_DWELL,
     };
@@ -110,7 +112,13 @@ impl Hosted {
         }
     }
 
+    pub(crate) fn set_settings(&mut self, settings: Settings) {
+        self.replica.set_settings(settings);
+        self.min_insync_replicas = settings.min_insync_replicas;
+    }
+
     pub(crate) fn assign(&mut self, now: Time, image: &PartitionImage) -> RoleChange {
+        let led_before = self.replica.is_leader();
         let assignment = Assignment {
             leader: image.leader,
             leader_epoch: image.leader_epoch,
@@ -130,7 +138,9 @@ impl Hosted {
         match change {
             RoleChange::Unchanged => {}
             RoleChange::BecameLeader { .. } => {
-                self.abandon();
+                if !led_before {
+                    self.abandon();
+                }
                 self.log.assign_epoch(image.leader_epoch);
                 if mutated(Mutation::ForgetSequences) {
                     self.replica.set_producers(Producers::default());

@@ -112,8 +112,13 @@ impl Process {
         let controller = env.controller?;
         let request = env.next_id();
         let command = Box::new(command);
-        let message = Message::Submit { request, command };
-        env.send_command(self.peer(), Peer::Broker(controller), message);
+        let message = Message::Submit {
+            request,
+            run: env.runs[self.index],
+            sent_at: env.now,
+            command,
+        };
+        env.send_command(self.peer(), Peer::Broker(controller), &message);
         Some(request)
     }
 

@@ -251,6 +251,10 @@ impl Process {
             return;
         }
         let old = std::mem::replace(&mut self.image, Arc::clone(&new));
+        if old.topics.is_empty() {
+            self.storage
+                .delete_strays(&new, self.me(), || env.next_id());
+        }
         for change in changes(&old, &new, self.me()) {
             match change {
                 ReplicaChange::Added { partition, .. } => {
@@ -260,7 +264,7 @@ impl Process {
                 ReplicaChange::Changed { partition, .. } => self.assign(env, partition),
                 ReplicaChange::Removed { partition } => {
                     self.leave(partition);
-                    self.hosted.remove(&partition);
+                    self.remove(env, partition);
                 }
                 ReplicaChange::TopicConfig { topic } => {
                     self.release_moved(env);
@@ -270,14 +274,32 @@ impl Process {
                         .filter(|hosted| hosted.id.topic == topic)
                     {
                         if let Some((settings, config)) = topic_settings(&new, hosted.id) {
-                            hosted.replica.set_settings(settings);
+                            hosted.set_settings(settings);
                             hosted.log.set_config(config);
-                            hosted.min_insync_replicas = settings.min_insync_replicas;
                         }
                     }
                 }
             }
         }
+    }
+
+    /// Deletes the log of a replica that is no longer here.
+    fn remove(&mut self, env: &mut Env, id: TopicPartition) {
+        let Some(mut hosted) = self.hosted.remove(&id) else {
+            return;
+        };
+        hosted.abandon();
+        for parked in hosted.abandoned {
+            let (request, result) = (parked.request, Err(ProduceError::NotLeader));
+            let answer = Message::Produced { request, result };
+            env.send(self.peer(), parked.client, answer);
+        }
+        env.note(self.peer(), || {
+            format!("deletes {}-{}", hosted.topic, id.partition)
+        });
+        // First, so that a new log of the same name is never held against an old checkpoint.
+        self.storage.write_checkpoints(self.hosted.values());
+        self.storage.delete(&hosted.topic, id, env.next_id());
     }
 
     fn open(&mut self, env: &mut Env, id: TopicPartition) {
@@ -300,6 +322,9 @@ impl Process {
         else {
             return;
         };
+        if let Some((settings, _)) = topic_settings(&self.image, id) {
+            hosted.set_settings(settings);
+        }
         let (change, end) = (hosted.assign(now, state), hosted.log.end_offset());
         let name = format!("{}-{}", hosted.topic, id.partition);
         match change {

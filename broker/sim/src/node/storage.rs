@@ -148,6 +148,37 @@ impl Storage {
         })
     }
 
+    /// Deletes a partition's files. What can't be deleted is a stray at the next start.
+    pub(crate) fn delete(&mut self, topic: &str, id: TopicPartition, unique: u64) {
+        let key = (topic.to_owned(), id.partition.0);
+        self.high_watermarks.remove(&key);
+        let unique = format!("{unique:032x}");
+        if let Ok(path) = self.dir.delete_partition(topic, id.partition.0, &unique) {
+            let _ = self.dir.remove_deleted(&path);
+        }
+    }
+
+    /// Deletes logs of replicas that were removed while this broker was away.
+    pub(crate) fn delete_strays(
+        &mut self,
+        image: &Image,
+        me: BrokerId,
+        mut unique: impl FnMut() -> u64,
+    ) {
+        let is_stray = |id: &TopicPartition| {
+            image
+                .partition(*id)
+                .is_none_or(|state| !state.has_replica(me))
+        };
+        let strays: Vec<TopicPartition> = self.unclaimed.keys().copied().filter(is_stray).collect();
+        for id in strays {
+            self.unclaimed.remove(&id);
+            if let Some(topic) = image.topics.get(&id.topic) {
+                self.delete(&topic.name, id, unique());
+            }
+        }
+    }
+
     fn create(&self, topic: &str, id: TopicPartition, config: &LogConfig) -> Result<Log, Reason> {
         let made = self
             .dir
