@@ -219,6 +219,10 @@ impl Partition {
         state.release_counted();
         match change {
             RoleChange::Unchanged => None,
+            RoleChange::ReplicasAdded => {
+                state.wakers.appended();
+                None
+            }
             RoleChange::BecameLeader { missing } => {
                 if led_before {
                     state.epoch_changed();

@@ -190,11 +190,10 @@ impl Session {
                     "too many partitions in one session",
                 ));
             }
-            if self.positions.insert(id, position(partition)).is_none()
+            if take_position(&mut self.positions, id, position(partition))
                 && let Some(partition) = self.partitions.get(id)
             {
                 partition.wake_at_append(&self.waker);
-                // Nothing may ever be appended again that would bring it along.
                 self.waker.mark_lazily(id);
             }
             if partition.refused {
@@ -351,6 +350,19 @@ impl Session {
     }
 }
 
+/// Takes over where the follower is. Returns whether it has to be told the high watermark: what it was
+/// told in an earlier epoch it may not have taken over, and nothing may ever be appended again that
+/// would bring it along.
+fn take_position(
+    positions: &mut BTreeMap<TopicPartition, Position>,
+    id: TopicPartition,
+    position: Position,
+) -> bool {
+    let epoch = position.state.leader_epoch;
+    let known = positions.insert(id, position);
+    known.is_none_or(|known| known.state.leader_epoch != epoch)
+}
+
 fn position(partition: &PullPartition) -> Position {
     Position {
         state: FollowerState {
@@ -375,5 +387,31 @@ const fn pull_error(error: &ReadError) -> PullError {
         | ReadError::Log(_)
         | ReadError::Timestamp(_)
         | ReadError::Damaged(_) => PullError::Storage,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_core::{PartitionIndex, TopicId};
+
+    use super::*;
+
+    #[test]
+    fn a_follower_in_a_new_epoch_is_told_the_high_watermark_of_an_idle_partition_again() {
+        let id = TopicPartition {
+            topic: TopicId([1; 16]),
+            partition: PartitionIndex(0),
+        };
+        let in_epoch = |leader_epoch| {
+            position(&PullPartition {
+                leader_epoch,
+                fetch_offset: 297,
+                ..PullPartition::default()
+            })
+        };
+        let mut positions = BTreeMap::new();
+        assert!(take_position(&mut positions, id, in_epoch(2)));
+        assert!(!take_position(&mut positions, id, in_epoch(2)));
+        assert!(take_position(&mut positions, id, in_epoch(3)));
     }
 }

@@ -170,6 +170,7 @@ impl FollowerProgress {
 
     pub(super) fn entered_isr(&mut self, now: Time) {
         self.in_sync_since = now;
+        self.has_restarted = false;
     }
 
     /// The follower has left the ISR because it lagged.

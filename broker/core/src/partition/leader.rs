@@ -75,6 +75,9 @@ pub(super) struct FollowerProgress {
     /// How often it lagged out of the ISR lately.
     pub(super) lapses: u32,
     pub(super) in_sync_since: Time,
+    /// It has registered anew since it entered the ISR, which ended its membership: the metadata that
+    /// says so is on its way. It is waited for, and does not count for `min.insync.replicas`.
+    pub(super) has_restarted: bool,
     pulled_at: Time,
     leader_log_end_at_pull: Offset,
     broker_epoch: Option<BrokerEpoch>,
@@ -127,10 +130,11 @@ impl Leader {
     }
 
     /// Followers are taken as fresh when they appear: a new leader must not shrink the ISR before
-    /// it has given everybody a full lag window.
-    fn track(&mut self, now: Time, assignment: &Assignment) {
+    /// it has given everybody a full lag window. Returns whether there are new ones.
+    fn track(&mut self, now: Time, assignment: &Assignment) -> bool {
         self.followers
             .retain(|id, _| assignment.replicas.contains(id));
+        let known = self.followers.len();
         for replica in &assignment.replicas {
             if *replica != self.me {
                 self.followers.entry(*replica).or_insert(FollowerProgress {
@@ -139,6 +143,7 @@ impl Leader {
                     caught_up_since: None,
                     lapses: 0,
                     in_sync_since: now,
+                    has_restarted: false,
                     pulled_at: now,
                     leader_log_end_at_pull: Offset(i64::MAX),
                     broker_epoch: None,
@@ -146,11 +151,13 @@ impl Leader {
                 });
             }
         }
+        self.followers.len() > known
     }
 
-    pub(super) fn update_isr(&mut self, now: Time, assignment: &Assignment) {
+    /// Returns whether there are new replicas.
+    pub(super) fn update_isr(&mut self, now: Time, assignment: &Assignment) -> bool {
         if assignment.partition_epoch <= self.partition_epoch {
-            return;
+            return false;
         }
         self.partition_epoch = assignment.partition_epoch;
         let isr = assignment.isr.iter().copied().collect();
@@ -165,7 +172,7 @@ impl Leader {
                 _ => {}
             }
         }
-        self.track(now, assignment);
+        self.track(now, assignment)
     }
 
     /// Followers that have everything up to `log_end` fall behind no earlier than now: a pull names
@@ -193,6 +200,15 @@ impl Leader {
         self.isr.iter().chain(added).copied()
     }
 
+    /// Members of the ISR that count for `min.insync.replicas`.
+    fn in_sync(&self) -> usize {
+        let restarted = self
+            .followers
+            .iter()
+            .filter(|(id, follower)| follower.has_restarted && self.isr.contains(id));
+        self.isr.len() - restarted.count()
+    }
+
     /// Members that the ISR must have for acks=all.
     fn required_in_sync(&self, min_insync_replicas: usize) -> usize {
         if mutated(Mutation::IgnoreMinInsync) {
@@ -213,7 +229,7 @@ impl Leader {
     }
 
     pub(super) fn can_commit(&self, min_insync_replicas: usize) -> bool {
-        self.isr.len() >= self.required_in_sync(min_insync_replicas)
+        self.in_sync() >= self.required_in_sync(min_insync_replicas)
     }
 
     /// Offset up to which the maximal ISR has the log, `None` while the ISR is too small.
@@ -277,11 +293,9 @@ impl Replica {
             Acks::All => leader.required_in_sync(self.settings.min_insync_replicas),
             Acks::Counted(acks) => leader.counted(acks)?,
         };
-        if leader.isr.len() < required {
-            return Err(AppendError::NotEnoughReplicas {
-                in_sync: leader.isr.len(),
-                required,
-            });
+        let in_sync = leader.in_sync();
+        if in_sync < required {
+            return Err(AppendError::NotEnoughReplicas { in_sync, required });
         }
         let Some(batch) = batch else {
             return Ok(SequenceVerdict::Append);
@@ -404,6 +418,7 @@ impl FollowerProgress {
             self.lapses = 0;
             self.caught_up_since = None;
             self.leader_log_end_at_pull = Offset(i64::MAX);
+            self.has_restarted = true;
         }
         self.broker_epoch = Some(known.max(broker_epoch));
         self.stream = stream;

@@ -71,6 +71,9 @@ pub struct Settings {
 pub enum RoleChange {
     /// Same role and leader epoch as before.
     Unchanged,
+    /// Leads as before, and there are new replicas. They may have pulled already, which counted for
+    /// nothing: the shell looks at the positions of all followers' streams again.
+    ReplicasAdded,
     /// Leads from now on: the shell records the epoch's start in the log and answers nobody of the
     /// earlier epoch.
     BecameLeader {
@@ -180,9 +183,13 @@ impl Replica {
         if let Role::Leader(leader) = &mut self.role
             && leader.epoch == assignment.leader_epoch
         {
-            leader.update_isr(now, assignment);
+            let added = leader.update_isr(now, assignment);
             self.advance_high_watermark(ends.own);
-            return RoleChange::Unchanged;
+            return if added {
+                RoleChange::ReplicasAdded
+            } else {
+                RoleChange::Unchanged
+            };
         }
         let log_end = ends.written;
         self.role = Role::Leader(Leader::new(self.me, now, assignment, log_end));

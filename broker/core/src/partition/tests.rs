@@ -298,6 +298,42 @@ fn a_restarted_follower_counts_its_streams_anew() {
 }
 
 #[test]
+fn a_replica_that_pulled_before_the_leader_knew_of_it_is_looked_at_again() {
+    let mut replica = leader(&[0, 1], 1);
+    let mut known = assignment(&[0, 1], 2);
+    known.replicas.truncate(2);
+    replica.handle_assignment(Time(1), &known, ends(0));
+    assert_eq!(pull(&mut replica, 2, 2, 0, 0), PullProgress::default());
+    let added = assignment(&[0, 1], 3);
+    let change = replica.handle_assignment(Time(3), &added, ends(0));
+    assert_eq!(change, RoleChange::ReplicasAdded);
+    assert!(pull(&mut replica, 3, 2, 0, 0).may_enter_isr);
+    let change = replica.handle_assignment(Time(4), &added, ends(0));
+    assert_eq!(change, RoleChange::Unchanged);
+}
+
+#[test]
+fn a_restarted_member_counts_for_min_insync_replicas_only_once_it_has_entered_again() {
+    let mut replica = leader(&[0, 1, 2], 3);
+    replica.handle_append(Time(0), None, Offset(0), END);
+    pull(&mut replica, 1, 1, 0, END.0);
+    pull(&mut replica, 2, 2, END.0, END.0);
+    let restarted = puller(1, 8);
+    let pulled = replica.handle_pull(Time(3), restarted, EPOCH, END, ends(END.0));
+    assert_eq!(pulled, Ok(PullProgress::default()));
+    let refused = AppendError::NotEnoughReplicas {
+        in_sync: 2,
+        required: 3,
+    };
+    assert_eq!(replica.admit(Time(3), Acks::All, None), Err(refused));
+    replica.handle_assignment(Time(4), &assignment(&[0, 2], 2), ends(END.0));
+    assert_eq!(replica.high_watermark(), Offset(0));
+    replica.handle_assignment(Time(5), &assignment(&[0, 1, 2], 3), ends(END.0));
+    assert_eq!(replica.high_watermark(), END);
+    assert!(replica.admit(Time(5), Acks::All, None).is_ok());
+}
+
+#[test]
 fn counted_acks_follow_the_fastest_members_of_the_isr() {
     let mut replica = leader(&[0, 1], 1);
     replica.handle_append(Time(0), None, Offset(0), Offset(10));

@@ -136,7 +136,7 @@ impl Hosted {
         let change = self.replica.handle_assignment(now, &assignment, ends);
         self.moved |= self.replica.high_watermark() != before;
         match change {
-            RoleChange::Unchanged => {}
+            RoleChange::Unchanged | RoleChange::ReplicasAdded => {}
             RoleChange::BecameLeader { .. } => {
                 if !led_before {
                     self.abandon();

@@ -329,6 +329,7 @@ impl Process {
         let name = format!("{}-{}", hosted.topic, id.partition);
         match change {
             RoleChange::Unchanged => return,
+            RoleChange::ReplicasAdded => {}
             RoleChange::BecameLeader { .. } => {
                 let (epoch, isr) = (state.leader_epoch, &state.isr);
                 env.note(Peer::Broker(self.index), || {
@@ -423,7 +424,7 @@ impl Process {
         let Some(fetcher) = self
             .fetchers
             .get_mut(&leader)
-            .filter(|f| f.is_current(stream))
+            .filter(|f| f.is_current(stream) || mutated(Mutation::TakeStaleAnswers))
         else {
             return;
         };

@@ -75,11 +75,9 @@ impl Session {
         }
         for (id, state) in pull.partitions {
             let answered = false;
-            if self
-                .positions
-                .insert(id, Position { state, answered })
-                .is_none()
-            {
+            let known = self.positions.insert(id, Position { state, answered });
+            // What was told in an earlier epoch was not taken over.
+            if known.is_none_or(|known| known.state.leader_epoch != state.leader_epoch) {
                 self.lazy.insert(id);
             }
             self.named.insert(id);
