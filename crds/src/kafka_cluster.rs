@@ -13,7 +13,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ConfigValue;
+use crate::{ConfigValue, RolloutPolicy};
 
 /// A Kafka-compatible cluster of Klamm brokers.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -93,12 +93,13 @@ pub struct KafkaClusterSpec {
     #[serde(default)]
     pub rack: Rack,
 
-    /// Broker configuration by Kafka's property names. A change restarts the brokers one by one.
+    /// Broker configuration by Kafka's property names. What brokers can take while they run they
+    /// are given at once; other changes restart them one by one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 256))]
     #[x_kube(
-        validation = Rule::new("self.all(k, !(k in ['node.id', 'broker.id', 'log.dir', 'log.dirs', 'broker.rack', 'listeners', 'advertised.listeners', 'listener.security.protocol.map', 'inter.broker.listener.name', 'controller.quorum.voters', 'process.roles']) && !k.startsWith('klamm.rpc.') && !k.startsWith('klamm.http.') && !k.startsWith('klamm.cluster.'))")
-            .message("ids, listeners, directories, racks and the quorum are set by the operator: remove node.id, broker.id, log.dir(s), broker.rack, *listeners*, controller.quorum.voters, process.roles, klamm.rpc.*, klamm.http.* and klamm.cluster.* from config"),
+        validation = Rule::new("self.all(k, !(k in ['node.id', 'broker.id', 'log.dir', 'log.dirs', 'broker.rack', 'listeners', 'advertised.listeners', 'listener.security.protocol.map', 'inter.broker.listener.name', 'controller.quorum.voters', 'process.roles']) && !k.startsWith('klamm.rpc.') && !k.startsWith('klamm.http.') && !k.startsWith('klamm.cluster.') && !k.startsWith('klamm.quorum.'))")
+            .message("ids, listeners, directories, racks and the quorum are set by the operator: remove node.id, broker.id, log.dir(s), broker.rack, *listeners*, controller.quorum.voters, process.roles, klamm.rpc.*, klamm.http.*, klamm.cluster.* and klamm.quorum.* from config"),
         validation = Rule::new("self.all(k, k.matches('^[a-z0-9][a-z0-9._]{0,127}$'))")
             .message("config keys are Kafka property names, such as min.insync.replicas"),
     )]
@@ -116,6 +117,15 @@ pub struct KafkaClusterSpec {
             .message("listeners must have different ports"),
     )]
     pub listeners: Vec<Listener>,
+
+    /// How carefully brokers are restarted.
+    #[serde(default)]
+    pub rollout: RolloutPolicy,
+
+    /// Ids of brokers that the operator does not restart, whatever changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), extend("x-kubernetes-list-type" = "set"))]
+    pub hold: Vec<i32>,
 
     /// Whether the operator only watches and reports. Brokers keep running; nothing is created,
     /// changed or restarted.
@@ -333,6 +343,15 @@ pub struct KafkaClusterStatus {
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub voters: Vec<i32>,
 
+    /// Whether the voters have formed their quorum. From then on no broker may form another one.
+    #[serde(default)]
+    pub quorum_formed: bool,
+
+    /// Keys of `spec.config` that brokers were given while they ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub dynamic_config: Vec<String>,
+
     /// Every broker of the cluster. An entry is made before the broker and never removed.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
@@ -380,7 +399,7 @@ pub struct BrokerStatus {
     /// Node port of the broker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_port: Option<i32>,
-    /// Unknown, Pending, Starting, Serving, Draining or Fenced.
+    /// Unknown, Pending, Starting, CatchingUp, Serving, Draining, Stopping or Fenced.
     #[serde(default)]
     pub state: String,
     /// Whether the pod runs the newest configuration.

@@ -7,6 +7,7 @@
 
 mod config_value;
 mod kafka_cluster;
+mod rollout;
 mod topic;
 
 use kube::CustomResourceExt as _;
@@ -16,6 +17,7 @@ pub use kafka_cluster::{
     BrokerStatus, Controllers, DeletionPolicy, KafkaCluster, KafkaClusterSpec, KafkaClusterStatus,
     Listener, ListenerStatus, ListenerType, PodTemplate, Pool, Rack, Storage,
 };
+pub use rollout::RolloutPolicy;
 pub use topic::{AdoptionPolicy, ClusterRef, Topic, TopicSpec, TopicStatus};
 
 /// API group of both resources.

@@ -264,6 +264,8 @@ impl Test {
         ensure!(applied.needs_restart == ["num.partitions"], "{applied:?}");
         let send = || produce(&self.client, "configured", 0..100, "none");
         wait_until("long batches are refused", TIME_LIMIT, || send().is_err())?;
+        let told = self.admins[0].describe_cluster()?.dynamic_config;
+        ensure!(told.get(limit.0).map(String::as_str) == Some(limit.1));
         self.set_config(&[], &["message.max.bytes"])?;
         wait_until("long batches are taken again", TIME_LIMIT, || {
             send().is_ok()

@@ -40,21 +40,19 @@ where
     Ok(())
 }
 
-/// Deletes the object of that name if it is still the one of that uid. One that is gone is fine.
+/// Deletes the object of that name if it still is as `judged`. One that is gone, or has changed, is
+/// fine: it is looked at again.
 pub(crate) async fn delete<K>(
     api: &Api<K>,
     name: &str,
-    uid: Option<&str>,
+    judged: Option<Preconditions>,
 ) -> Result<(), kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
     let mut params = DeleteParams::background();
-    if let Some(uid) = uid {
-        params = params.preconditions(Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: None,
-        });
+    if let Some(judged) = judged {
+        params = params.preconditions(judged);
     }
     match api.delete(name, &params).await {
         Ok(_) => Ok(()),

@@ -4,15 +4,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join_all, select_ok};
+use jiff::Timestamp;
 use klamm_crds::KafkaCluster;
 use klamm_proto::v1::admin_client::AdminClient;
 use klamm_proto::v1::{
-    AlterTopicRequest, ClusterDescription, CreateTopicRequest, DeleteTopicRequest,
-    DescribeClusterRequest, DescribeTopicsRequest, ReplicaAssignment, TopicDescription,
+    AlterTopicRequest, ApplyConfigRequest, BrokerDescription, CheckRestartRequest,
+    ClusterDescription, ConfigVerdict, CreateTopicRequest, DeleteTopicRequest,
+    DescribeClusterRequest, DescribeTopicsRequest, PrepareRestartRequest, ReplicaAssignment,
+    RestartBlocker, RestorePreferredLeadersRequest, TopicDescription, TransferLeadershipRequest,
+    ValidateConfigRequest,
 };
+use operator_plan::dynamic_config::ConfigChange;
 use operator_plan::naming;
-use operator_plan::observed::{Admin, BrokerFacts, BrokerState, ClusterFacts};
+use operator_plan::observed::{
+    Admin, Blocker, BlockerReason, BrokerFacts, BrokerState, ClusterFacts, ConfigVerdicts,
+    KeyVerdict, RestartVerdict,
+};
 use operator_plan::topic::LiveTopic;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -20,6 +28,9 @@ use tonic::{Code, Request, Status};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for which a broker leads nothing before its restart. It is renewed by every pass that still
+/// wants the restart, and ends by itself where the restart does not come.
+const RESTART_LEASE_MS: u64 = 60_000;
 /// A change waits for its commit.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -84,10 +95,20 @@ impl BrokerAdmin {
         })
     }
 
-    /// Asks all voters; the newest answer counts, if a majority answered. A minority may not know
-    /// yet what the others have committed.
+    /// The active controller's answer, through whichever broker is the first to bring it. Without
+    /// one, all voters are asked what they know; the newest answer counts, if a majority answered: a
+    /// minority may not know yet what the others have committed.
     pub(crate) async fn describe_cluster(&self) -> Admin {
-        let answers = join_all(self.voters.iter().map(|id| self.describe_at(*id))).await;
+        let confirmed = self
+            .first_answer(|id| self.describe_at(id, DescribeFrom::Controller))
+            .await;
+        if let Ok(answer) = confirmed
+            && answer.cluster_id == self.cluster_id
+        {
+            return Admin::Answered(facts(answer, DescribeFrom::Controller));
+        }
+        let ask = |id: &i32| self.describe_at(*id, DescribeFrom::Anybody);
+        let answers = join_all(self.voters.iter().map(ask)).await;
         let (answers, errors): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
         let answered = answers.len();
         let newest = answers
@@ -96,7 +117,9 @@ impl BrokerAdmin {
             .filter(|answer| answer.cluster_id == self.cluster_id)
             .max_by_key(|answer| (answer.controller_epoch, answer.metadata_offset));
         match newest {
-            Some(newest) if answered * 2 > self.voters.len() => Admin::Answered(facts(newest)),
+            Some(newest) if answered * 2 > self.voters.len() => {
+                Admin::Answered(facts(newest, DescribeFrom::Anybody))
+            }
             Some(_) | None => {
                 let why = errors
                     .into_iter()
@@ -111,12 +134,124 @@ impl BrokerAdmin {
         }
     }
 
-    async fn describe_at(&self, id: i32) -> Result<ClusterDescription, AdminError> {
+    /// Asks the voters together; the first answer counts, or else the last refusal.
+    async fn first_answer<T, F>(&self, ask: impl Fn(i32) -> F) -> Result<T, AdminError>
+    where
+        F: Future<Output = Result<T, AdminError>>,
+    {
+        let calls = self.voters.iter().map(|id| Box::pin(ask(*id)));
+        let calls: Vec<_> = calls.collect();
+        if calls.is_empty() {
+            return Err(AdminError::Unavailable("there are no voters".to_owned()));
+        }
+        select_ok(calls).await.map(|(answer, _)| answer)
+    }
+
+    /// Whether the broker may stop now; every failure is a no.
+    pub(crate) async fn check_restart(&self, broker_id: i32) -> RestartVerdict {
+        let request = CheckRestartRequest {
+            brokers: vec![broker_id],
+        };
+        let asked = self.first_answer(|id| {
+            let request = self.request(request.clone());
+            async move {
+                let mut client = self.client(id, READ_TIMEOUT)?;
+                Ok(client.check_restart(request).await?.into_inner())
+            }
+        });
+        match asked.await {
+            Ok(answer) if answer.safe => RestartVerdict::Safe,
+            Ok(answer) => RestartVerdict::Unsafe {
+                blockers: answer.blockers.into_iter().map(blocker).collect(),
+                total: answer.blockers_total,
+            },
+            Err(error) => RestartVerdict::Unknown(error.to_string()),
+        }
+    }
+
+    /// What would become of the properties.
+    pub(crate) async fn validate_config(
+        &self,
+        properties: BTreeMap<String, String>,
+    ) -> ConfigVerdicts {
+        let request = ValidateConfigRequest {
+            broker: None,
+            properties: properties.into_iter().collect(),
+        };
+        let asked = self.first_answer(|id| {
+            let request = self.request(request.clone());
+            async move {
+                let mut client = self.client(id, READ_TIMEOUT)?;
+                Ok(client.validate_config(request).await?.into_inner())
+            }
+        });
+        match asked.await {
+            Ok(answer) => ConfigVerdicts::Known(answer.verdicts.into_iter().map(told).collect()),
+            Err(error) => ConfigVerdicts::Unknown(error.to_string()),
+        }
+    }
+
+    /// Settings for all brokers, which take them while they run.
+    pub(crate) async fn apply_config(
+        &self,
+        broker_id: i32,
+        change: &ConfigChange,
+    ) -> Result<(), AdminError> {
+        let request = ApplyConfigRequest {
+            broker: None,
+            set_config: change.set.clone().into_iter().collect(),
+            reset_config: change.reset.clone(),
+        };
+        let mut client = self.client(broker_id, CHANGE_TIMEOUT)?;
+        client.apply_config(self.request(request)).await?;
+        Ok(())
+    }
+
+    /// Has the leaders of `broker` move away, for as long as a pod takes to be replaced.
+    pub(crate) async fn prepare_restart(
+        &self,
+        broker_id: i32,
+        broker: i32,
+        incarnation: &str,
+    ) -> Result<(), AdminError> {
+        let request = PrepareRestartRequest {
+            broker,
+            incarnation: incarnation.to_owned(),
+            ttl_ms: RESTART_LEASE_MS,
+        };
+        let mut client = self.client(broker_id, CHANGE_TIMEOUT)?;
+        client.prepare_restart(self.request(request)).await?;
+        Ok(())
+    }
+
+    /// The voter whose log is the longest becomes the active controller.
+    pub(crate) async fn transfer_controller(&self, broker_id: i32) -> Result<(), AdminError> {
+        let request = TransferLeadershipRequest { broker_id: None };
+        let mut client = self.client(broker_id, CHANGE_TIMEOUT)?;
+        client.transfer_leadership(self.request(request)).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn restore_leaders(&self, broker_id: i32) -> Result<(), AdminError> {
+        let mut client = self.client(broker_id, CHANGE_TIMEOUT)?;
+        let request = self.request(RestorePreferredLeadersRequest {});
+        client.restore_preferred_leaders(request).await?;
+        Ok(())
+    }
+
+    async fn describe_at(
+        &self,
+        id: i32,
+        from: DescribeFrom,
+    ) -> Result<ClusterDescription, AdminError> {
         let mut client = self.client(id, READ_TIMEOUT)?;
-        let answer = client
-            .describe_cluster(self.request(DescribeClusterRequest::default()))
-            .await?;
-        Ok(answer.into_inner())
+        let request = DescribeClusterRequest {
+            from_controller: from == DescribeFrom::Controller,
+        };
+        Ok(client
+            .describe_cluster(self.request(request))
+            .await?
+            .into_inner())
     }
 
     /// The topic as that broker knows it.
@@ -220,33 +355,73 @@ pub(crate) fn replica_assignments(assignments: &[Vec<i32>]) -> Vec<ReplicaAssign
         .collect()
 }
 
-fn facts(description: ClusterDescription) -> ClusterFacts {
-    use klamm_proto::v1::BrokerState as Described;
-    let brokers = description.brokers.into_iter().map(|broker| {
-        let state = match broker.state() {
-            Described::Serving | Described::CatchingUp => BrokerState::Serving,
-            Described::Draining => BrokerState::Draining,
-            Described::Unspecified | Described::Fenced => BrokerState::Fenced,
-        };
-        let rack = Some(broker.rack).filter(|rack| !rack.is_empty());
-        let (replicas, leaders) = (broker.replicas, broker.leaders);
-        (
-            broker.id,
-            BrokerFacts {
-                state,
-                rack,
-                replicas,
-                leaders,
-            },
-        )
-    });
+/// Who answers DescribeCluster.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum DescribeFrom {
+    /// The active controller, while a majority of the voters follows it.
+    Controller,
+    /// The broker that is asked.
+    Anybody,
+}
+
+fn facts(description: ClusterDescription, from: DescribeFrom) -> ClusterFacts {
+    let brokers = description.brokers.into_iter();
     ClusterFacts {
+        confirmed: from == DescribeFrom::Controller,
         controller_id: Some(description.controller_id).filter(|id| *id >= 0),
-        brokers: brokers.collect(),
+        voters: description.voters,
+        brokers: brokers.map(broker_facts).collect(),
         offline_partitions: description.offline_partitions,
         under_replicated_partitions: description.under_replicated_partitions,
         under_min_isr_partitions: description.under_min_isr_partitions,
+        dynamic_config: description.dynamic_config.into_iter().collect(),
     }
+}
+
+fn broker_facts(broker: BrokerDescription) -> (i32, BrokerFacts) {
+    use klamm_proto::v1::BrokerState as Described;
+    let state = match broker.state() {
+        Described::Serving => BrokerState::Serving,
+        Described::CatchingUp => BrokerState::CatchingUp,
+        Described::Draining => BrokerState::Draining,
+        Described::Unspecified | Described::Fenced => BrokerState::Fenced,
+    };
+    let started_at = Some(broker.started_at_ms).filter(|at| *at > 0);
+    let facts = BrokerFacts {
+        state,
+        incarnation: broker.incarnation,
+        started_at: started_at.and_then(|at| Timestamp::from_millisecond(at).ok()),
+        rack: Some(broker.rack).filter(|rack| !rack.is_empty()),
+        replicas: broker.replicas,
+        in_sync: broker.in_sync,
+        leaders: broker.leaders,
+        preferred: broker.preferred,
+        preferred_led: broker.preferred_led,
+    };
+    (broker.id, facts)
+}
+
+fn blocker(blocker: RestartBlocker) -> Blocker {
+    use klamm_proto::v1::restart_blocker::Reason;
+    let reason = match blocker.reason() {
+        Reason::BelowMinIsr => BlockerReason::BelowMinIsr,
+        Reason::Unavailable => BlockerReason::Unavailable,
+        Reason::QuorumLoss => BlockerReason::QuorumLoss,
+        Reason::NotCaughtUp => BlockerReason::NotCaughtUp,
+        Reason::Unspecified => BlockerReason::Other,
+    };
+    let partition = (blocker.partition >= 0).then_some((blocker.topic, blocker.partition));
+    Blocker { partition, reason }
+}
+
+fn told(told: ConfigVerdict) -> (String, KeyVerdict) {
+    use klamm_proto::v1::config_verdict::Verdict;
+    let verdict = match told.verdict() {
+        Verdict::Dynamic => KeyVerdict::Dynamic,
+        Verdict::NeedsRestart | Verdict::Unspecified => KeyVerdict::NeedsRestart,
+        Verdict::Unknown | Verdict::Invalid => KeyVerdict::Refused(told.reason),
+    };
+    (told.key, verdict)
 }
 
 fn live_topic(mut topic: TopicDescription) -> LiveTopic {

@@ -16,7 +16,8 @@ use klamm_proto::v1::{
     DescribeTopicsResponse, DrainStatusRequest, DrainStatusResponse, FeatureLevels,
     FinalizeFeatureLevelRequest, FinalizeFeatureLevelResponse, PrepareRestartRequest,
     PrepareRestartResponse, PromoteVoterRequest, QuorumDescription, RemoveVoterRequest,
-    RestartRecoveryRequest, RestartRecoveryResponse, StartDrainRequest, StartDrainResponse,
+    RestartRecoveryRequest, RestartRecoveryResponse, RestorePreferredLeadersRequest,
+    RestorePreferredLeadersResponse, StartDrainRequest, StartDrainResponse,
     SupportedFeatureLevelsRequest, TopicDescription, TransferLeadershipRequest, UncordonRequest,
     UncordonResponse, UnregisterBrokerRequest, UnregisterBrokerResponse, ValidateConfigRequest,
     ValidateConfigResponse,
@@ -122,6 +123,13 @@ impl Admin for AdminService {
     ) -> Result<Response<PrepareRestartResponse>, Status> {
         let prepared = restart::prepare(self, request.into_inner()).await?;
         Ok(Response::new(prepared))
+    }
+
+    async fn restore_preferred_leaders(
+        &self,
+        _: Request<RestorePreferredLeadersRequest>,
+    ) -> Result<Response<RestorePreferredLeadersResponse>, Status> {
+        restart::restore_leaders(self).await.map(Response::new)
     }
 
     async fn restart_recovery(

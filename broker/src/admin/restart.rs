@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use broker_core::BrokerId;
 use broker_core::controller::{
-    AcceptedRisk as Risk, Command, Finding, PrepareRestart, Response as CommandResponse,
-    RestartBlocker as Blocker, RestartCheck, check_restart,
+    AcceptedRisk as Risk, Command, ElectLeaders, ElectionType, Finding, PrepareRestart,
+    Response as CommandResponse, RestartBlocker as Blocker, RestartCheck, check_restart,
 };
 use klamm_proto::v1::{
     AcceptedRisk, CheckRestartRequest, CheckRestartResponse, PrepareRestartRequest,
     PrepareRestartResponse, RestartBlocker, RestartRecoveryRequest, RestartRecoveryResponse,
-    Snapshot, accepted_risk, restart_blocker,
+    RestorePreferredLeadersResponse, Snapshot, accepted_risk, restart_blocker,
 };
 use tonic::Status;
 
@@ -79,6 +79,24 @@ pub(super) async fn prepare(
     Ok(PrepareRestartResponse {
         leaders_left: prepared.leaders_left,
         leaders_kept: prepared.leaders_kept,
+    })
+}
+
+pub(super) async fn restore_leaders(
+    service: &AdminService,
+) -> Result<RestorePreferredLeadersResponse, Status> {
+    let command = ElectLeaders {
+        election_type: ElectionType::Preferred.into(),
+        partitions: Vec::new(),
+    };
+    let response = service.submit(Command::ElectLeaders(command)).await?;
+    let CommandResponse::ElectLeaders(elected) = response else {
+        return Err(mismatch());
+    };
+    let elected = elected.partitions.iter();
+    let restored = elected.filter(|partition| partition.failure.is_none());
+    Ok(RestorePreferredLeadersResponse {
+        restored: cluster::count(restored.count()),
     })
 }
 

@@ -22,6 +22,8 @@ pub const EXAMPLE_TOPIC: &str = "events";
 
 /// For brokers that have to start, find each other and catch up.
 const HEALTHY_LIMIT: Duration = Duration::from_secs(180);
+/// Short, as every restart of a case waits for it.
+const SOAK_SECONDS: i32 = 2;
 const TOPIC_LIMIT: Duration = Duration::from_secs(60);
 
 /// The example in a namespace of its own.
@@ -50,8 +52,9 @@ impl Example {
         namespaces.create(&PostParams::default(), &object).await?;
         println!("  namespace {namespace}");
         let example = Self { access, namespace };
-        let cluster: KafkaCluster =
+        let mut cluster: KafkaCluster =
             serde_yaml::from_str(include_str!("../../../examples/cluster.yaml"))?;
+        cluster.spec.rollout.soak_seconds = SOAK_SECONDS;
         let topic: Topic = serde_yaml::from_str(include_str!("../../../examples/topic.yaml"))?;
         let params = PostParams::default();
         example.api().create(&params, &cluster).await?;

@@ -7,6 +7,7 @@ mod clients_inside;
 mod clients_outside;
 mod config_changed;
 mod every_broker_deleted;
+mod image_changed;
 mod objects_deleted;
 mod operator_deleted;
 mod topic_lifecycle;
@@ -22,7 +23,7 @@ use tokio::runtime::Runtime;
 type Case = fn(&Runtime, &Example) -> Result<()>;
 
 #[rustfmt::skip]
-const CASES: [(&str, Case); 15] = [
+const CASES: [(&str, Case); 18] = [
     ("bad clusters are refused with advice", |on, e| on.block_on(bad_specs::of_clusters(e))),
     ("bad topics are refused with advice", |on, e| on.block_on(bad_specs::of_topics(e))),
     ("what only the operator can refuse is a condition", |on, e| on.block_on(bad_specs::found_by_operator(e))),
@@ -36,6 +37,9 @@ const CASES: [(&str, Case); 15] = [
     ("the operator is deleted under load", |on, e| on.block_on(operator_deleted::under_load(e))),
     ("a broker is deleted under load", |on, e| on.block_on(broker_deleted::under_load(e))),
     ("deleted objects come back", |on, e| on.block_on(objects_deleted::come_back(e))),
+    ("a setting that brokers refuse changes nothing", |on, e| on.block_on(config_changed::refused(e))),
+    ("a setting that running brokers take restarts none", |on, e| on.block_on(config_changed::without_restart(e))),
+    ("a bad image stops at one broker, a good one gets to all", |on, e| on.block_on(image_changed::under_load(e))),
     ("a changed setting restarts one broker after the other", |on, e| on.block_on(config_changed::under_load(e))),
     ("every broker is killed at once", |on, e| on.block_on(every_broker_deleted::data_stays(e))),
 ];

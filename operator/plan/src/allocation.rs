@@ -21,6 +21,8 @@ pub struct Allocation {
     pub cluster_id: String,
     /// Founding voters, ascending.
     pub voters: Vec<i32>,
+    /// Whether these have formed their quorum.
+    pub quorum_formed: bool,
     /// By id.
     pub brokers: Vec<Broker>,
     /// Port of the bootstrap address for clients of the NodePort listener, once there is one.
@@ -53,12 +55,14 @@ impl Allocation {
             Some(KafkaClusterStatus {
                 cluster_id: Some(cluster_id),
                 voters,
+                quorum_formed,
                 brokers,
                 listeners,
                 ..
             }) => Ok(Self {
                 cluster_id: cluster_id.clone(),
                 voters: voters.clone(),
+                quorum_formed: *quorum_formed,
                 brokers: brokers.iter().map(Broker::from).collect(),
                 bootstrap_node_port: listeners.iter().find_map(|listener| listener.node_port),
             }),
@@ -83,6 +87,7 @@ impl Allocation {
                 .collect();
             self.voters = voters::choose(&brokers, valid.voters);
         }
+        self.quorum_formed |= observed.admin.confirmed().is_some();
         let bootstrap = naming::external_bootstrap_service(&valid.name);
         self.bootstrap_node_port = valid.node_port.as_ref().and_then(|listener| {
             let given = node_port(&observed.services, &bootstrap).or(self.bootstrap_node_port);

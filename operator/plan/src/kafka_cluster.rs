@@ -1,15 +1,19 @@
 //! From a `KafkaCluster` and what was observed to the plan of one reconciliation.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use klamm_crds::{KafkaCluster, KafkaClusterStatus};
 
 use crate::allocation::{self, Allocation};
+use crate::broker_pod::{BrokerPod, PodState, pod_state, ready_since, taken_up};
+use crate::dynamic_config::{self, ConfigChange, ConfigPlan};
 use crate::naming;
-use crate::observed::Observed;
+use crate::observed::{Observed, RestartVerdict};
 use crate::resources::{self, Disruptions, Object, revision, unless_applied};
-use crate::rollout::{self, BrokerPod, PodState, Rollout, pod_state};
+use crate::rollout::{self, Rollout, Situation, Step};
 use crate::status::{self, Findings};
 use crate::validate::{Problem, Validated, validate};
 
@@ -24,12 +28,27 @@ pub struct Plan {
     pub apply: Vec<Object>,
     /// Services that nobody wants any more.
     pub delete_services: Vec<String>,
-    /// Pod to be replaced, after its StatefulSet was applied.
-    pub replace: Option<Replacement>,
+    /// Settings that running brokers take.
+    pub config_change: Option<ConfigChange>,
+    /// The one step of a rollout.
+    pub action: Option<Action>,
     /// The status once all this was done.
     pub status: KafkaClusterStatus,
     /// Whether something is expected to change soon.
     pub settled: bool,
+}
+
+/// A step of a rollout with all that it takes.
+#[derive(Clone, Debug)]
+pub enum Action {
+    RestoreLeaders,
+    /// From this broker to another voter.
+    TransferController(i32),
+    Prepare {
+        id: i32,
+        incarnation: String,
+    },
+    Replace(Box<Replacement>),
 }
 
 /// One broker's turn of a rollout.
@@ -38,23 +57,121 @@ pub struct Replacement {
     pub broker_id: i32,
     /// The newest revision.
     pub stateful_set: Object,
-    /// Name and uid of the pod to delete, if there is one that is not going anyway.
-    pub pod: Option<(String, String)>,
+    /// The pod to delete, if there is one that is not going anyway.
+    pub pod: Option<JudgedPod>,
     pub reason: &'static str,
+}
+
+/// A pod as it was when it was decided about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct JudgedPod {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: Option<String>,
+}
+
+/// What the brokers must be asked before a plan can be made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Question {
+    ValidateConfig(BTreeMap<String, String>),
+    CheckRestart(i32),
+}
+
+/// The next question, until everything is known that the brokers can tell. Each is asked once; an
+/// answer that could not be had is an answer too.
+#[must_use]
+pub fn question(cluster: &KafkaCluster, observed: &Observed, now: Timestamp) -> Option<Question> {
+    let facts = observed.admin.confirmed()?;
+    let (valid, allocation) = understood(cluster, observed).ok()?;
+    let wanted = resources::shared_properties(&valid, &allocation);
+    if observed.answers.config.is_none() {
+        let managed = managed_config(cluster);
+        let properties = dynamic_config::to_validate(&valid, &wanted, managed, observed);
+        if !properties.is_empty() {
+            return Some(Question::ValidateConfig(properties));
+        }
+    }
+    let view = View::new(cluster, observed, valid, &allocation);
+    let situation = view.situation(observed, now);
+    match rollout::decide(&situation) {
+        Rollout::Ask(id) => Some(Question::CheckRestart(id)),
+        // With every replica in sync only the quorum is left to ask about.
+        Rollout::UpToDate if rollout::hindrance(&situation, None).is_none() => {
+            let mut voters = facts.voters.iter();
+            let unasked = voters.find(|id| !observed.answers.restarts.contains_key(id));
+            unasked.copied().map(Question::CheckRestart)
+        }
+        Rollout::UpToDate | Rollout::Step(_) | Rollout::Waiting(_) => None,
+    }
 }
 
 /// Plans one reconciliation.
 #[must_use]
 pub fn plan(cluster: &KafkaCluster, observed: &Observed, now: Timestamp) -> Plan {
-    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
-    let recorded = Allocation::recorded(cluster.status.as_ref(), uid, &observed.volumes);
-    let validated = recorded.and_then(|recorded| {
-        let valid = validate(cluster, &recorded.brokers, &observed.defaults)?;
-        Ok((recorded.extended(&valid, observed), valid))
-    });
-    match validated {
-        Ok((allocation, valid)) => planned(cluster, observed, valid, &allocation, now),
+    match understood(cluster, observed) {
+        Ok((valid, allocation)) => planned(cluster, observed, valid, &allocation, now),
         Err(problem) => refused(cluster, observed, &problem, now),
+    }
+}
+
+fn understood(
+    cluster: &KafkaCluster,
+    observed: &Observed,
+) -> Result<(Validated, Allocation), Problem> {
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    let recorded = Allocation::recorded(cluster.status.as_ref(), uid, &observed.volumes)?;
+    let valid = validate(cluster, &recorded.brokers, &observed.defaults)?;
+    let allocation = recorded.extended(&valid, observed);
+    Ok((valid, allocation))
+}
+
+fn managed_config(cluster: &KafkaCluster) -> &[String] {
+    let status = cluster.status.as_ref();
+    status.map_or(&[], |status| status.dynamic_config.as_slice())
+}
+
+/// The brokers as they are to be and as they are.
+struct View {
+    valid: Validated,
+    /// Configuration of brokers that start anew.
+    wanted: String,
+    config: ConfigPlan,
+    newest: Vec<(i32, Option<StatefulSet>)>,
+    brokers: Vec<BrokerPod>,
+}
+
+impl View {
+    fn new(
+        cluster: &KafkaCluster,
+        observed: &Observed,
+        valid: Validated,
+        allocation: &Allocation,
+    ) -> Self {
+        let wanted = resources::shared_properties(&valid, allocation);
+        let config = dynamic_config::plan(&valid, &wanted, managed_config(cluster), observed);
+        let newest = newest_stateful_sets(&valid, allocation, &config, &wanted);
+        let brokers = newest
+            .iter()
+            .zip(&allocation.brokers)
+            .map(|((_, set), broker)| broker_pod(broker, set.as_ref(), &valid.name, observed))
+            .collect();
+        Self {
+            valid,
+            wanted,
+            config,
+            newest,
+            brokers,
+        }
+    }
+
+    fn situation<'a>(&'a self, observed: &'a Observed, now: Timestamp) -> Situation<'a> {
+        Situation {
+            brokers: &self.brokers,
+            admin: &observed.admin,
+            answers: &observed.answers,
+            policy: &self.valid.rollout,
+            now,
+        }
     }
 }
 
@@ -65,22 +182,19 @@ fn planned(
     allocation: &Allocation,
     now: Timestamp,
 ) -> Plan {
-    let newest = newest_stateful_sets(&valid, allocation);
-    let brokers: Vec<_> = newest
-        .iter()
-        .map(|(id, set)| broker_pod(*id, set.as_ref(), &valid.name, observed))
-        .collect();
-    let hindrance = rollout::hindrance(&brokers, &observed.admin);
-    let rollout = rollout::decide(&brokers, &observed.admin);
+    let view = View::new(cluster, observed, valid, allocation);
+    let situation = view.situation(observed, now);
+    let rollout = rollout::decide(&situation);
+    let disruptions = disruptions(&situation);
+    let settled = rollout == Rollout::UpToDate && disruptions == Disruptions::Allowed;
     let findings = Findings {
         allocation,
-        brokers: &brokers,
+        brokers: &view.brokers,
         rollout: &rollout,
         admin: &observed.admin,
-        problem: valid.refused.as_ref(),
+        problem: view.config.problem.as_ref().or(view.valid.refused.as_ref()),
     };
-    let status = status::of_cluster(cluster, Some(&valid), &findings, now);
-    let settled = hindrance.is_none() && rollout == Rollout::UpToDate;
+    let mut status = status::of_cluster(cluster, Some(&view.valid), &findings, now);
     if cluster.spec.paused {
         return Plan {
             status,
@@ -88,23 +202,38 @@ fn planned(
             ..Plan::nothing()
         };
     }
-    let identity = status::with_identity(cluster.status.clone().unwrap_or_default(), allocation);
-    let disruptions = if hindrance.is_none() {
-        Disruptions::Allowed
-    } else {
-        Disruptions::Forbidden
+    status.dynamic_config.clone_from(&view.config.managed);
+    let former = cluster.status.clone().unwrap_or_default();
+    let identity = KafkaClusterStatus {
+        dynamic_config: view.config.managed.clone(),
+        ..status::with_identity(former, allocation)
     };
-    let mut apply = shared_objects(&valid, allocation, observed, disruptions);
-    apply.extend(volumes(&valid, allocation, observed));
-    apply.extend(current_stateful_sets(&newest, observed));
+    let mut apply = shared_objects(&view, allocation, observed, disruptions);
+    apply.extend(volumes(&view.valid, allocation, observed));
+    apply.extend(current_stateful_sets(&view.newest, observed));
     Plan {
         record_first: (cluster.status.as_ref() != Some(&identity)).then_some(identity),
         apply,
-        delete_services: unwanted_services(&valid, observed),
-        replace: replacement(&rollout, newest, &valid, allocation, observed),
-        validated: Some(valid),
+        delete_services: unwanted_services(&view.valid, observed),
+        config_change: view.config.change,
+        action: action(rollout, view.newest, &view.valid, allocation, observed),
+        validated: Some(view.valid),
         status,
         settled,
+    }
+}
+
+/// One broker may be stopped by others while everything has settled and whoever was asked about may
+/// stop. Nobody was asked in the middle of a rollout.
+fn disruptions(situation: &Situation<'_>) -> Disruptions {
+    let verdicts = &situation.answers.restarts;
+    let all_safe = verdicts
+        .values()
+        .all(|verdict| *verdict == RestartVerdict::Safe);
+    if rollout::hindrance(situation, None).is_none() && !verdicts.is_empty() && all_safe {
+        Disruptions::Allowed
+    } else {
+        Disruptions::Forbidden
     }
 }
 
@@ -115,7 +244,8 @@ impl Plan {
             validated: None,
             apply: Vec::new(),
             delete_services: Vec::new(),
-            replace: None,
+            config_change: None,
+            action: None,
             status: KafkaClusterStatus::default(),
             settled: true,
         }
@@ -129,7 +259,7 @@ fn refused(cluster: &KafkaCluster, observed: &Observed, problem: &Problem, now: 
     let brokers: Vec<_> = allocation
         .brokers
         .iter()
-        .map(|broker| broker_pod(broker.id, None, name, observed))
+        .map(|broker| broker_pod(broker, None, name, observed))
         .collect();
     let findings = Findings {
         allocation: &allocation,
@@ -149,10 +279,14 @@ fn refused(cluster: &KafkaCluster, observed: &Observed, problem: &Problem, now: 
 fn newest_stateful_sets(
     valid: &Validated,
     allocation: &Allocation,
+    config: &ConfigPlan,
+    wanted: &str,
 ) -> Vec<(i32, Option<StatefulSet>)> {
     let newest = |broker: &allocation::Broker| {
         let pool = valid.pools.iter().find(|pool| pool.name == broker.pool)?;
-        resources::stateful_set(valid, allocation, broker, pool)
+        let name = naming::stateful_set(&valid.name, &broker.pool, broker.id);
+        let version = config.version(&name, wanted);
+        resources::stateful_set(valid, allocation, broker, pool, version)
     };
     allocation
         .brokers
@@ -162,16 +296,17 @@ fn newest_stateful_sets(
 }
 
 fn shared_objects(
-    valid: &Validated,
+    view: &View,
     allocation: &Allocation,
     observed: &Observed,
     disruptions: Disruptions,
 ) -> Vec<Object> {
+    let valid = &view.valid;
     let service_account = resources::service_account(valid);
     let budget = resources::pod_disruption_budget(valid, disruptions);
     let sets = &observed.stateful_sets;
     let config_map = observed.config_map.as_ref();
-    let desired_config_map = resources::config_map(valid, allocation, config_map, sets);
+    let desired_config_map = resources::config_map(valid, view.wanted.clone(), config_map, sets);
     let services = resources::services(valid, allocation);
     let services = services.into_iter().filter_map(|service| {
         let live = observed
@@ -228,31 +363,42 @@ fn current_stateful_sets(
         .collect()
 }
 
-fn replacement(
-    rollout: &Rollout,
+fn action(
+    rollout: Rollout,
     newest: Vec<(i32, Option<StatefulSet>)>,
     valid: &Validated,
     allocation: &Allocation,
     observed: &Observed,
-) -> Option<Replacement> {
-    let Rollout::Replace { id, reason } = rollout else {
+) -> Option<Action> {
+    let Rollout::Step(step) = rollout else {
         return None;
+    };
+    let (id, reason) = match step {
+        Step::RestoreLeaders { .. } => return Some(Action::RestoreLeaders),
+        Step::TransferController { id } => return Some(Action::TransferController(id)),
+        Step::Prepare { id, incarnation } => return Some(Action::Prepare { id, incarnation }),
+        Step::Replace { id, reason } => (id, reason),
     };
     let set = newest
         .into_iter()
-        .find_map(|(of, set)| set.filter(|_| of == *id))?;
-    let broker = allocation.brokers.iter().find(|broker| broker.id == *id)?;
-    let pod = live_pod(observed, &naming::pod(&valid.name, &broker.pool, *id))
+        .find_map(|(of, set)| set.filter(|_| of == id))?;
+    let broker = allocation.brokers.iter().find(|broker| broker.id == id)?;
+    let pod = live_pod(observed, &naming::pod(&valid.name, &broker.pool, id))
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter(|pod| revision(&pod.metadata) != set_revision(&set))
-        .and_then(|pod| Some((pod.metadata.name.clone()?, pod.metadata.uid.clone()?)));
-    let stateful_set = unless_applied(set, None, boxed)?;
-    Some(Replacement {
-        broker_id: *id,
-        stateful_set,
+        .and_then(|pod| {
+            Some(JudgedPod {
+                name: pod.metadata.name.clone()?,
+                uid: pod.metadata.uid.clone()?,
+                resource_version: pod.metadata.resource_version.clone(),
+            })
+        });
+    Some(Action::Replace(Box::new(Replacement {
+        broker_id: id,
+        stateful_set: unless_applied(set, None, boxed)?,
         pod,
         reason,
-    })
+    })))
 }
 
 fn boxed(set: StatefulSet) -> Object {
@@ -272,7 +418,7 @@ fn unwanted_services(valid: &Validated, observed: &Observed) -> Vec<String> {
 }
 
 fn broker_pod(
-    id: i32,
+    broker: &allocation::Broker,
     newest: Option<&StatefulSet>,
     cluster: &str,
     observed: &Observed,
@@ -280,7 +426,7 @@ fn broker_pod(
     let name = newest.and_then(|set| set.metadata.name.as_deref());
     let pod = observed.pods.iter().find(|pod| {
         let labels = pod.metadata.labels.as_ref();
-        labels.and_then(|labels| labels.get(naming::BROKER_LABEL)) == Some(&id.to_string())
+        labels.and_then(|labels| labels.get(naming::BROKER_LABEL)) == Some(&broker.id.to_string())
             && labels
                 .and_then(|labels| labels.get(naming::CLUSTER_LABEL))
                 .map(String::as_str)
@@ -296,8 +442,11 @@ fn broker_pod(
     });
     let of_set = set.is_some_and(|set| set_revision(set) != wanted);
     BrokerPod {
-        id,
+        id: broker.id,
+        zone: broker.zone.clone(),
         pod: pod.map_or(PodState::Absent, pod_state),
+        taken_up: pod.and_then(taken_up),
+        ready_since: pod.and_then(ready_since),
         outdated: newest.is_some() && (of_pod || of_set),
     }
 }

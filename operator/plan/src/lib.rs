@@ -4,10 +4,13 @@
 //! Invariants, each with a test:
 //! * planning again after a plan was carried out gives an empty plan;
 //! * at most one running broker is stopped at a time, and none while another one is missing;
+//! * what running brokers take restarts none of them;
 //! * broker ids, zones, cluster id and voters never change once recorded.
 
 pub mod allocation;
+pub mod broker_pod;
 pub mod conditions;
+pub mod dynamic_config;
 pub mod kafka_cluster;
 pub mod naming;
 pub mod observed;

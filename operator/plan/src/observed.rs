@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::jiff::Timestamp;
 
 /// Everything that concerns one cluster.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Observed {
     pub pod_disruption_budget: Option<PodDisruptionBudget>,
     pub service_account: Option<ServiceAccount>,
     pub admin: Admin,
+    /// What the brokers were asked after that, see [`crate::kafka_cluster::question`].
+    pub answers: Answers,
     /// Settings of the operator.
     pub defaults: Defaults,
     /// Random; becomes the id of a cluster that has none.
@@ -39,15 +42,19 @@ pub struct Defaults {
 pub enum Admin {
     /// Too few voters answered; why.
     Unreachable(String),
-    /// The newest answer of a majority of the voters.
+    /// The newest answer.
     Answered(ClusterFacts),
 }
 
 /// The brokers' answer to DescribeCluster.
 #[derive(Clone, Debug)]
 pub struct ClusterFacts {
+    /// Whether the active controller has answered, while a majority of the voters followed it. If not,
+    /// it is what a majority of the voters knew, which may be old.
+    pub confirmed: bool,
     /// Active controller.
     pub controller_id: Option<i32>,
+    pub voters: Vec<i32>,
     pub brokers: BTreeMap<i32, BrokerFacts>,
     /// Partitions without a leader.
     pub offline_partitions: u32,
@@ -55,15 +62,27 @@ pub struct ClusterFacts {
     pub under_replicated_partitions: u32,
     /// Partitions whose ISR is smaller than min.insync.replicas.
     pub under_min_isr_partitions: u32,
+    /// Settings that were made for all brokers while they ran.
+    pub dynamic_config: BTreeMap<String, String>,
 }
 
 /// A broker as the controller sees it.
 #[derive(Clone, Debug)]
 pub struct BrokerFacts {
     pub state: BrokerState,
+    /// New for every process start.
+    pub incarnation: String,
+    /// When the process started, by the clock of its node; nothing when it is not known.
+    pub started_at: Option<Timestamp>,
     pub rack: Option<String>,
     pub replicas: u32,
+    /// Replicas that are in the ISR.
+    pub in_sync: u32,
     pub leaders: u32,
+    /// Partitions whose preferred leader it is.
+    pub preferred: u32,
+    /// Of these, those that it leads.
+    pub preferred_led: u32,
 }
 
 /// State of a registered broker.
@@ -71,21 +90,98 @@ pub struct BrokerFacts {
 pub enum BrokerState {
     /// Not heartbeating, or not caught up with the metadata yet.
     Fenced,
+    /// Alive, with replicas that are not in sync.
+    CatchingUp,
     Serving,
-    /// Moving its leaders away before it stops.
+    /// Moving its leaders away before it stops, or prepared for a restart.
     Draining,
 }
 
+/// Answers to the questions of one pass. None is asked twice.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// By broker: whether it may be stopped.
+    pub restarts: BTreeMap<i32, RestartVerdict>,
+    pub config: Option<ConfigVerdicts>,
+}
+
+/// The answer to CheckRestart of one broker.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RestartVerdict {
+    Safe,
+    /// The first of `total` reasons.
+    Unsafe {
+        blockers: Vec<Blocker>,
+        total: u32,
+    },
+    /// Nobody could tell; why.
+    Unknown(String),
+}
+
+/// What forbids a restart.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Blocker {
+    /// Topic and partition, unless it is the metadata quorum.
+    pub partition: Option<(String, i32)>,
+    pub reason: BlockerReason,
+}
+
+/// Why a restart would harm.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BlockerReason {
+    BelowMinIsr,
+    Unavailable,
+    QuorumLoss,
+    NotCaughtUp,
+    /// A reason that this version does not know.
+    Other,
+}
+
+/// The answer to ValidateConfig.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ConfigVerdicts {
+    /// By key.
+    Known(BTreeMap<String, KeyVerdict>),
+    /// Nobody could tell; why.
+    Unknown(String),
+}
+
+/// What becomes of a property.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum KeyVerdict {
+    /// Running brokers take it.
+    Dynamic,
+    NeedsRestart,
+    /// No broker would start with it; why.
+    Refused(String),
+}
+
 impl Admin {
-    /// Whether the controller says that the broker serves.
+    /// Whether the controller says that the broker serves, be it without all its replicas in sync.
     #[must_use]
     pub fn serves(&self, id: i32) -> bool {
+        self.broker(id).is_some_and(|broker| {
+            matches!(broker.state, BrokerState::Serving | BrokerState::CatchingUp)
+        })
+    }
+
+    /// The broker, if it is registered.
+    #[must_use]
+    pub fn broker(&self, id: i32) -> Option<&BrokerFacts> {
         match self {
-            Self::Unreachable(_) => false,
-            Self::Answered(facts) => facts
-                .brokers
-                .get(&id)
-                .is_some_and(|broker| broker.state == BrokerState::Serving),
+            Self::Unreachable(_) => None,
+            Self::Answered(facts) => facts.brokers.get(&id),
+        }
+    }
+
+    /// The answer of an active controller that a majority follows.
+    #[must_use]
+    pub fn confirmed(&self) -> Option<&ClusterFacts> {
+        match self {
+            Self::Answered(facts) if facts.confirmed && facts.controller_id.is_some() => {
+                Some(facts)
+            }
+            Self::Answered(_) | Self::Unreachable(_) => None,
         }
     }
 }

@@ -7,11 +7,12 @@ use k8s_openapi::jiff::Timestamp;
 use klamm_crds::{BrokerStatus, KafkaCluster, KafkaClusterStatus, ListenerStatus};
 
 use crate::allocation::{Allocation, Broker};
+use crate::broker_pod::{BrokerPod, PodState};
 use crate::conditions::{Truth, Verdict, find};
 use crate::naming;
 use crate::observed::{Admin, BrokerState};
 use crate::resources::bracketed;
-use crate::rollout::{BrokerPod, PodState, Rollout};
+use crate::rollout::{Rollout, Step, Wait, WaitReason};
 use crate::validate::{Problem, Validated};
 
 /// Reasons of `Ready` before a cluster was ready for the first time.
@@ -40,6 +41,7 @@ pub fn of_cluster(
     let conditions = [
         ("Ready", ready(&former.conditions, valid, findings)),
         ("Progressing", progressing(cluster, valid, findings)),
+        ("UpToDate", up_to_date(cluster, findings)),
         ("Degraded", degraded(&former.conditions, findings)),
         ("SpecValid", spec_valid(findings)),
         ("QuorumHealthy", quorum_healthy(findings)),
@@ -102,6 +104,7 @@ pub fn with_identity(status: KafkaClusterStatus, allocation: &Allocation) -> Kaf
     KafkaClusterStatus {
         cluster_id,
         voters: allocation.voters.clone(),
+        quorum_formed: allocation.quorum_formed,
         brokers,
         ..status
     }
@@ -112,7 +115,7 @@ pub fn with_identity(status: KafkaClusterStatus, allocation: &Allocation) -> Kaf
 pub fn bad(type_: &str) -> Truth {
     match type_ {
         "Degraded" => Truth::True,
-        "Progressing" => Truth::Unknown,
+        "Progressing" | "UpToDate" => Truth::Unknown,
         _ => Truth::False,
     }
 }
@@ -130,6 +133,7 @@ fn state(broker: &BrokerPod, admin: &Admin) -> &'static str {
     match (&broker.pod, registered) {
         (PodState::Absent | PodState::NotRunning(_), _) => "Pending",
         (PodState::Starting | PodState::Ready, Some(BrokerState::Serving)) => "Serving",
+        (PodState::Starting | PodState::Ready, Some(BrokerState::CatchingUp)) => "CatchingUp",
         (_, Some(BrokerState::Draining)) => "Draining",
         (PodState::Terminating, _) => "Stopping",
         (PodState::Starting, _) => "Starting",
@@ -255,13 +259,16 @@ fn progressing(
         );
     }
     match findings.rollout {
-        Rollout::Replace { id, reason } => {
+        Rollout::Step(step) => return yes("RollingRestart", step_message(step)),
+        Rollout::Waiting(wait) => {
+            return yes("RolloutWaiting", format!("restarts wait: {}", wait.message));
+        }
+        Rollout::Ask(id) => {
             return yes(
-                "RollingRestart",
-                format!("broker {id} is replaced: {reason}"),
+                "RolloutWaiting",
+                format!("whether broker {id} may stop is not known"),
             );
         }
-        Rollout::Waiting(why) => return yes("RolloutWaiting", format!("restarts wait: {why}")),
         Rollout::UpToDate => {}
     }
     let missing: Vec<_> = findings
@@ -280,6 +287,43 @@ fn progressing(
     }
 }
 
+fn step_message(step: &Step) -> String {
+    match step {
+        Step::RestoreLeaders { why } => format!("leaders are moved back: {why}"),
+        Step::TransferController { id } => {
+            format!("the active controller moves away from broker {id}, which is restarted next")
+        }
+        Step::Prepare { id, .. } => {
+            format!("leaders move away from broker {id}, which is restarted next")
+        }
+        Step::Replace { id, reason } => format!("broker {id} is replaced: {reason}"),
+    }
+}
+
+fn up_to_date(cluster: &KafkaCluster, findings: &Findings<'_>) -> Verdict {
+    let total = findings.brokers.len();
+    let outdated = findings.brokers.iter().filter(|broker| broker.outdated);
+    let newest = total - outdated.count();
+    let told = |reason, message: &str| {
+        let message = format!("{newest} of {total} brokers run the newest revision; {message}");
+        Verdict::new(Truth::False, reason, message)
+    };
+    match findings.rollout {
+        Rollout::UpToDate => Verdict::new(
+            Truth::True,
+            "Current",
+            "every broker runs the newest revision",
+        ),
+        _ if cluster.spec.paused => told("Paused", "nothing is restarted while spec.paused is set"),
+        Rollout::Step(step) => told("Rolling", &step_message(step)),
+        Rollout::Waiting(Wait { reason, message }) => told(reason.as_str(), message),
+        Rollout::Ask(id) => told(
+            WaitReason::AdminUnreachable.as_str(),
+            &format!("whether broker {id} may stop is not known"),
+        ),
+    }
+}
+
 fn degraded(former: &[Condition], findings: &Findings<'_>) -> Verdict {
     let facts = match findings.admin {
         Admin::Answered(facts) => facts,
@@ -291,6 +335,13 @@ fn degraded(former: &[Condition], findings: &Findings<'_>) -> Verdict {
             );
         }
     };
+    if let Rollout::Waiting(Wait {
+        reason: WaitReason::CanaryFailed,
+        message,
+    }) = findings.rollout
+    {
+        return Verdict::new(Truth::True, "CanaryFailed", message.clone());
+    }
     let missing: Vec<_> = findings
         .brokers
         .iter()

@@ -1,11 +1,13 @@
 //! Fixtures: the published examples, as the API server would hand them to the operator.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::jiff::Timestamp;
 use klamm_crds::{KafkaCluster, Topic};
 use serde_json::json;
 
-use crate::observed::{Admin, BrokerFacts, BrokerState, ClusterFacts, Defaults, Observed};
+use crate::observed::{Admin, Answers, BrokerFacts, BrokerState, ClusterFacts, Defaults, Observed};
 
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
@@ -57,6 +59,7 @@ pub(crate) fn observed() -> Observed {
         pod_disruption_budget: None,
         service_account: None,
         admin: Admin::Unreachable("no voter answered".to_owned()),
+        answers: Answers::default(),
         defaults: Defaults {
             image: "ghcr.io/klamm-dev/klamm:0.1.0".to_owned(),
             image_pull_policy: Some("IfNotPresent".to_owned()),
@@ -65,24 +68,34 @@ pub(crate) fn observed() -> Observed {
     }
 }
 
+/// A process that has run since long before [`now`].
+pub(crate) fn started_at() -> Timestamp {
+    Timestamp::from_second(1_799_000_000).unwrap()
+}
+
+pub(crate) fn serving(id: i32) -> BrokerFacts {
+    BrokerFacts {
+        state: BrokerState::Serving,
+        incarnation: format!("incarnation-of-{id}"),
+        started_at: Some(started_at()),
+        rack: Some(["a", "b", "c"][usize::try_from(id % 3).unwrap()].to_owned()),
+        replicas: 0,
+        in_sync: 0,
+        leaders: 0,
+        preferred: 0,
+        preferred_led: 0,
+    }
+}
+
 pub(crate) fn healthy(brokers: i32) -> ClusterFacts {
-    let facts = |id: i32| {
-        let rack = Some(["a", "b", "c"][usize::try_from(id % 3).unwrap()].to_owned());
-        (
-            id,
-            BrokerFacts {
-                state: BrokerState::Serving,
-                rack,
-                replicas: 0,
-                leaders: 0,
-            },
-        )
-    };
     ClusterFacts {
+        confirmed: true,
         controller_id: Some(0),
-        brokers: (0..brokers).map(facts).collect(),
+        voters: (0..brokers.min(3)).collect(),
+        brokers: (0..brokers).map(|id| (id, serving(id))).collect(),
         offline_partitions: 0,
         under_replicated_partitions: 0,
         under_min_isr_partitions: 0,
+        dynamic_config: BTreeMap::new(),
     }
 }

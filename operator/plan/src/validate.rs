@@ -4,12 +4,14 @@
 //! which brokers exist already, and text that would break out of a properties file.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use klamm_crds::{DeletionPolicy, KafkaCluster, ListenerType, Pool};
 
 use crate::allocation::Broker;
 use crate::observed::Defaults;
+use crate::rollout::Policy;
 
 /// Why a spec is refused, wholly or in part.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,6 +38,7 @@ pub struct Validated {
     pub node_port: Option<NodePortListener>,
     pub topology_key: String,
     pub deletion_policy: DeletionPolicy,
+    pub rollout: Policy,
     /// Part of the spec that is not carried out.
     pub refused: Option<Problem>,
 }
@@ -110,8 +113,19 @@ pub fn validate(
         node_port,
         topology_key: spec.rack.topology_key.clone(),
         deletion_policy: spec.deletion_policy,
+        rollout: rollout(cluster),
         refused,
     })
+}
+
+fn rollout(cluster: &KafkaCluster) -> Policy {
+    let rollout = &cluster.spec.rollout;
+    let number = |number: i32| u32::try_from(number).unwrap_or(0);
+    Policy {
+        soak: Duration::from_secs(u64::from(number(rollout.soak_seconds))),
+        preferred_leaders_min_pct: number(rollout.min_preferred_leaders_percent),
+        hold: cluster.spec.hold.clone(),
+    }
 }
 
 /// A value that ends in a backslash or holds a line break would swallow or forge the next line of

@@ -3,16 +3,18 @@
 
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use klamm_crds::KafkaCluster;
-use kube::api::PostParams;
+use kube::api::{PostParams, Preconditions};
 use kube::{Resource as _, ResourceExt as _};
 use operator_plan::conditions::{Notice, Severity};
-use operator_plan::kafka_cluster::{Plan, Replacement};
+use operator_plan::kafka_cluster::{Action, Plan, Replacement};
 use operator_plan::naming;
 use operator_plan::resources::token_secret;
 use operator_plan::validate::Validated;
 use uuid::Uuid;
 
+use super::ReconcileError;
 use super::observe::Observation;
+use crate::broker_admin::{AdminError, BrokerAdmin};
 use crate::context::Context;
 use crate::{apply, events};
 
@@ -22,7 +24,7 @@ pub(super) async fn execute(
     cluster: KafkaCluster,
     plan: &Plan,
     observation: &Observation,
-) -> Result<KafkaCluster, kube::Error> {
+) -> Result<KafkaCluster, ReconcileError> {
     let cluster = match &plan.record_first {
         Some(status) => {
             let api = context.namespaced(&cluster.namespace().unwrap_or_default());
@@ -51,21 +53,63 @@ pub(super) async fn execute(
         let api = context.namespaced::<Service>(&cluster.namespace().unwrap_or_default());
         apply::delete(&api, name, None).await?;
     }
-    if let Some(replacement) = &plan.replace {
-        replace(context, &cluster, replacement).await?;
+    if let Some(change) = &plan.config_change {
+        let (brokers, controller_id) = controller(observation)?;
+        tracing::info!(?change, "changing settings of running brokers");
+        brokers.apply_config(controller_id, change).await?;
+    }
+    if let Some(action) = &plan.action {
+        act(context, &cluster, action, observation).await?;
     }
     Ok(cluster)
 }
 
-/// Deletes the broker's pod, of which the StatefulSet makes a new one. The uid makes sure that it is
-/// the pod that was judged, not its successor.
+/// Takes the one step of a rollout.
+async fn act(
+    context: &Context,
+    cluster: &KafkaCluster,
+    action: &Action,
+    observation: &Observation,
+) -> Result<(), ReconcileError> {
+    tracing::info!(?action, "rolling");
+    match action {
+        Action::Replace(replacement) => replace(context, cluster, replacement).await?,
+        Action::RestoreLeaders => {
+            let (brokers, controller_id) = controller(observation)?;
+            brokers.restore_leaders(controller_id).await?;
+        }
+        Action::TransferController(_) => {
+            let (brokers, controller_id) = controller(observation)?;
+            brokers.transfer_controller(controller_id).await?;
+        }
+        Action::Prepare { id, incarnation } => {
+            let (brokers, controller_id) = controller(observation)?;
+            brokers
+                .prepare_restart(controller_id, *id, incarnation)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// The brokers, and the active controller among them.
+fn controller(observation: &Observation) -> Result<(&BrokerAdmin, i32), AdminError> {
+    let none = || AdminError::Unavailable("there is no active controller".to_owned());
+    let brokers = observation.brokers.as_ref().ok_or_else(none)?;
+    let facts = observation.observed.admin.confirmed();
+    let id = facts.and_then(|facts| facts.controller_id);
+    Ok((brokers, id.ok_or_else(none)?))
+}
+
+/// Deletes the broker's pod, of which the StatefulSet makes a new one. It must be as it was when it was
+/// judged, not its successor, and nothing may have happened to it since.
 async fn replace(
     context: &Context,
     cluster: &KafkaCluster,
     replacement: &Replacement,
 ) -> Result<(), kube::Error> {
     apply::apply(&context.client, &replacement.stateful_set).await?;
-    let Some((name, uid)) = &replacement.pod else {
+    let Some(pod) = &replacement.pod else {
         return Ok(());
     };
     let notice = Notice {
@@ -78,7 +122,11 @@ async fn replace(
     };
     events::publish(context, &cluster.object_ref(&()), &[notice]).await;
     let api = context.namespaced::<Pod>(&cluster.namespace().unwrap_or_default());
-    apply::delete(&api, name, Some(uid)).await?;
+    let judged = Preconditions {
+        uid: Some(pod.uid.clone()),
+        resource_version: pod.resource_version.clone(),
+    };
+    apply::delete(&api, &pod.name, Some(judged)).await?;
     context.metrics.replacements.inc();
     Ok(())
 }

@@ -22,6 +22,7 @@ use operator_plan::kafka_cluster::{Plan, plan};
 use operator_plan::{naming, status};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker_admin::AdminError;
 use crate::context::Context;
 use crate::events;
 
@@ -40,6 +41,8 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 pub(crate) enum ReconcileError {
     #[error("the Kubernetes API refuses: {0}")]
     Kubernetes(#[from] kube::Error),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
 }
 
 impl ReconcileError {

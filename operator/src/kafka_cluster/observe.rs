@@ -2,13 +2,15 @@
 
 use std::fmt::Debug;
 
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
 use klamm_crds::KafkaCluster;
 use kube::api::ListParams;
 use kube::{Resource, ResourceExt as _};
+use operator_plan::kafka_cluster::{Question, question};
 use operator_plan::naming;
-use operator_plan::observed::{Admin, Observed};
+use operator_plan::observed::{Admin, Answers, Observed};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -19,6 +21,8 @@ pub(super) struct Observation {
     pub(super) observed: Observed,
     /// The brokers' token, if its Secret exists.
     pub(super) token: Option<String>,
+    /// The brokers, if there is anybody to ask.
+    pub(super) brokers: Option<BrokerAdmin>,
 }
 
 pub(super) async fn observe(
@@ -49,11 +53,14 @@ pub(super) async fn observe(
         budgets_api.get_opt(&budgets),
         service_accounts_api.get_opt(&service_accounts),
     )?;
-    let admin = match BrokerAdmin::new(cluster, token.as_deref()) {
-        Ok(admin) => admin.describe_cluster().await,
-        Err(why) => Admin::Unreachable(why),
+    let (brokers, admin) = match BrokerAdmin::new(cluster, token.as_deref()) {
+        Ok(brokers) => {
+            let admin = brokers.describe_cluster().await;
+            (Some(brokers), admin)
+        }
+        Err(why) => (None, Admin::Unreachable(why)),
     };
-    let observed = Observed {
+    let mut observed = Observed {
         nodes: context
             .nodes
             .state()
@@ -68,10 +75,33 @@ pub(super) async fn observe(
         pod_disruption_budget,
         service_account,
         admin,
+        answers: Answers::default(),
         defaults: context.defaults.clone(),
         fresh_cluster_id: Uuid::new_v4().to_string(),
     };
-    Ok(Observation { observed, token })
+    if let Some(brokers) = &brokers {
+        ask(brokers, cluster, &mut observed).await;
+    }
+    Ok(Observation {
+        observed,
+        token,
+        brokers,
+    })
+}
+
+/// Asks the brokers what the plan depends on. It ends: no question is asked twice.
+async fn ask(brokers: &BrokerAdmin, cluster: &KafkaCluster, observed: &mut Observed) {
+    while let Some(question) = question(cluster, observed, Timestamp::now()) {
+        match question {
+            Question::ValidateConfig(properties) => {
+                observed.answers.config = Some(brokers.validate_config(properties).await);
+            }
+            Question::CheckRestart(id) => {
+                let verdict = brokers.check_restart(id).await;
+                observed.answers.restarts.insert(id, verdict);
+            }
+        }
+    }
 }
 
 async fn list<K>(context: &Context, namespace: &str, cluster: &str) -> Result<Vec<K>, kube::Error>

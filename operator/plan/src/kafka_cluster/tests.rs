@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use klamm_crds::{ConfigValue, DeletionPolicy};
 use proptest::prelude::*;
 use serde::Serialize;
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use super::*;
 use crate::conditions::find;
-use crate::observed::Admin;
+use crate::observed::{Admin, BrokerState, ClusterFacts, ConfigVerdicts, KeyVerdict};
 use crate::testing;
 
 struct World {
@@ -27,29 +28,62 @@ impl World {
         }
     }
 
+    /// The plan, with every restart allowed and every changed setting in need of one.
     fn plan(&self) -> Plan {
-        plan(&self.cluster, &self.observed, testing::now())
+        let mut observed = self.observed.clone();
+        while let Some(question) = question(&self.cluster, &observed, testing::now()) {
+            match question {
+                Question::ValidateConfig(properties) => {
+                    let judged = properties.into_keys();
+                    let judged = judged.map(|key| (key, KeyVerdict::NeedsRestart));
+                    let verdicts = ConfigVerdicts::Known(judged.collect());
+                    observed.answers.config = Some(verdicts);
+                }
+                Question::CheckRestart(id) => {
+                    let answers = &mut observed.answers.restarts;
+                    let former = answers.insert(id, RestartVerdict::Safe);
+                    assert_eq!(former, None, "asked twice");
+                }
+            }
+        }
+        plan(&self.cluster, &observed, testing::now())
     }
 
     fn carry_out(&mut self, plan: &Plan) {
-        for object in plan
-            .apply
-            .iter()
-            .chain(plan.replace.iter().map(|r| &r.stateful_set))
-        {
+        for object in &plan.apply {
             self.apply(object);
         }
         self.observed
             .services
             .retain(|service| !plan.delete_services.contains(name(&service.metadata)));
-        if let Some((gone, _)) = plan
-            .replace
-            .as_ref()
-            .and_then(|replace| replace.pod.as_ref())
-        {
-            self.observed.pods.retain(|pod| name(&pod.metadata) != gone);
+        match &plan.action {
+            Some(Action::Replace(replacement)) => {
+                self.apply(&replacement.stateful_set);
+                let gone = replacement.pod.as_ref().map(|pod| &pod.name);
+                self.observed
+                    .pods
+                    .retain(|pod| Some(name(&pod.metadata)) != gone);
+            }
+            Some(Action::Prepare { id, .. }) => {
+                self.facts(|facts| {
+                    let broker = facts.brokers.get_mut(id).unwrap();
+                    broker.state = BrokerState::Draining;
+                });
+            }
+            Some(Action::TransferController(from)) => {
+                self.facts(|facts| {
+                    facts.controller_id = facts.voters.iter().copied().find(|id| id != from);
+                });
+            }
+            Some(Action::RestoreLeaders) | None => {}
         }
         self.cluster.status = Some(plan.status.clone());
+    }
+
+    fn facts(&mut self, change: impl FnOnce(&mut ClusterFacts)) {
+        if let Admin::Answered(facts) = &mut self.observed.admin {
+            change(facts);
+        }
     }
 
     fn apply(&mut self, object: &Object) {
@@ -74,6 +108,7 @@ impl World {
 
     /// Pods start; the brokers form a cluster.
     fn start_pods(&mut self) {
+        let before = self.observed.pods.len();
         for set in &self.observed.stateful_sets {
             let pod_name = format!("{}-0", name(&set.metadata));
             if self
@@ -109,13 +144,22 @@ impl World {
                 .push(serde_json::from_value(pod).unwrap());
         }
         let brokers = i32::try_from(self.observed.pods.len()).unwrap();
-        self.observed.admin = Admin::Answered(testing::healthy(brokers));
+        if before < self.observed.pods.len() || brokers == 0 {
+            let controller_id = self
+                .observed
+                .admin
+                .confirmed()
+                .and_then(|f| f.controller_id);
+            let mut facts = testing::healthy(brokers);
+            facts.controller_id = controller_id.or(facts.controller_id);
+            self.observed.admin = Admin::Answered(facts);
+        }
     }
 
     /// Reconciles until nothing is left to do; the number of pods replaced.
     fn settle(&mut self) -> usize {
         let mut replaced = 0;
-        for _ in 0..50 {
+        for _ in 0..100 {
             let plan = self.plan();
             if idle(&plan) && Some(&plan.status) == self.cluster.status.as_ref() {
                 return replaced;
@@ -155,7 +199,8 @@ fn idle(plan: &Plan) -> bool {
     plan.record_first.is_none()
         && plan.apply.is_empty()
         && plan.delete_services.is_empty()
-        && plan.replace.is_none()
+        && plan.config_change.is_none()
+        && plan.action.is_none()
 }
 
 fn name(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> &String {
@@ -290,7 +335,7 @@ fn what_is_changed_by_hand_is_set_right() {
     spec.replicas = Some(0);
     let plan = world.plan();
     assert_eq!(plan.apply.len(), 1);
-    assert!(plan.replace.is_none());
+    assert!(plan.action.is_none());
 }
 
 #[test]
@@ -345,10 +390,10 @@ fn a_config_change_restarts_the_brokers_one_by_one() {
         .config
         .insert("num.partitions".to_owned(), ConfigValue::Integer(6));
     let plan = world.plan();
-    assert_eq!(
-        plan.replace.as_ref().map(|replace| replace.broker_id),
-        Some(1)
-    );
+    assert!(matches!(plan.action, Some(Action::Prepare { id: 1, .. })));
+    world.carry_out(&plan);
+    let plan = world.plan();
+    assert!(matches!(&plan.action, Some(Action::Replace(r)) if r.broker_id == 1));
     world.carry_out(&plan);
     let versions = world
         .observed
@@ -363,7 +408,7 @@ fn a_config_change_restarts_the_brokers_one_by_one() {
         versions, 2,
         "brokers that wait for their turn keep their version"
     );
-    assert!(world.plan().replace.is_none(), "one pod is missing");
+    assert!(world.plan().action.is_none(), "one pod is missing");
     world.start_pods();
     assert_eq!(world.settle(), 2);
     let versions = world
@@ -446,6 +491,50 @@ fn a_lost_node_changes_only_the_address_that_it_had() {
         hosts,
         [Some("10.0.0.10"), Some("10.0.0.19"), Some("10.0.0.12")]
     );
+}
+
+#[test]
+fn once_the_quorum_is_formed_no_broker_may_form_another_and_none_restarts_for_it() {
+    let mut world = World::new();
+    let text = |world: &World| yaml(&world.observed.stateful_sets);
+    let forbidden = "klamm.quorum.bootstrap.enable=false";
+    while world.observed.stateful_sets.is_empty() {
+        let plan = world.plan();
+        world.carry_out(&plan);
+    }
+    assert!(!text(&world).contains(forbidden));
+    world.start_pods();
+    assert_eq!(world.settle(), 0);
+    assert!(text(&world).contains(forbidden));
+    world.observed.admin = Admin::Unreachable("nobody".to_owned());
+    world.observed.stateful_sets.clear();
+    let plan = world.plan();
+    world.carry_out(&plan);
+    assert!(text(&world).contains(forbidden), "nor after an outage");
+}
+
+#[test]
+fn disruptions_are_allowed_only_when_all_has_settled() {
+    let mut world = World::new();
+    world.settle();
+    let allowed = |world: &World| {
+        let budget = world.observed.pod_disruption_budget.as_ref().unwrap();
+        budget.spec.as_ref().unwrap().max_unavailable.clone() == Some(IntOrString::Int(1))
+    };
+    assert!(allowed(&world));
+    world.facts(|facts| facts.under_replicated_partitions = 1);
+    let plan = world.plan();
+    world.carry_out(&plan);
+    assert!(!allowed(&world));
+    world.facts(|facts| facts.under_replicated_partitions = 0);
+    world.settle();
+    assert!(allowed(&world));
+    let mut blocked = world.observed.clone();
+    let no = RestartVerdict::Unknown("time-out".to_owned());
+    blocked.answers.restarts.insert(0, no);
+    let plan = super::plan(&world.cluster, &blocked, testing::now());
+    world.carry_out(&plan);
+    assert!(!allowed(&world));
 }
 
 #[test]

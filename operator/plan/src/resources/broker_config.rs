@@ -18,7 +18,8 @@ const INTERNAL: &str = "INTERNAL";
 const EXTERNAL: &str = "EXTERNAL";
 
 /// `server.properties`: the user's keys, then those that the operator sets.
-pub(super) fn shared_properties(valid: &Validated, allocation: &Allocation) -> String {
+#[must_use]
+pub fn shared_properties(valid: &Validated, allocation: &Allocation) -> String {
     let mut listeners = format!("{INTERNAL}://:{}", valid.internal.port);
     if let Some(external) = &valid.node_port {
         listeners.push_str(&format!(",{EXTERNAL}://:{}", external.port));
@@ -84,6 +85,15 @@ pub(super) fn arguments(valid: &Validated, broker: &Broker) -> Option<Vec<String
 fn rpc_address(valid: &Validated, broker: &Broker) -> String {
     let host = naming::host(&valid.name, &valid.namespace, &broker.pool, broker.id);
     format!("{host}:{}", naming::RPC_PORT)
+}
+
+/// More arguments once the voters have formed their quorum: no broker may form another one when disks
+/// are lost. It matters to a process that starts, so running ones are not restarted for it.
+pub(super) fn once_formed() -> [String; 2] {
+    [
+        "--set".to_owned(),
+        "klamm.quorum.bootstrap.enable=false".to_owned(),
+    ]
 }
 
 /// IPv6 addresses need brackets before a port.

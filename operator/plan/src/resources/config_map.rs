@@ -8,27 +8,28 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::{broker_config, hash, owned};
-use crate::allocation::Allocation;
+use super::{hash, owned};
 use crate::naming;
 use crate::validate::Validated;
 
-/// The ConfigMap, with the versions of `live` that are still in use.
+/// The ConfigMap: the wanted version, and those of `live` that are still in use.
 #[must_use]
 pub fn config_map(
     valid: &Validated,
-    allocation: &Allocation,
+    wanted: String,
     live: Option<&ConfigMap>,
     stateful_sets: &[StatefulSet],
 ) -> ConfigMap {
-    let properties = broker_config::shared_properties(valid, allocation);
     let mut data: BTreeMap<_, _> = live
         .and_then(|live| live.data.clone())
         .unwrap_or_default()
         .into_iter()
-        .filter(|(key, _)| stateful_sets.iter().any(|set| used_key(set) == Some(key)))
+        .filter(|(key, _)| {
+            let mut named = stateful_sets.iter().filter_map(named_version);
+            named.any(|(_, named)| named == key)
+        })
         .collect();
-    data.insert(key(&properties), properties);
+    data.insert(key(&wanted), wanted);
     ConfigMap {
         metadata: owned(valid, naming::config_map(&valid.name)),
         data: Some(data),
@@ -41,17 +42,26 @@ pub(super) fn key(properties: &str) -> String {
     format!("server-{}.properties", hash(&properties))
 }
 
-fn used_key(set: &StatefulSet) -> Option<&String> {
+/// All versions, by key.
+#[must_use]
+pub fn versions(live: Option<&ConfigMap>) -> Option<&BTreeMap<String, String>> {
+    live?.data.as_ref()
+}
+
+/// Name of the StatefulSet and key of the version with which its pod starts.
+#[must_use]
+pub fn named_version(set: &StatefulSet) -> Option<(&String, &String)> {
     let pod = set.spec.as_ref()?.template.spec.as_ref()?;
     let sources = pod
         .volumes
         .iter()
         .flatten()
         .filter_map(|volume| volume.projected.as_ref());
-    sources
+    let key = sources
         .flat_map(|projected| projected.sources.iter().flatten())
         .filter_map(|source| source.config_map.as_ref())
         .flat_map(|source| source.items.iter().flatten())
         .map(|item| &item.key)
-        .next()
+        .next()?;
+    Some((set.metadata.name.as_ref()?, key))
 }

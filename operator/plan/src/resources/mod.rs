@@ -19,7 +19,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use broker_config::bracketed;
-pub use config_map::config_map;
+pub use broker_config::shared_properties;
+pub use config_map::{config_map, named_version, versions};
 pub use pod_disruption_budget::{Disruptions, pod_disruption_budget};
 pub use secret::token_secret;
 pub use service_account::service_account;

@@ -26,13 +26,15 @@ const NON_ROOT_ID: i64 = 65532;
 /// Time for a controlled shutdown: leaders move away and the log is synced.
 const TERMINATION_GRACE_PERIOD_SECONDS: i64 = 120;
 
-/// The StatefulSet, or nothing while the broker's address for clients outside is not known.
+/// The StatefulSet of a broker that starts with that configuration, or nothing while its address for
+/// clients outside is not known.
 #[must_use]
 pub fn stateful_set(
     valid: &Validated,
     allocation: &Allocation,
     broker: &Broker,
     pool: &Pool,
+    config: &str,
 ) -> Option<StatefulSet> {
     let arguments = broker_config::arguments(valid, broker)?;
     let mut template = PodTemplateSpec {
@@ -48,7 +50,7 @@ pub fn stateful_set(
             service_account_name: Some(naming::service_account(&valid.name)),
             termination_grace_period_seconds: Some(TERMINATION_GRACE_PERIOD_SECONDS),
             tolerations: Some(pool.pod_template.tolerations.clone()).filter(|t| !t.is_empty()),
-            volumes: Some(volumes(valid, allocation, broker)),
+            volumes: Some(volumes(valid, broker, config)),
             ..PodSpec::default()
         }),
     };
@@ -59,6 +61,11 @@ pub fn stateful_set(
         .annotations
         .get_or_insert_default()
         .insert(naming::REVISION_ANNOTATION.to_owned(), revision);
+    if allocation.quorum_formed {
+        let containers = template.spec.iter_mut().flat_map(|pod| &mut pod.containers);
+        let arguments = containers.flat_map(|container| container.args.iter_mut());
+        arguments.for_each(|arguments| arguments.extend(broker_config::once_formed()));
+    }
     let name = naming::stateful_set(&valid.name, &broker.pool, broker.id);
     Some(StatefulSet {
         metadata: ObjectMeta {
@@ -238,8 +245,7 @@ fn affinity(valid: &Validated, broker: &Broker) -> Affinity {
     }
 }
 
-fn volumes(valid: &Validated, allocation: &Allocation, broker: &Broker) -> Vec<Volume> {
-    let properties = broker_config::shared_properties(valid, allocation);
+fn volumes(valid: &Validated, broker: &Broker, config: &str) -> Vec<Volume> {
     let item = |key: String, path: &str| {
         Some(vec![KeyToPath {
             key,
@@ -250,7 +256,7 @@ fn volumes(valid: &Validated, allocation: &Allocation, broker: &Broker) -> Vec<V
     let config = VolumeProjection {
         config_map: Some(ConfigMapProjection {
             name: naming::config_map(&valid.name),
-            items: item(config_map::key(&properties), CONFIG_FILE),
+            items: item(config_map::key(config), CONFIG_FILE),
             ..ConfigMapProjection::default()
         }),
         ..VolumeProjection::default()

@@ -15,7 +15,7 @@ use klamm_placement::{Broker, plan_added_partitions, plan_topic};
 
 use crate::conditions::{Truth, Verdict, find};
 use crate::naming;
-use crate::observed::{Admin, BrokerState, ClusterFacts};
+use crate::observed::{Admin, ClusterFacts};
 
 /// Annotation that allows a vanished topic to be made again; its value is the id of the vanished.
 pub const RECREATE_ANNOTATION: &str = "klamm.dev/recreate";
@@ -372,7 +372,7 @@ fn brokers(observed: &Observed) -> Vec<Broker> {
             rack: broker.rack.clone(),
             replicas: broker.replicas,
             leaders: broker.leaders,
-            available: broker.state == BrokerState::Serving,
+            available: observed.admin.serves(*id),
         })
         .collect()
 }
