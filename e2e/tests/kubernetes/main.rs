@@ -3,6 +3,7 @@
 
 mod bad_specs;
 mod broker_deleted;
+mod broker_missing;
 mod clients_inside;
 mod clients_outside;
 mod config_changed;
@@ -23,7 +24,7 @@ use tokio::runtime::Runtime;
 type Case = fn(&Runtime, &Example) -> Result<()>;
 
 #[rustfmt::skip]
-const CASES: [(&str, Case); 18] = [
+const CASES: [(&str, Case); 19] = [
     ("bad clusters are refused with advice", |on, e| on.block_on(bad_specs::of_clusters(e))),
     ("bad topics are refused with advice", |on, e| on.block_on(bad_specs::of_topics(e))),
     ("what only the operator can refuse is a condition", |on, e| on.block_on(bad_specs::found_by_operator(e))),
@@ -41,6 +42,7 @@ const CASES: [(&str, Case); 18] = [
     ("a setting that running brokers take restarts none", |on, e| on.block_on(config_changed::without_restart(e))),
     ("a bad image stops at one broker, a good one gets to all", |on, e| on.block_on(image_changed::under_load(e))),
     ("a changed setting restarts one broker after the other", |on, e| on.block_on(config_changed::under_load(e))),
+    ("a missing broker keeps the others from being restarted", |on, e| on.block_on(broker_missing::under_load(e))),
     ("every broker is killed at once", |on, e| on.block_on(every_broker_deleted::data_stays(e))),
 ];
 
