@@ -25,7 +25,7 @@ impl KafkaError for AppendError {
             }
             Self::Refused(
                 partition::AppendError::NotEnoughReplicas { .. }
-                | partition::AppendError::BehindRefused { .. },
+                | partition::AppendError::BehindAwaited { .. },
             ) => ErrorCode::NotEnoughReplicas,
             Self::Refused(partition::AppendError::TooManyAcks { .. }) => {
                 ErrorCode::InvalidRequiredAcks

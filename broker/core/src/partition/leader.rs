@@ -40,10 +40,8 @@ pub enum AppendError {
     TooManyAcks { acks: usize, replicas: usize },
     #[error(transparent)]
     Sequence(#[from] SequenceError),
-    #[error(
-        "the batch with sequence {refused} before this one was refused for a passing reason; retry both in order"
-    )]
-    BehindRefused { refused: i32 },
+    #[error("the batch with sequence {awaited} has to come before this one; retry them in order")]
+    BehindAwaited { awaited: i32 },
 }
 
 /// How far the leader's log goes.
@@ -265,12 +263,20 @@ impl Replica {
         batch: Option<&SequencedBatch>,
     ) -> Result<SequenceVerdict, AppendError> {
         let outcome = self.check(now, acks, batch);
-        let passes = matches!(
-            outcome,
-            Err(AppendError::NotEnoughReplicas { .. } | AppendError::NotLeader(_))
-        );
-        if let Some(batch) = batch.filter(|_| passes) {
-            self.note_refused(now, batch);
+        let Some(batch) = batch else {
+            return outcome;
+        };
+        match outcome {
+            Err(AppendError::NotEnoughReplicas { .. } | AppendError::NotLeader(_)) => {
+                self.note_refused(now, batch);
+            }
+            Ok(SequenceVerdict::Append) if self.begins_late(batch) => {
+                let (id, epoch) = (batch.producer_id, batch.producer_epoch);
+                if self.awaited.note_once(now, id, epoch, 0) {
+                    return Err(AppendError::BehindAwaited { awaited: 0 });
+                }
+            }
+            _ => {}
         }
         outcome
     }
@@ -278,7 +284,19 @@ impl Replica {
     /// `batch` was refused for a reason that passes. Those behind it are refused for such a reason,
     /// too, until it comes again.
     pub fn note_refused(&mut self, now: Time, batch: &SequencedBatch) {
-        self.refused.note(now, batch);
+        let first = if self.begins_late(batch) {
+            0
+        } else {
+            batch.first_sequence
+        };
+        let (id, epoch) = (batch.producer_id, batch.producer_epoch);
+        self.awaited.note(now, id, epoch, first);
+    }
+
+    /// Whether batches are missing that the producer must have sent before, here or to an earlier
+    /// leader. Those may have been forgotten, though (KIP-360).
+    fn begins_late(&self, batch: &SequencedBatch) -> bool {
+        batch.first_sequence != 0 && !self.producers.knows(batch.producer_id)
     }
 
     fn check(
@@ -301,17 +319,12 @@ impl Replica {
             return Ok(SequenceVerdict::Append);
         };
         let verdict = self.producers.check(batch);
-        let awaited = self.refused.awaited_before(now, batch);
-        match (verdict, awaited) {
-            (Err(SequenceError::OutOfOrder { .. }), Some(refused)) => {
-                Err(AppendError::BehindRefused { refused })
+        let gap = matches!(verdict, Err(SequenceError::OutOfOrder { .. }));
+        match self.awaited.before(now, batch) {
+            Some(awaited) if gap || self.begins_late(batch) => {
+                Err(AppendError::BehindAwaited { awaited })
             }
-            (Ok(SequenceVerdict::Append), Some(refused))
-                if !self.producers.knows(batch.producer_id) =>
-            {
-                Err(AppendError::BehindRefused { refused })
-            }
-            (verdict, _) => Ok(verdict?),
+            _ => Ok(verdict?),
         }
     }
 
@@ -329,7 +342,7 @@ impl Replica {
         }
         if let Some((batch, timestamp)) = batch {
             self.producers.record(batch, base_offset, timestamp);
-            self.refused.forget(batch.producer_id);
+            self.awaited.forget(batch.producer_id);
         }
         self.advance_high_watermark(log_end)
     }

@@ -14,11 +14,11 @@
 //! stands still while the ISR is below the effective `min.insync.replicas`, or the partition has
 //! eligible leader replicas outside of it (KIP-966).
 
+mod awaited;
 mod follower;
 mod isr;
 mod leader;
 mod producers;
-mod refused;
 mod waiting;
 
 use alloc::collections::BTreeSet;
@@ -35,10 +35,10 @@ pub use producers::{
 pub use waiting::WaitQueue;
 
 use crate::{BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time, Timestamp};
+use awaited::AwaitedBatches;
 use follower::Follower;
 use isr::LogEnds;
 use leader::Leader;
-use refused::RefusedBatches;
 
 /// What the metadata says about the partition, as this broker needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub struct Replica {
     /// The highest that a leader told of; the own log may end below it.
     leader_high_watermark: Offset,
     producers: Producers,
-    refused: RefusedBatches,
+    awaited: AwaitedBatches,
 }
 
 impl Replica {
@@ -144,7 +144,7 @@ impl Replica {
             high_watermark,
             leader_high_watermark: high_watermark,
             producers,
-            refused: RefusedBatches::new(),
+            awaited: AwaitedBatches::new(),
         }
     }
 

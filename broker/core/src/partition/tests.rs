@@ -598,7 +598,7 @@ fn a_batch_behind_one_that_was_refused_is_retried_after_it() {
         assert!(too_few, "{refused:?}");
     }
     replica.handle_assignment(Time(4), &assignment(&[0, 1], 3), ends(3));
-    let behind = Err(AppendError::BehindRefused { refused: 2 });
+    let behind = Err(AppendError::BehindAwaited { awaited: 2 });
     assert_eq!(admit(&mut replica, 5, 4), behind);
     let repeated = admit(&mut replica, 6, 2);
     let is_duplicate = matches!(repeated, Ok(SequenceVerdict::Duplicate { .. }));
@@ -635,12 +635,35 @@ fn a_new_leader_takes_a_new_producers_batches_in_the_order_in_which_they_were_re
     };
     replica.handle_assignment(Time(3), &back, ends(0));
     let second = replica.admit(Time(4), Acks::All, Some(&batch(5, 9)));
-    assert_eq!(second, Err(AppendError::BehindRefused { refused: 0 }));
+    assert_eq!(second, Err(AppendError::BehindAwaited { awaited: 0 }));
     let first = replica.admit(Time(5), Acks::All, Some(&batch(0, 4)));
     assert_eq!(first, Ok(SequenceVerdict::Append));
-    let much_later = Time(60_000);
-    let second = replica.admit(much_later, Acks::All, Some(&batch(5, 9)));
-    assert_eq!(second, Ok(SequenceVerdict::Append), "it may have expired");
+}
+
+/// librdkafka took the one before for appended as well when this one was.
+#[test]
+fn a_producer_that_is_not_known_begins_in_the_middle_only_if_nothing_comes_before() {
+    let mut replica = leader(&[0], 1);
+    let behind = Err(AppendError::BehindAwaited { awaited: 0 });
+    for at_ms in [1, 2_000, 5_000] {
+        let second = replica.admit(Time(at_ms), Acks::All, Some(&batch(1, 1)));
+        assert_eq!(second, behind);
+    }
+    let forgotten = replica.admit(Time(5_001), Acks::All, Some(&batch(1, 1)));
+    assert_eq!(forgotten, Ok(SequenceVerdict::Append));
+
+    let mut replica = leader(&[0], 1);
+    assert_eq!(
+        replica.admit(Time(1), Acks::All, Some(&batch(1, 1))),
+        behind
+    );
+    let first = batch(0, 0);
+    let admitted = replica.admit(Time(2), Acks::All, Some(&first));
+    assert_eq!(admitted, Ok(SequenceVerdict::Append));
+    let appended = Some((&first, Timestamp(1)));
+    replica.handle_append(Time(2), appended, Offset(0), Offset(1));
+    let second = replica.admit(Time(3), Acks::All, Some(&batch(1, 1)));
+    assert_eq!(second, Ok(SequenceVerdict::Append));
 }
 
 #[test]

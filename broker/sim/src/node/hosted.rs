@@ -61,7 +61,7 @@ pub(crate) fn produce_error(error: &AppendError) -> ProduceError {
         AppendError::NotLeader(_) => ProduceError::NotLeader,
         AppendError::NotEnoughReplicas { .. }
         | AppendError::TooManyAcks { .. }
-        | AppendError::BehindRefused { .. } => ProduceError::NotEnoughReplicas,
+        | AppendError::BehindAwaited { .. } => ProduceError::NotEnoughReplicas,
         AppendError::Sequence(_) => ProduceError::OutOfOrder,
     }
 }
