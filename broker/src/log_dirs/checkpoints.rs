@@ -28,6 +28,15 @@ pub(crate) struct Checkpoints {
     complete: bool,
     /// What the file holds of compacted logs, few of which change between two writes.
     compacted: Vec<OffsetEntry>,
+    unwritten: Unwritten,
+}
+
+/// The files that lack something. With many logs of which few are written to, most are as they were.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unwritten {
+    log_starts: bool,
+    recovery_points: bool,
+    high_watermarks: bool,
 }
 
 impl Checkpoints {
@@ -55,6 +64,11 @@ impl Checkpoints {
             logs,
             complete,
             compacted: compacted.unwrap_or_default(),
+            unwritten: Unwritten {
+                log_starts: !complete,
+                recovery_points: !complete,
+                high_watermarks: !complete,
+            },
         })
     }
 
@@ -65,6 +79,7 @@ impl Checkpoints {
     }
 
     /// The start offsets go first: a recovery point may be that of a log whose front was deleted.
+    /// Files in which nothing has changed are left as they are.
     pub(super) fn write(&mut self, dir: &LogDir) -> io::Result<()> {
         let mut compacted = self.entries(|log| log.compacted_upto);
         compacted.retain(|entry| entry.offset > Offset(0));
@@ -72,9 +87,19 @@ impl Checkpoints {
             dir.write_compacted_offsets(&compacted)?;
             self.compacted = compacted;
         }
-        dir.write_log_starts(&self.entries(|log| log.log_start))?;
-        dir.write_recovery_points(&self.entries(|log| log.recovery_point))?;
-        dir.write_high_watermarks(&self.entries(|log| log.high_watermark))
+        if self.unwritten.log_starts {
+            dir.write_log_starts(&self.entries(|log| log.log_start))?;
+            self.unwritten.log_starts = false;
+        }
+        if self.unwritten.recovery_points {
+            dir.write_recovery_points(&self.entries(|log| log.recovery_point))?;
+            self.unwritten.recovery_points = false;
+        }
+        if self.unwritten.high_watermarks {
+            dir.write_high_watermarks(&self.entries(|log| log.high_watermark))?;
+            self.unwritten.high_watermarks = false;
+        }
+        Ok(())
     }
 
     pub(crate) fn get(&self, name: &LogName) -> Checkpointed {
@@ -82,12 +107,15 @@ impl Checkpoints {
     }
 
     pub(crate) fn set(&mut self, name: LogName, checkpointed: Checkpointed) {
-        self.logs.insert(name, checkpointed);
+        let before = self.logs.insert(name, checkpointed);
+        self.unwritten.note(before, Some(checkpointed));
     }
 
     /// Whether there was something to forget.
     pub(crate) fn forget(&mut self, name: &LogName) -> bool {
-        self.logs.remove(name).is_some()
+        let before = self.logs.remove(name);
+        self.unwritten.note(before, None);
+        before.is_some()
     }
 
     fn entries(&self, offset: impl Fn(&Checkpointed) -> Offset) -> Vec<OffsetEntry> {
@@ -97,6 +125,16 @@ impl Checkpoints {
             offset: offset(checkpointed),
         };
         self.logs.iter().map(entry).collect()
+    }
+}
+
+impl Unwritten {
+    /// An entry has become another one.
+    fn note(&mut self, before: Option<Checkpointed>, after: Option<Checkpointed>) {
+        let differs = |offset: fn(Checkpointed) -> Offset| before.map(offset) != after.map(offset);
+        self.log_starts |= differs(|log| log.log_start);
+        self.recovery_points |= differs(|log| log.recovery_point);
+        self.high_watermarks |= differs(|log| log.high_watermark);
     }
 }
 
@@ -123,4 +161,46 @@ fn by_name(entries: Option<Vec<OffsetEntry>>) -> Offsets {
         .flatten()
         .map(|entry| ((entry.topic, entry.partition), entry.offset))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use broker_log::fs::Fs as _;
+    use broker_log::fs::memory::MemoryFs;
+
+    use super::*;
+
+    const FILES: [&str; 3] = [
+        "log-start-offset-checkpoint",
+        "recovery-point-offset-checkpoint",
+        "replication-offset-checkpoint",
+    ];
+
+    #[test]
+    fn files_in_which_nothing_has_changed_are_not_written_again() {
+        let fs = Arc::new(MemoryFs::new(1));
+        let path = Path::new("/data");
+        let dir = LogDir::open(Arc::clone(&fs) as _, path, "cluster", 1, "directory").unwrap();
+        let mut checkpoints = Checkpoints::read(&dir).unwrap();
+        let name = || ("t".to_owned(), 0);
+        let mut written = |change: &dyn Fn(&mut Checkpoints)| {
+            change(&mut checkpoints);
+            checkpoints.write(&dir).unwrap();
+            let files = FILES.map(|file| path.join(file));
+            files.map(|file| fs.exists(&file).unwrap() && fs.remove(&file).is_ok())
+        };
+        let new = Checkpointed::default();
+        let moved = Checkpointed {
+            high_watermark: Offset(7),
+            ..new
+        };
+        assert_eq!(written(&|c| c.set(name(), new)), [true; 3], "a new log");
+        assert_eq!(written(&|c| c.set(name(), new)), [false; 3]);
+        assert_eq!(written(&|c| c.set(name(), moved)), [false, false, true]);
+        assert_eq!(written(&|c| _ = c.forget(&name())), [true; 3]);
+        assert_eq!(written(&|c| _ = c.forget(&name())), [false; 3]);
+    }
 }
