@@ -60,3 +60,41 @@ pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) -
     }
     Ok(())
 }
+
+/// Processor time that the process has taken so far.
+///
+/// # Errors
+/// When the process is not there.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    // The name in parentheses may contain anything; user and system time are fields 14 and 15.
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks = rest.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    let per_second = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_millis(ticks * 1000 / per_second))
+}
+
+/// How many files the process has open.
+///
+/// # Errors
+/// When the process is not there.
+pub fn open_files(pid: u32) -> Result<usize> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd"));
+    Ok(files
+        .with_context(|| format!("process {pid} is gone"))?
+        .count())
+}
+
+/// How many mappings of memory and files the process has.
+///
+/// # Errors
+/// When the process is not there.
+pub fn mappings(pid: u32) -> Result<usize> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"));
+    Ok(maps
+        .with_context(|| format!("process {pid} is gone"))?
+        .lines()
+        .count())
+}

@@ -71,6 +71,14 @@ enum Task {
     },
     /// Measure throughput, processor time, memory and latency
     Bench(bench::Arguments),
+    /// Measure what many partitions cost three brokers: creation, idling, fail-over, start
+    Scale {
+        #[arg(long, default_value_t = 100, value_name = "NUMBER")]
+        topics: usize,
+        /// Partitions of each topic, with three replicas
+        #[arg(long, default_value_t = 100, value_name = "NUMBER")]
+        partitions: usize,
+    },
     /// Inject faults into five brokers under load, and check what their clients saw; needs root
     Chaos {
         #[command(flatten)]
@@ -181,6 +189,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Failover { rounds, against } => test::measure_failover(rounds, against.as_deref())?,
         Task::Bench(arguments) => bench::run_bench(&arguments)?,
+        Task::Scale { topics, partitions } => test::measure_scale(topics, partitions)?,
         Task::Chaos { consent, options } => {
             prerequisites::ensure(&[Purpose::Build, Purpose::Chaos], consent.consent())?;
             chaos::run_chaos(&options)?;

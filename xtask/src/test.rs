@@ -273,6 +273,19 @@ pub(crate) fn measure_failover(rounds: usize, against: Option<&str>) -> Result<(
     run(&mut command)
 }
 
+/// Measures what so many partitions cost release binaries.
+pub(crate) fn measure_scale(topics: usize, partitions: usize) -> Result<()> {
+    let binaries = Binaries::build()?;
+    let (topics, partitions) = (topics.to_string(), partitions.to_string());
+    let mut command = cargo();
+    command
+        .args(["run", "--locked", "--package", E2E_PACKAGE])
+        .args(["--bin", "scale", "--", "--topics", &topics])
+        .args(["--partitions", &partitions])
+        .env("KLAMM_BROKER_BIN", &binaries.broker);
+    run(&mut command)
+}
+
 /// The integration tests of the packages that `of_package` picks, by name.
 fn test_targets(of_package: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     let metadata = workspace::metadata()?;

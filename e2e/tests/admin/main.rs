@@ -1,4 +1,7 @@
-//! The gRPC Admin service as the operator uses it to restart, cordon and empty brokers.
+//! The gRPC Admin service as the operator uses it to restart, cordon and empty brokers, and Kafka's
+//! tools for the metadata quorum.
+
+mod kafka_tools;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -62,6 +65,12 @@ fn run(cases: &mut Cases) -> Result<()> {
         test.cancel_drain()
     });
     cases.run("a broker is emptied under load", || test.drain());
+    cases.run("a voter leaves and joins by kafka-metadata-quorum", || {
+        kafka_tools::change_voters(&test.cluster)
+    });
+    cases.run("features are told and guarded by kafka-features", || {
+        kafka_tools::features(&test.cluster)
+    });
     cases.run(
         "without a majority of the voters no restart is called safe",
         || test.no_controller(),
