@@ -91,7 +91,9 @@ impl Partition {
         };
         let synced = handle.sync()?;
         self.state.lock().log.synced(synced);
-        self.save_producers(snapshot);
+        if !snapshot.is_superfluous() {
+            self.save_producers(snapshot);
+        }
         Ok(())
     }
 

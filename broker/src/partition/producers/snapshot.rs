@@ -48,6 +48,13 @@ impl Snapshot {
         }
     }
 
+    /// Whether there is nothing that it would spare the next start to read: nothing was ever appended,
+    /// or the snapshot of this end is there. Whoever cuts a log removes those of what is cut first.
+    pub(in crate::partition) fn is_superfluous(&self) -> bool {
+        let path = self.dir.join(file_name(self.end));
+        self.end == Offset(0) || self.fs.exists(&path).unwrap_or(false)
+    }
+
     /// Writes it durably under a name that nobody reads. Blocks.
     pub(in crate::partition) fn write(self) -> io::Result<PendingSnapshot> {
         let path = self.dir.join(file_name(self.end));

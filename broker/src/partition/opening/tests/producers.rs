@@ -1,6 +1,6 @@
 //! Sequence state of producers after a crash: the same as before it, without reading the whole log.
 
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use broker_core::LeaderEpoch;
 use broker_core::partition::Producers;
@@ -276,4 +276,29 @@ async fn a_snapshot_from_before_the_log_start_was_read_on_from() {
     assert_eq!(follower.partition.state.lock().log.start_offset(), start);
     assert_eq!(follower.producers(), Producers::default());
     assert!(snapshots(&disks).is_empty());
+}
+
+#[test]
+fn a_log_that_has_not_changed_is_closed_without_another_snapshot() {
+    let disks = Disks::new(1);
+    let follower = Follower::start(&disks);
+    follower.partition.close().unwrap();
+    assert_eq!(snapshots(&disks), Vec::<PathBuf>::new(), "nothing to tell");
+
+    let follower = follower.restart(&disks);
+    follower.append(7, 0);
+    let producers = follower.producers();
+    follower.partition.close().unwrap();
+    let written = || {
+        let paths = snapshots(&disks).into_iter();
+        let inodes = paths.map(|path| fs::metadata(path).unwrap().ino());
+        inodes.collect::<Vec<_>>()
+    };
+    let first = written();
+    assert_eq!(first.len(), 1);
+
+    let follower = follower.restart(&disks);
+    assert_eq!(follower.producers(), producers);
+    follower.partition.close().unwrap();
+    assert_eq!(written(), first);
 }
