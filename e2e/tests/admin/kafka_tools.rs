@@ -37,7 +37,8 @@ pub(crate) fn change_voters(cluster: &DevCluster) -> Result<()> {
     let remove = || quorum(&[&["remove-controller"], &removal[..]].concat());
 
     let removed = remove()?.stdout;
-    ensure!(removed.contains("Removed KRaft controller"), "{removed}");
+    let named = format!("KRaft controller {id} with directory id {directory_id}");
+    ensure!(removed.contains(&named), "{removed}");
     wait_for_status(&java, follower.id, "Observer")?;
     let again = remove().err().context("removed twice")?;
     ensure!(
@@ -54,7 +55,8 @@ pub(crate) fn change_voters(cluster: &DevCluster) -> Result<()> {
             .run()
     };
     let added = add()?.stdout;
-    ensure!(added.contains("Added controller"), "{added}");
+    let named = format!("Added controller {id} with directory id {directory_id}");
+    ensure!(added.contains(&named), "{added}");
     wait_for_status(&java, follower.id, "Follower")?;
     let again = add().err().context("added twice")?;
     ensure!(
@@ -138,10 +140,19 @@ pub(crate) fn features(cluster: &DevCluster) -> Result<()> {
             "{line}"
         );
     }
-    let same = features(&["upgrade", "--feature", "eligible.leader.replicas.version=1"])?.stdout;
-    println!("{same}");
-    let lower = features(&["downgrade", "--dry-run", "--feature", "metadata.version=20"]);
-    let refusal = lower.err().context("a level that nobody supports")?;
-    println!("{refusal:#}");
+    let same = ["upgrade", "--feature", "eligible.leader.replicas.version=1"];
+    let same = features(&same)?.stdout;
+    ensure!(same.contains("was upgraded to 1"), "{same}");
+    for change in [
+        ["upgrade", "--dry-run", "--feature", "metadata.version=28"],
+        ["downgrade", "--dry-run", "--feature", "metadata.version=20"],
+    ] {
+        let refusal = features(&change).err();
+        let refusal = format!("{:#}", refusal.context("a level that nobody supports")?);
+        ensure!(
+            refusal.contains("supports levels 27 to 27 of metadata.version"),
+            "{refusal}"
+        );
+    }
     Ok(())
 }
