@@ -1,7 +1,7 @@
 //! The brokers' gRPC Admin service, called as the operator calls it, from code without futures.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use klamm_proto::v1::admin_client::AdminClient;
@@ -14,6 +14,8 @@ use tonic::{Code, Request, Response, Status};
 use crate::dev_cluster::DevCluster;
 
 const CALL_LIMIT: Duration = Duration::from_secs(30);
+const REPEAT_LIMIT: Duration = Duration::from_secs(60);
+const REPEAT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The Admin service of one broker.
 #[derive(Debug)]
@@ -60,6 +62,27 @@ impl AdminService {
         metadata.insert("authorization", self.authorization.clone());
         let answer = self.runtime.block_on(call(self.client.clone(), request))?;
         Ok(answer.into_inner())
+    }
+
+    /// As [`AdminService::call`], for what may be done twice: again while nobody answers, as when the
+    /// controller is replaced.
+    ///
+    /// # Errors
+    /// What the broker answers in the end.
+    pub fn repeat<M: Clone, R>(
+        &self,
+        message: M,
+        call: impl AsyncFn(AdminClient<Channel>, Request<M>) -> Result<Response<R>, Status>,
+    ) -> Result<R, Status> {
+        let deadline = Instant::now() + REPEAT_LIMIT;
+        loop {
+            match self.call(message.clone(), &call) {
+                Err(status) if status.code() == Code::Unavailable && Instant::now() < deadline => {
+                    std::thread::sleep(REPEAT_INTERVAL);
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// The cluster as its active controller knows it.

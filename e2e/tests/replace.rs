@@ -140,7 +140,7 @@ impl Test {
             set_config: set.iter().map(owned).collect(),
             reset_config: reset.iter().map(|key| (*key).to_owned()).collect(),
         };
-        self.admin.call(request, async |mut client, request| {
+        self.admin.repeat(request, async |mut client, request| {
             client.apply_config(request).await
         })?;
         Ok(())
