@@ -322,8 +322,10 @@ impl Quorum {
             let Decision {
                 records,
                 response,
+                unfinished,
                 unclean_elections,
             } = decide_one(&image, &submission.command, &mut self.topics_made);
+            assert!(!unfinished, "the simulated cluster has few partitions");
             unclean.extend(unclean_elections.into_iter().map(|(id, _)| id));
             for record in &records {
                 let applied = image.apply(record);

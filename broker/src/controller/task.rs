@@ -6,6 +6,7 @@
 //! * A decision sees every record that may be committed before its own: a term begins with an
 //!   empty batch that must be applied here, and the next batch is decided after the last one is.
 //! * A command is answered once its records are applied here.
+//! * No other command comes between the decisions of one that takes several.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use broker_core::controller::{
     Absences, CommandError, ELECTIONS_PER_COMMAND_MAX, decide, initial_features,
-    plan_preferred_elections, plan_replacements,
+    plan_missing_elections, plan_preferred_elections, plan_replacements,
 };
 use broker_core::controller::{Command, Context, Decision, Failure, InitializeCluster, Response};
 use broker_core::metadata::{Image, Record};
@@ -125,6 +126,10 @@ impl ControllerTask {
         if let Err(deposed) = self.decide_own(leading.term, vec![initialize]).await {
             return deposed;
         }
+        let left_over = plan_missing_elections(&self.feed.position().image);
+        if let Err(deposed) = self.decide_own(leading.term, left_over).await {
+            return deposed;
+        }
         let voters = self.quorum.members().borrow().voter_ids();
         self.sessions.begin(&self.feed.position(), voters);
         let mut leases = Leases::default();
@@ -214,36 +219,53 @@ impl ControllerTask {
 
     /// Decides the controller's own commands. A refusal means that the cluster has moved on.
     async fn decide_own(&mut self, term: u64, commands: Vec<Command>) -> Result<(), Deposed> {
-        if commands.is_empty() {
-            return Ok(());
-        }
-        let mut batch = Batch::new(&self.feed.position());
-        for command in commands {
-            if let Response::Failed(failure) = batch.decide(&self.policy, &command) {
-                tracing::warn!(reason = failure.message, ?command, "own command refused");
+        let mut commands = commands.into_iter().peekable();
+        while commands.peek().is_some() {
+            let mut batch = Batch::new(&self.feed.position());
+            while let Some(command) = commands.peek()
+                && batch.bytes < BATCH_BYTES
+            {
+                let Some(response) = batch.decide(&self.policy, command) else {
+                    break;
+                };
+                if let Response::Failed(failure) = response {
+                    tracing::warn!(reason = failure.message, ?command, "own command refused");
+                }
+                commands.next();
             }
+            self.commit(term, batch).await?;
         }
-        self.commit(term, batch).await
+        Ok(())
     }
 
     /// Decides `first` and whatever else is in the mailbox by now.
     async fn decide_submitted(&mut self, term: u64, first: Submission) -> Result<(), Deposed> {
-        let mut batch = Batch::new(&self.feed.position());
+        let mut next = Some(first);
+        while let Some(first) = next {
+            let mut batch = Batch::new(&self.feed.position());
+            next = self.decide_waiting(&mut batch, first);
+            self.commit(term, batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Fills `batch`, and returns what has to be decided again after it.
+    fn decide_waiting(&mut self, batch: &mut Batch, first: Submission) -> Option<Submission> {
         let mut next = Some(first);
         for _ in 0..BATCH_COMMANDS_MAX {
-            let Some(Submission { command, reply }) = next else {
-                break;
-            };
-            if !reply.is_closed() {
-                let response = batch.decide(&self.policy, &command);
-                batch.answers.push((reply, response));
+            let submission = next?;
+            if !submission.reply.is_closed() {
+                let Some(response) = batch.decide(&self.policy, &submission.command) else {
+                    return Some(submission);
+                };
+                batch.answers.push((submission.reply, response));
             }
             if batch.bytes >= BATCH_BYTES {
                 break;
             }
             next = self.mailbox.try_recv().ok();
         }
-        self.commit(term, batch).await
+        None
     }
 
     async fn commit(&mut self, term: u64, batch: Batch) -> Result<(), Deposed> {
@@ -292,8 +314,9 @@ impl Batch {
         }
     }
 
-    /// Decides `command` on the image after the commands before it.
-    fn decide(&mut self, policy: &DecisionPolicy, command: &Command) -> Response {
+    /// Decides `command` on the image after the commands before it; `None` when it has to be decided
+    /// again after this batch.
+    fn decide(&mut self, policy: &DecisionPolicy, command: &Command) -> Option<Response> {
         let mut context = Context {
             defaults: policy.defaults,
             new_topic_id: &mut || TopicId(uuid::Uuid::new_v4().into_bytes()),
@@ -303,6 +326,7 @@ impl Batch {
         let Decision {
             records,
             response,
+            unfinished,
             unclean_elections,
         } = decide(&self.image, &mut context, command);
         let encoded: Vec<Bytes> = records
@@ -312,13 +336,14 @@ impl Batch {
         let bytes: usize = encoded.iter().map(Bytes::len).sum();
         if bytes > COMMAND_BYTES_MAX {
             let reason = "the command changes too much at once; split it";
-            return Response::Failed(Failure::new(CommandError::LimitExceeded, reason));
+            let failure = Failure::new(CommandError::LimitExceeded, reason);
+            return Some(Response::Failed(failure));
         }
         self.apply(&records);
         self.records.extend(encoded);
         self.bytes += bytes;
         self.unclean_elections.extend(unclean_elections);
-        response
+        (!unfinished).then_some(response)
     }
 
     /// Tells of leaders that may lack acknowledged records.

@@ -72,13 +72,16 @@ pub(super) fn register(draft: &mut Draft, command: &RegisterBroker) -> Outcome {
         Disks::Replaced
     };
     let epoch = BrokerEpoch(draft.image().last_broker_epoch.0 + 1);
-    draft.push(Record::RegisterBroker(metadata::RegisterBroker {
-        broker_epoch: epoch.0,
-        ..command.registration.clone()
-    }));
+    // Before the new registration: nobody who is registered may be taken for one that lost nothing.
     if !stopped_cleanly {
         let lost = Some(Lossy { broker: id, disks });
         draft.settle_partitions(|partition| partition.elr.contains(&id), lost);
+    }
+    if !draft.is_unfinished() {
+        draft.push(Record::RegisterBroker(metadata::RegisterBroker {
+            broker_epoch: epoch.0,
+            ..command.registration.clone()
+        }));
     }
     Ok(registered(epoch))
 }
@@ -148,22 +151,28 @@ fn check_registration(
 
 pub(super) fn fence(draft: &mut Draft, broker: BrokerRef) -> Outcome {
     if !draft.registered(broker)?.fenced {
-        draft.push(change(broker, |change| change.fenced = Some(true)));
         let id = BrokerId(broker.broker_id);
+        draft.count_out(id);
+        // No client waits for a follower.
+        draft.settle_partitions(|partition| partition.leader == Some(id), None);
         draft.settle_partitions(|partition| partition.isr.contains(&id), None);
+        if !draft.is_unfinished() {
+            draft.push(change(broker, |change| change.fenced = Some(true)));
+        }
     }
     Ok(Response::Accepted(Accepted {}))
 }
 
+/// May be repeated, which elects the leaders that are left.
 pub(super) fn unfence(draft: &mut Draft, broker: BrokerRef) -> Outcome {
     if draft.registered(broker)?.fenced {
         draft.push(change(broker, |change| change.fenced = Some(false)));
-        let id = BrokerId(broker.broker_id);
-        draft.settle_partitions(
-            |partition| partition.leader.is_none() && partition.has_replica(id),
-            None,
-        );
     }
+    let id = BrokerId(broker.broker_id);
+    draft.settle_partitions(
+        |partition| partition.leader.is_none() && partition.has_replica(id),
+        None,
+    );
     Ok(Response::Accepted(Accepted {}))
 }
 
@@ -173,6 +182,7 @@ pub(super) fn drain(draft: &mut Draft, broker: BrokerRef) -> Outcome {
         draft.push(change(broker, |change| change.draining = Some(true)));
     }
     let id = BrokerId(broker.broker_id);
+    draft.settle_partitions(|partition| partition.leader == Some(id), None);
     draft.settle_partitions(|partition| partition.isr.contains(&id), None);
     let leaders = draft
         .image()

@@ -12,9 +12,17 @@ use crate::{BrokerEpoch, BrokerId, TopicPartition};
 /// Topic setting and broker default: elect replicas that may lack acknowledged records.
 pub(super) const UNCLEAN_LEADER_ELECTION: &str = "unclean.leader.election.enable";
 
+/// Partitions that one decision brings in line with the brokers' states. Their records fit into one
+/// log entry many times over, and clients of the first need not wait for those of the last.
+pub(super) const SETTLED_PER_DECISION_MAX: usize = 10_000;
+
 pub(super) struct Draft {
     image: Image,
     records: Vec<Record>,
+    settled: usize,
+    unfinished: bool,
+    /// Counts as fenced, although it is not yet.
+    gone: Option<BrokerId>,
     unclean_elections: Vec<(TopicPartition, BrokerId)>,
     pub(super) defaults: Defaults,
 }
@@ -24,6 +32,9 @@ impl Draft {
         Self {
             image: image.clone(),
             records: Vec::new(),
+            settled: 0,
+            unfinished: false,
+            gone: None,
             unclean_elections: Vec::new(),
             defaults,
         }
@@ -69,7 +80,18 @@ impl Draft {
             })
     }
 
-    /// Brings the partitions for which `wanted` holds in line with the brokers' states.
+    /// Decides from here on as if `broker` were fenced.
+    pub(super) fn count_out(&mut self, broker: BrokerId) {
+        self.gone = Some(broker);
+    }
+
+    /// Whether partitions are left for another decision of the same command.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.unfinished
+    }
+
+    /// Brings the partitions for which `wanted` holds in line with the brokers' states, as many as
+    /// one decision may change.
     pub(super) fn settle_partitions(
         &mut self,
         wanted: impl Fn(&PartitionImage) -> bool,
@@ -89,7 +111,13 @@ impl Draft {
                 isr: partition.isr.clone(),
                 lost,
             };
+            if self.settled == SETTLED_PER_DECISION_MAX {
+                self.unfinished = true;
+                return;
+            }
+            let records = self.records.len();
             self.settle(id, settlement);
+            self.settled += self.records.len() - records;
         }
     }
 
@@ -129,6 +157,7 @@ impl Draft {
             });
         Rules {
             brokers: &self.image.brokers,
+            gone: self.gone,
             min_insync_replicas: self
                 .image
                 .min_insync_replicas(topic, self.defaults.min_insync_replicas),

@@ -1,9 +1,10 @@
 //! Elections on demand, and the balance of leaders (KIP-460).
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::command::{Command, ElectLeaders, ElectionType, PartitionRef};
+use super::command::{BrokerRef, Command, ElectLeaders, ElectionType, PartitionRef};
 use super::draft::Draft;
 use super::election::{Rules, Settlement, is_unclean, lead, settle};
 use super::error::{CommandError, Failure};
@@ -25,6 +26,24 @@ pub fn plan_preferred_elections(image: &Image) -> Option<Command> {
             partitions,
         })
     })
+}
+
+/// The commands that give leaders to partitions that have none although a live broker may lead them.
+/// A controller leaves some when it is replaced between two decisions of one command.
+#[must_use]
+pub fn plan_missing_elections(image: &Image) -> Vec<Command> {
+    let leaderless = image.partitions().filter(|(_, p)| p.leader.is_none());
+    let hosts: BTreeSet<BrokerId> = leaderless.flat_map(|(_, p)| p.replicas.clone()).collect();
+    let hosts = hosts.iter().filter_map(|id| image.brokers.get(id));
+    hosts
+        .filter(|host| host.is_active())
+        .map(|host| {
+            Command::UnfenceBroker(BrokerRef {
+                broker_id: host.id.0,
+                broker_epoch: host.epoch.0,
+            })
+        })
+        .collect()
 }
 
 pub(super) fn elect(draft: &mut Draft, command: &ElectLeaders) -> Response {

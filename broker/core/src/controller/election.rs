@@ -33,6 +33,8 @@ use crate::{BrokerId, LeaderEpoch, PartitionEpoch};
 /// What decides beside the partition's own state.
 pub(super) struct Rules<'a> {
     pub(super) brokers: &'a BTreeMap<BrokerId, BrokerImage>,
+    /// Counts as fenced whatever `brokers` says.
+    pub(super) gone: Option<BrokerId>,
     pub(super) min_insync_replicas: usize,
     pub(super) unclean_leader_election: bool,
 }
@@ -73,10 +75,12 @@ enum Elected {
 }
 
 impl Rules<'_> {
+    fn broker(&self, id: BrokerId) -> Option<&BrokerImage> {
+        self.brokers.get(&id).filter(|_| self.gone != Some(id))
+    }
+
     fn is_active(&self, broker: BrokerId) -> bool {
-        self.brokers
-            .get(&broker)
-            .is_some_and(BrokerImage::is_active)
+        self.broker(broker).is_some_and(BrokerImage::is_active)
     }
 
     /// In-sync replicas without which the high watermark of `partition` stands still.
@@ -85,13 +89,12 @@ impl Rules<'_> {
     }
 
     fn is_wanted_as_leader(&self, broker: BrokerId) -> bool {
-        self.brokers
-            .get(&broker)
+        self.broker(broker)
             .is_some_and(BrokerImage::is_wanted_as_leader)
     }
 
     fn is_fenced(&self, broker: BrokerId) -> bool {
-        self.brokers.get(&broker).is_none_or(|broker| broker.fenced)
+        self.broker(broker).is_none_or(|broker| broker.fenced)
     }
 }
 

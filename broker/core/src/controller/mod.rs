@@ -51,7 +51,9 @@ pub use command::{
 };
 pub use configs::CONFIG_VALUE_BYTES_MAX;
 pub use context::{ConfigTable, Context, Defaults, Place, PlacementBroker, PlacementRequest};
-pub use elect_leaders::{ELECTIONS_PER_COMMAND_MAX, plan_preferred_elections};
+pub use elect_leaders::{
+    ELECTIONS_PER_COMMAND_MAX, plan_missing_elections, plan_preferred_elections,
+};
 pub use error::{CommandError, Failure};
 pub use evacuation::{
     BlockedMove, EVACUATION_BLOCKED_MAX, EVACUATION_MOVES_MAX, EvacuationPlan, EvacuationProgress,
@@ -84,9 +86,12 @@ use draft::Draft;
 pub struct Decision {
     /// To be committed together, in this order. May be empty.
     pub records: Vec<Record>,
-    /// To be sent once the records are applied.
+    /// To be sent once the records are applied, unless the decision is `unfinished`.
     pub response: Response,
     /// Leaders that the records elect and that may lack acknowledged records: for the log and the
+    /// The command changes more than one log entry holds: decide it again once the records are
+    /// applied. They leave a correct image, also when nobody goes on.
+    pub unfinished: bool,
     /// metrics.
     pub unclean_elections: Vec<(TopicPartition, BrokerId)>,
 }
@@ -95,7 +100,21 @@ pub struct Decision {
 pub fn decide(image: &Image, context: &mut Context<'_>, command: &Command) -> Decision {
     let mut draft = Draft::new(image, context.defaults);
     let draft = &mut draft;
-    let response = match command {
+    let response = respond(draft, context, command);
+    Decision {
+        records: draft.take_records(),
+        unfinished: draft.is_unfinished(),
+        unclean_elections: draft.take_unclean_elections(),
+        response: response.unwrap_or_else(Response::Failed),
+    }
+}
+
+fn respond(
+    draft: &mut Draft,
+    context: &mut Context<'_>,
+    command: &Command,
+) -> Result<Response, Failure> {
+    match command {
         Command::InitializeCluster(command) => brokers::initialize_cluster(draft, command),
         Command::RegisterBroker(command) => brokers::register(draft, command),
         Command::FenceBroker(broker) => brokers::fence(draft, *broker),

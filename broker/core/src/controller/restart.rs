@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::brokers::{check_incarnation, known};
 use super::command::PrepareRestart;
-use super::draft::Draft;
+use super::draft::{Draft, SETTLED_PER_DECISION_MAX};
 use super::elect_leaders::may_lead;
 use super::election::lead;
 use super::error::{CommandError, Failure};
@@ -57,7 +57,8 @@ pub(super) fn expire(draft: &mut Draft, lease: RestartLease) -> Response {
     Response::Accepted(Accepted {})
 }
 
-/// The broker gets back what it leads by preference.
+/// The broker gets back what it leads by preference; what is more than one decision changes waits for
+/// the next look at preferred leaders.
 fn end(draft: &mut Draft, lease: RestartLease) {
     draft.push(Record::RestartLease(RestartLease { ttl_ms: 0, ..lease }));
     let id = BrokerId(lease.broker_id);
@@ -66,6 +67,7 @@ fn end(draft: &mut Draft, lease: RestartLease) {
         .partitions()
         .filter(|(_, state)| state.preferred_leader() == Some(id) && may_lead(image, state, id))
         .map(|(partition, _)| partition)
+        .take(SETTLED_PER_DECISION_MAX)
         .collect();
     for partition in partitions {
         let state = draft.image().partition(partition);

@@ -3,6 +3,8 @@
 mod election;
 mod evacuation;
 mod features;
+mod many_partitions;
+mod operator_epoch;
 mod properties;
 mod reassignment;
 mod refusals;
@@ -120,6 +122,16 @@ impl Cluster {
     }
 
     fn submit(&mut self, command: Command) -> Response {
+        loop {
+            let decision = self.decide(&command);
+            if !decision.unfinished {
+                return decision.response;
+            }
+        }
+    }
+
+    /// One decision, whether the command is done with it or not.
+    fn decide(&mut self, command: &Command) -> Decision {
         let command = Command::from_bytes(&command.to_bytes()).unwrap();
         let mut new_topic_id = || {
             self.topics_made += 1;
@@ -146,7 +158,7 @@ impl Cluster {
         assert_eq!(self.image, self.follower);
         let response = Response::from_bytes(&decision.response.to_bytes()).unwrap();
         assert_eq!(response, decision.response);
-        response
+        decision
     }
 
     /// The broker under its current epoch.
@@ -172,6 +184,10 @@ impl Cluster {
     }
 
     fn register(&mut self, broker_id: i32, last_run: LastRun) -> Response {
+        self.submit(self.registration(broker_id, last_run))
+    }
+
+    fn registration(&self, broker_id: i32, last_run: LastRun) -> Command {
         let (previous_broker_epoch, disks_broker_epoch) = last_run;
         let incarnation = self.image.last_broker_epoch.to_string();
         let endpoint = Endpoint {
@@ -179,7 +195,7 @@ impl Cluster {
             host: "localhost".to_string(),
             port: 9092,
         };
-        self.submit(Command::RegisterBroker(Box::new(RegisterBroker {
+        Command::RegisterBroker(Box::new(RegisterBroker {
             cluster_id: "klamm".to_string(),
             registration: metadata::RegisterBroker {
                 broker_id,
