@@ -23,7 +23,7 @@ use crate::api::Context;
 use crate::client_listeners::ClientListeners;
 use crate::clock;
 use crate::config::{BrokerConfig, HostPort};
-use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_ENTRIES, Timing};
+use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_BYTES, Timing};
 use crate::coordinator::GroupCoordinator;
 use crate::health::{Health, Phase};
 use crate::lease::Lease;
@@ -482,8 +482,9 @@ fn controller_options(
                 .flag("auto.leader.rebalance.enable")
                 .then(|| Duration::from_secs(u64::try_from(rebalance).unwrap_or(300))),
         },
-        lease,
-        snapshot_interval_entries: SNAPSHOT_INTERVAL_ENTRIES,
+        lease: partitions.lease(),
+        hosted_bytes: partitions.hosted_bytes(),
+        snapshot_interval_bytes: SNAPSHOT_INTERVAL_BYTES,
         policy: policy(config),
     }
 }

@@ -50,7 +50,7 @@ use tonic::service::interceptor::InterceptedService;
 pub use error::SubmitError;
 pub use evacuations::EvacuationStatus;
 pub use options::{
-    ChooseBroker, ControllerOptions, DecisionPolicy, Place, SNAPSHOT_INTERVAL_ENTRIES, Timing,
+    ChooseBroker, ControllerOptions, DecisionPolicy, Place, SNAPSHOT_INTERVAL_BYTES, Timing,
 };
 pub use raft::{IdentityError, QuorumError, RaftService};
 pub use service::ControllerService;
@@ -437,6 +437,6 @@ fn quorum_options(options: &ControllerOptions, addresses: Arc<Addresses>) -> Quo
         addresses,
         token: options.token.clone(),
         election_timeout: options.timing.election_timeout,
-        snapshot_interval_entries: options.snapshot_interval_entries,
+        snapshot_interval_bytes: options.snapshot_interval_bytes,
     }
 }

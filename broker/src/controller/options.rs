@@ -30,8 +30,10 @@ pub struct ControllerOptions {
     pub timing: Timing,
     /// Held while the controller accepts this broker's heartbeats.
     pub lease: Arc<Lease>,
-    /// Entries of the metadata log between two snapshots.
-    pub snapshot_interval_entries: u64,
+    /// Size of this broker's logs, for the controller to know.
+    pub hosted_bytes: Arc<AtomicU64>,
+    /// Bytes of the metadata log between two snapshots; more where the snapshots are larger.
+    pub snapshot_interval_bytes: u64,
     pub policy: DecisionPolicy,
 }
 
@@ -78,8 +80,8 @@ impl Default for Timing {
     }
 }
 
-/// Default of [`ControllerOptions::snapshot_interval_entries`].
-pub const SNAPSHOT_INTERVAL_ENTRIES: u64 = 5000;
+/// Default of [`ControllerOptions::snapshot_interval_bytes`].
+pub const SNAPSHOT_INTERVAL_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Finds brokers for the replicas of new partitions, or says in words why it cannot.
 pub type Place =

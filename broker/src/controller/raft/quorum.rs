@@ -13,7 +13,7 @@ use bytes::Bytes;
 use openraft::errors::{ClientWriteError, Fatal};
 use openraft::impls::ProgressResponder;
 use openraft::{Config, SnapshotPolicy};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use super::formation::Formation;
 use super::identity::{self, IdentityError};
@@ -30,6 +30,8 @@ use crate::rpc::Token;
 
 /// Entries that stay in the log although a snapshot has them, for followers a little behind.
 const ENTRIES_KEPT_BEHIND_SNAPSHOT: u64 = 1000;
+/// Few entries are larger: those that are kept are little beside those of an interval.
+const LARGE_ENTRY_BYTES: u64 = 1024;
 /// Entries for one follower in one request.
 const APPEND_ENTRIES_MAX: u64 = 64;
 /// Proposals and calls that wait for the quorum's task.
@@ -50,8 +52,8 @@ pub(crate) struct QuorumOptions {
     pub(crate) token: Token,
     /// A voter that hears nothing from the leader for this long stands for election.
     pub(crate) election_timeout: Duration,
-    /// Entries between two snapshots.
-    pub(crate) snapshot_interval_entries: u64,
+    /// Bytes of the log between two snapshots, at least.
+    pub(crate) snapshot_interval_bytes: u64,
 }
 
 /// Why the quorum's part cannot start.
@@ -137,8 +139,11 @@ impl Quorum {
             token: options.token.clone(),
             append_timeout: options.election_timeout,
         };
-        let machine = StateMachine::new(feed, Arc::new(snapshots));
+        let (snapshot_due, due) = mpsc::channel(1);
+        let interval_bytes = options.snapshot_interval_bytes;
+        let machine = StateMachine::new(feed, Arc::new(snapshots), interval_bytes, snapshot_due);
         let raft = Raft::new(me.into(), config, network, log, machine).await?;
+        tokio::spawn(take_snapshots(raft.clone(), due));
         let formation = Formation {
             raft: raft.clone(),
             me,
@@ -295,6 +300,16 @@ impl From<Fatal<TypeConfig>> for QuorumError {
     }
 }
 
+/// Has a snapshot taken for every message; ends with the state machine.
+async fn take_snapshots(raft: Raft, mut due: mpsc::Receiver<()>) {
+    while due.recv().await.is_some() {
+        if let Err(error) = raft.trigger().snapshot().await {
+            tracing::debug!(%error, "no snapshot of the metadata is taken any more");
+            return;
+        }
+    }
+}
+
 /// A voter waits half of the timeout before it listens to candidates (the leader's lease), then
 /// stands for election itself at a random moment in the other half.
 fn raft_config(options: &QuorumOptions) -> Config {
@@ -312,10 +327,12 @@ fn raft_config(options: &QuorumOptions) -> Config {
         max_payload_entries: APPEND_ENTRIES_MAX,
         api_channel_size: Some(REQUESTS_MAX),
         notification_channel_size: Some(REQUESTS_MAX),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_interval_entries),
-        replication_lag_threshold: 2 * options.snapshot_interval_entries,
+        // The state machine knows how large entries are.
+        snapshot_policy: SnapshotPolicy::Never,
+        // Whatever the log still has is cheaper than a snapshot, which is no smaller.
+        replication_lag_threshold: u64::MAX,
         max_in_snapshot_log_to_keep: ENTRIES_KEPT_BEHIND_SNAPSHOT
-            .min(options.snapshot_interval_entries / 2),
+            .min(options.snapshot_interval_bytes / LARGE_ENTRY_BYTES),
         install_snapshot_timeout: SNAPSHOT_TRANSFER_TIMEOUT.as_millis() as u64,
         ..Config::default()
     }

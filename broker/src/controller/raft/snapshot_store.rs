@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -27,6 +28,7 @@ pub(crate) struct SnapshotStore {
     reserve: Reserve,
     /// Held while a file is written, so that writers take turns.
     newest: Mutex<Option<LogId>>,
+    newest_bytes: AtomicU64,
 }
 
 impl SnapshotStore {
@@ -35,15 +37,19 @@ impl SnapshotStore {
         fs::create_dir_all(directory)?;
         let mut paths = checkpoints(directory)?;
         paths.sort();
-        let newest = match paths.last() {
-            Some(path) => read(path)?.and_then(|snapshot| snapshot.meta.last_log_id),
-            None => None,
-        };
+        let newest = paths.last().map(|path| read(path)).transpose()?.flatten();
+        let bytes = newest.as_ref().map_or(0, |newest| newest.snapshot.len());
         Ok(Self {
             directory: directory.to_owned(),
             reserve: Reserve::open(directory),
-            newest: Mutex::new(newest),
+            newest_bytes: AtomicU64::new(bytes as u64),
+            newest: Mutex::new(newest.and_then(|newest| newest.meta.last_log_id)),
         })
+    }
+
+    /// Size of the newest snapshot; 0 without one.
+    pub(crate) fn newest_bytes(&self) -> u64 {
+        self.newest_bytes.load(Ordering::Relaxed)
     }
 
     /// Position of the newest snapshot.
@@ -71,6 +77,8 @@ impl SnapshotStore {
         self.reserve
             .with_room(|| sealed_file::write(&path, MAGIC, &file))?;
         *newest = Some(position);
+        self.newest_bytes
+            .store(content.len() as u64, Ordering::Relaxed);
         for old in checkpoints(&self.directory)? {
             if old != path {
                 fs::remove_file(old)?;

@@ -18,11 +18,13 @@ use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::controller::{
-    Controller, ControllerOptions, DecisionPolicy, SNAPSHOT_INTERVAL_ENTRIES, SubmitError, Timing,
+    Controller, ControllerOptions, DecisionPolicy, SNAPSHOT_INTERVAL_BYTES, SubmitError, Timing,
 };
 use crate::rpc::{self, Token};
 
 pub(super) const CLUSTER_ID: &str = "test-cluster";
+/// Some ten entries make a snapshot due.
+pub(super) const FREQUENT_SNAPSHOTS: u64 = 2048;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct AnyConfig;
@@ -59,7 +61,7 @@ pub(super) struct Cluster {
     dir: TempDir,
     addresses: BTreeMap<BrokerId, SocketAddr>,
     voters: BTreeMap<BrokerId, String>,
-    snapshot_interval_entries: u64,
+    snapshot_interval_bytes: u64,
     pub(super) nodes: BTreeMap<BrokerId, Node>,
 }
 
@@ -81,10 +83,10 @@ impl Drop for Node {
 
 impl Cluster {
     pub(super) async fn start(voters: i32, others: i32) -> Self {
-        Self::start_with(voters, others, SNAPSHOT_INTERVAL_ENTRIES).await
+        Self::start_with(voters, others, SNAPSHOT_INTERVAL_BYTES).await
     }
 
-    pub(super) async fn start_with(voters: i32, others: i32, snapshot_interval: u64) -> Self {
+    pub(super) async fn start_with(voters: i32, others: i32, snapshot_interval_bytes: u64) -> Self {
         let mut addresses = BTreeMap::new();
         for id in (0..voters + others).map(BrokerId) {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -97,7 +99,7 @@ impl Cluster {
                 .map(|(id, address)| (*id, address.to_string()))
                 .collect(),
             addresses,
-            snapshot_interval_entries: snapshot_interval,
+            snapshot_interval_bytes,
             nodes: BTreeMap::new(),
         };
         for id in cluster.addresses.keys().copied().collect::<Vec<_>>() {
@@ -121,7 +123,8 @@ impl Cluster {
             token: token(),
             timing: Timing::default(),
             lease: Arc::default(),
-            snapshot_interval_entries: self.snapshot_interval_entries,
+            hosted_bytes: Arc::default(),
+            snapshot_interval_bytes: self.snapshot_interval_bytes,
             policy: DecisionPolicy {
                 defaults: Defaults {
                     num_partitions: 1,

@@ -8,7 +8,9 @@ use klamm_proto::v1::{RaftMessage, SubmitRequest};
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::cluster::{Cluster, checkpoints, create_topic, eventually, has_topic, is_unfenced};
+use super::cluster::{
+    Cluster, FREQUENT_SNAPSHOTS, checkpoints, create_topic, eventually, has_topic, is_unfenced,
+};
 use crate::rpc::{self, Token};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,8 +104,8 @@ async fn a_restart_of_all_keeps_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_bound_the_log_and_bring_back_the_state() {
-    const INTERVAL: u64 = 20;
-    let mut cluster = Cluster::start_with(3, 0, INTERVAL).await;
+    const TOPICS: u64 = 80;
+    let mut cluster = Cluster::start_with(3, 0, FREQUENT_SNAPSHOTS).await;
     cluster.join_all();
     let leader = cluster.leader().await;
     cluster
@@ -111,19 +113,19 @@ async fn snapshots_bound_the_log_and_bring_back_the_state() {
         .await;
     let straggler = BrokerId((leader.0 + 1) % 3);
     cluster.kill(straggler).await;
-    for topic in 0..4 * INTERVAL {
+    for topic in 0..TOPICS {
         cluster.nodes[&leader]
             .create_topic_on(&format!("topic-{topic}"), leader)
             .await;
     }
-    let last = format!("topic-{}", 4 * INTERVAL - 1);
+    let last = format!("topic-{}", TOPICS - 1);
     cluster.start_node(straggler).await;
     cluster
         .everywhere("a voter far behind catches up", has_topic(&last))
         .await;
     assert_eq!(
         cluster.nodes[&straggler].controller.image().topics.len(),
-        4 * INTERVAL as usize
+        TOPICS as usize
     );
     assert_eq!(checkpoints(&cluster.directory(leader)).len(), 1);
 
@@ -135,20 +137,19 @@ async fn snapshots_bound_the_log_and_bring_back_the_state() {
     }
     cluster
         .everywhere("all is there after a restart", |image| {
-            image.topics.len() == 4 * INTERVAL as usize
+            image.topics.len() == TOPICS as usize
         })
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_snapshot_is_noticed() {
-    const INTERVAL: u64 = 10;
-    let mut cluster = Cluster::start_with(1, 0, INTERVAL).await;
+    let mut cluster = Cluster::start_with(1, 0, FREQUENT_SNAPSHOTS).await;
     cluster.join_all();
     cluster
         .everywhere("0 is unfenced", is_unfenced(BrokerId(0)))
         .await;
-    for topic in 0..3 * INTERVAL {
+    for topic in 0..40 {
         cluster.any().create_topic(&format!("topic-{topic}")).await;
     }
     let directory = cluster.directory(BrokerId(0));

@@ -11,7 +11,8 @@ use klamm_proto::v1::{
 use tonic::Code;
 
 use super::cluster::{
-    CLUSTER_ID, Cluster, create_topic, eventually, has_topic, is_unfenced, token,
+    CLUSTER_ID, Cluster, FREQUENT_SNAPSHOTS, create_topic, eventually, has_topic, is_unfenced,
+    token,
 };
 use crate::controller::ChangeVotersError;
 use crate::rpc;
@@ -154,11 +155,11 @@ async fn a_new_voter_takes_the_place_of_a_dead_leader() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_learner_far_behind_gets_a_snapshot() {
-    const INTERVAL: u64 = 20;
-    let mut cluster = Cluster::start_with(1, 1, INTERVAL).await;
+    const TOPICS: u64 = 80;
+    let mut cluster = Cluster::start_with(1, 1, FREQUENT_SNAPSHOTS).await;
     cluster.join_all();
     cluster.all_unfenced().await;
-    for topic in 0..4 * INTERVAL {
+    for topic in 0..TOPICS {
         cluster.any().create_topic(&format!("topic-{topic}")).await;
     }
     let learner = BrokerId(1);
@@ -174,7 +175,7 @@ async fn a_learner_far_behind_gets_a_snapshot() {
     cluster.start_node(learner).await;
     cluster
         .everywhere("it is all there", |image| {
-            image.topics.len() == 4 * INTERVAL as usize
+            image.topics.len() == TOPICS as usize
         })
         .await;
     cluster.nodes[&learner].create_topic("both-vote").await;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Context;
 use crate::clock;
 use crate::config::{BrokerConfig, Properties};
-use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_ENTRIES, Timing};
+use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_BYTES, Timing};
 use crate::coordinator::GroupCoordinator;
 use crate::health::Health;
 use crate::lease::Lease;
@@ -119,7 +119,8 @@ fn controller_options(config: &Arc<BrokerConfig>) -> ControllerOptions {
             ..Timing::default()
         },
         lease: Arc::default(),
-        snapshot_interval_entries: SNAPSHOT_INTERVAL_ENTRIES,
+        hosted_bytes: Arc::default(),
+        snapshot_interval_bytes: SNAPSHOT_INTERVAL_BYTES,
         policy: policy(config),
     }
 }

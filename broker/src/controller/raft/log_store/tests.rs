@@ -6,6 +6,7 @@ use openraft::entry::RaftEntry as _;
 use openraft::storage::RaftLogStorageExt as _;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::controller::feed::Feed;
@@ -20,10 +21,11 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let dir = tempfile::tempdir().unwrap();
         let log = LogStore::open(dir.path()).unwrap();
         let snapshots = Arc::new(SnapshotStore::open(dir.path()).unwrap());
+        let (snapshot_due, _) = mpsc::channel(1);
         Ok((
             dir,
             log,
-            StateMachine::new(Arc::new(Feed::new()), snapshots),
+            StateMachine::new(Arc::new(Feed::new()), snapshots, u64::MAX, snapshot_due),
         ))
     }
 }
