@@ -46,7 +46,7 @@ impl EntryLog {
             // Whether it did is not written down anywhere, and the log is short.
             disk_failed: true,
         };
-        torn_tail::check(directory, options.recovery_point.0)?;
+        let checked_from = torn_tail::check(directory, options.recovery_point.0)?;
         let progress = RecoveryProgress::default();
         let fs = Arc::new(RealFs);
         let (log, report) = Log::open(fs, directory.to_owned(), config, options, &progress)
@@ -56,14 +56,14 @@ impl EntryLog {
             })?;
         tracing::info!(?report, "opened the metadata log");
         let log = Self { log };
-        log.verify()?;
+        log.verify(Offset(checked_from))?;
         Ok(log)
     }
 
-    /// Reads every entry: one that is damaged is better noticed before its loss matters.
-    fn verify(&self) -> io::Result<()> {
+    /// Reads every entry below `end`: one that is damaged is better noticed before its loss matters.
+    fn verify(&self, end: Offset) -> io::Result<()> {
         let mut next = self.log.start_offset();
-        let end = self.log.end_offset();
+        let end = end.min(self.log.end_offset());
         while next < end {
             let slice = self.log.read(next, end, READ_CHUNK_BYTES, MinOneBatch::Yes);
             let slice = slice.map_err(|error| damaged(error.to_string()))?;

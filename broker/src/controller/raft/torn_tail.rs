@@ -14,23 +14,24 @@ use broker_wire::record::{BATCH_HEADER_LEN, BatchHeader, verify_crc};
 /// Entries that are expected to lie within a damaged region at most.
 const DAMAGED_ENTRIES_MAX: i64 = 1_000_000;
 
-/// Looks through everything from `recovery_point` on; below, opening the log finds what is missing.
+/// Reads every entry from the segment with `recovery_point` on, and returns where that begins.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] on damage, and what the disk says.
-pub(super) fn check(directory: &Path, recovery_point: i64) -> io::Result<()> {
+pub(super) fn check(directory: &Path, recovery_point: i64) -> io::Result<i64> {
     let segments = segments(directory)?;
-    let first = segments.partition_point(|(base, _)| *base <= recovery_point);
+    let after = segments.partition_point(|(base, _)| *base <= recovery_point);
+    let segments = &segments[after.saturating_sub(1)..];
     let mut next = None;
     let mut damaged: Option<PathBuf> = None;
-    for (base, path) in &segments[first.saturating_sub(1)..] {
+    for (base, path) in segments {
         let content = fs::read(path)?;
         let (end, valid) = walk(&content, next.unwrap_or(*base));
         let goes_on = if damaged.is_some() {
             valid > 0
         } else {
             next = Some(end);
-            valid < content.len() && holds_entry(&content[valid + 1..], end)
+            valid < content.len() && holds_entry(&content[valid..], end)
         };
         if goes_on {
             let path = damaged.as_ref().unwrap_or(path).display();
@@ -46,14 +47,14 @@ pub(super) fn check(directory: &Path, recovery_point: i64) -> io::Result<()> {
             damaged.get_or_insert_with(|| path.clone());
         }
     }
-    Ok(())
+    Ok(segments.first().map_or(0, |(base, _)| *base))
 }
 
-/// Where the whole batches at the start of `content` end: in offsets, and in bytes.
+/// Where the whole batches without gaps at the start of `content` end: in offsets, and in bytes.
 fn walk(content: &[u8], base: i64) -> (i64, usize) {
     let (mut next, mut position) = (base, 0);
     while let Some(header) = whole_batch(&content[position..]) {
-        if header.base_offset < next {
+        if header.base_offset != next {
             break;
         }
         next = header.next_offset();
