@@ -4,7 +4,7 @@ use broker_core::controller::{Command, CordonBroker, UnregisterBroker};
 use klamm_proto::v1::UnregisterBrokerRequest;
 use tonic::Status;
 
-use super::grpc::AdminService;
+use super::caller::Caller;
 
 /// Whether a broker may get new replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(super) enum NewReplicas {
 }
 
 pub(super) async fn cordon(
-    service: &AdminService,
+    caller: &Caller,
     broker_id: i32,
     new_replicas: NewReplicas,
 ) -> Result<(), Status> {
@@ -22,18 +22,18 @@ pub(super) async fn cordon(
         broker_id,
         cordoned: new_replicas == NewReplicas::Refused,
     };
-    service.submit(Command::CordonBroker(command)).await?;
+    caller.submit(Command::CordonBroker(command)).await?;
     Ok(())
 }
 
 pub(super) async fn unregister(
-    service: &AdminService,
+    caller: &Caller,
     request: UnregisterBrokerRequest,
 ) -> Result<(), Status> {
     let command = UnregisterBroker {
         broker_id: request.broker,
         expected_incarnation: Some(request.incarnation),
     };
-    service.submit(Command::UnregisterBroker(command)).await?;
+    caller.submit(Command::UnregisterBroker(command)).await?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use klamm_proto::v1::{
 };
 use tonic::Status;
 
-use super::grpc::AdminService;
+use super::caller::Caller;
 use super::status::{check, mismatch};
 use crate::config::keys::{Scope, Verdict, dynamic_broker_key, judge_broker_setting};
 
@@ -34,7 +34,7 @@ pub(super) fn validate(request: ValidateConfigRequest) -> ValidateConfigResponse
 }
 
 pub(super) async fn apply(
-    service: &AdminService,
+    caller: &Caller,
     request: ApplyConfigRequest,
 ) -> Result<ApplyConfigResponse, Status> {
     let (ops, needs_restart) = changes(&request)?;
@@ -44,7 +44,7 @@ pub(super) async fn apply(
             Some(id) => (ResourceType::Broker, id.to_string()),
             None => (ResourceType::ClusterDefault, String::new()),
         };
-        let response = service
+        let response = caller
             .submit(Command::AlterConfigs(AlterConfigs {
                 resources: vec![ConfigResource {
                     resource_type: resource_type.into(),

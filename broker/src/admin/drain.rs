@@ -7,14 +7,15 @@ use klamm_proto::v1::drain_status_response::State;
 use klamm_proto::v1::{DrainBlocker, DrainStatusRequest, DrainStatusResponse};
 use tonic::Status;
 
+use super::caller::Caller;
 use super::cluster::count;
 use super::grpc::AdminService;
 use super::restart::{snapshot, unknown_broker};
 use crate::controller::{ControllerView, EvacuationStatus};
 
-pub(super) async fn alter(service: &AdminService, evacuation: Evacuation) -> Result<(), Status> {
+pub(super) async fn alter(caller: &Caller, evacuation: Evacuation) -> Result<(), Status> {
     let command = Command::EvacuateBroker(evacuation);
-    service.submit(command).await?;
+    caller.submit(command).await?;
     Ok(())
 }
 

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use broker_core::BrokerId;
-use broker_core::controller::{Command, Response as CommandResponse};
 use broker_core::metadata::Evacuation;
 use klamm_proto::v1::admin_server::Admin;
 use klamm_proto::v1::change_voters_request::Change;
@@ -25,10 +24,10 @@ use klamm_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::brokers::{self, NewReplicas};
+use super::caller::Caller;
 use super::route::{Route, forwarded, route};
-use super::status::refused;
 use super::{cluster, config, drain, quorum, restart, topics};
-use crate::controller::{Controller, SubmitError};
+use crate::controller::Controller;
 
 /// The gRPC service `klamm.v1.Admin`.
 pub struct AdminService {
@@ -41,16 +40,8 @@ impl AdminService {
         Self { controller }
     }
 
-    /// Has the active controller decide and commit `command`.
-    pub(super) async fn submit(&self, command: Command) -> Result<CommandResponse, Status> {
-        match self.controller.submit(command).await {
-            Ok(CommandResponse::Failed(failure)) => Err(refused(&failure)),
-            Ok(response) => Ok(response),
-            Err(error @ SubmitError::Malformed(_)) => {
-                Err(Status::invalid_argument(error.to_string()))
-            }
-            Err(error) => Err(Status::unavailable(error.to_string())),
-        }
+    fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        Caller::of(&self.controller, request)
     }
 }
 
@@ -79,7 +70,7 @@ impl Admin for AdminService {
         &self,
         request: Request<DescribeTopicsRequest>,
     ) -> Result<Response<DescribeTopicsResponse>, Status> {
-        let described = topics::describe(self, request.get_ref());
+        let described = topics::describe(&self.controller.image(), request.get_ref());
         Ok(Response::new(described))
     }
 
@@ -87,7 +78,8 @@ impl Admin for AdminService {
         &self,
         request: Request<CreateTopicRequest>,
     ) -> Result<Response<TopicDescription>, Status> {
-        let created = topics::create(self, request.into_inner()).await?;
+        let caller = self.caller(&request)?;
+        let created = topics::create(&caller, request.into_inner()).await?;
         Ok(Response::new(created))
     }
 
@@ -95,7 +87,8 @@ impl Admin for AdminService {
         &self,
         request: Request<AlterTopicRequest>,
     ) -> Result<Response<TopicDescription>, Status> {
-        let altered = topics::alter(self, request.get_ref()).await?;
+        let caller = self.caller(&request)?;
+        let altered = topics::alter(&caller, request.get_ref()).await?;
         Ok(Response::new(altered))
     }
 
@@ -103,7 +96,8 @@ impl Admin for AdminService {
         &self,
         request: Request<DeleteTopicRequest>,
     ) -> Result<Response<DeleteTopicResponse>, Status> {
-        let deleted = topics::delete(self, request.into_inner()).await?;
+        let caller = self.caller(&request)?;
+        let deleted = topics::delete(&caller, request.into_inner()).await?;
         Ok(Response::new(deleted))
     }
 
@@ -121,7 +115,8 @@ impl Admin for AdminService {
         &self,
         request: Request<PrepareRestartRequest>,
     ) -> Result<Response<PrepareRestartResponse>, Status> {
-        let prepared = restart::prepare(self, request.into_inner()).await?;
+        let caller = self.caller(&request)?;
+        let prepared = restart::prepare(&caller, request.into_inner()).await?;
         Ok(Response::new(prepared))
     }
 
@@ -150,7 +145,8 @@ impl Admin for AdminService {
         &self,
         request: Request<CordonRequest>,
     ) -> Result<Response<CordonResponse>, Status> {
-        brokers::cordon(self, request.get_ref().broker, NewReplicas::Refused).await?;
+        let caller = self.caller(&request)?;
+        brokers::cordon(&caller, request.get_ref().broker, NewReplicas::Refused).await?;
         Ok(Response::new(CordonResponse {}))
     }
 
@@ -158,7 +154,8 @@ impl Admin for AdminService {
         &self,
         request: Request<UncordonRequest>,
     ) -> Result<Response<UncordonResponse>, Status> {
-        brokers::cordon(self, request.get_ref().broker, NewReplicas::Allowed).await?;
+        let caller = self.caller(&request)?;
+        brokers::cordon(&caller, request.get_ref().broker, NewReplicas::Allowed).await?;
         Ok(Response::new(UncordonResponse {}))
     }
 
@@ -166,39 +163,43 @@ impl Admin for AdminService {
         &self,
         _: Request<DescribeQuorumRequest>,
     ) -> Result<Response<QuorumDescription>, Status> {
-        quorum::describe(self).await.map(Response::new)
+        quorum::describe(&self.controller).await.map(Response::new)
     }
 
     async fn add_learner(
         &self,
         request: Request<AddLearnerRequest>,
     ) -> Result<Response<QuorumDescription>, Status> {
+        let caller = self.caller(&request)?;
         let change = Change::AddLearner(request.into_inner());
-        quorum::change(self, change).await.map(Response::new)
+        quorum::change(&caller, change).await.map(Response::new)
     }
 
     async fn promote_voter(
         &self,
         request: Request<PromoteVoterRequest>,
     ) -> Result<Response<QuorumDescription>, Status> {
+        let caller = self.caller(&request)?;
         let change = Change::PromoteVoter(request.into_inner());
-        quorum::change(self, change).await.map(Response::new)
+        quorum::change(&caller, change).await.map(Response::new)
     }
 
     async fn remove_voter(
         &self,
         request: Request<RemoveVoterRequest>,
     ) -> Result<Response<QuorumDescription>, Status> {
+        let caller = self.caller(&request)?;
         let change = Change::RemoveVoter(request.into_inner());
-        quorum::change(self, change).await.map(Response::new)
+        quorum::change(&caller, change).await.map(Response::new)
     }
 
     async fn transfer_leadership(
         &self,
         request: Request<TransferLeadershipRequest>,
     ) -> Result<Response<QuorumDescription>, Status> {
+        let caller = self.caller(&request)?;
         let change = Change::TransferLeadership(request.into_inner());
-        quorum::change(self, change).await.map(Response::new)
+        quorum::change(&caller, change).await.map(Response::new)
     }
 
     async fn supported_feature_levels(
@@ -213,7 +214,8 @@ impl Admin for AdminService {
         &self,
         request: Request<FinalizeFeatureLevelRequest>,
     ) -> Result<Response<FinalizeFeatureLevelResponse>, Status> {
-        quorum::finalize(self, request.into_inner()).await?;
+        let caller = self.caller(&request)?;
+        quorum::finalize(&caller, request.into_inner()).await?;
         Ok(Response::new(FinalizeFeatureLevelResponse {}))
     }
 
@@ -221,7 +223,8 @@ impl Admin for AdminService {
         &self,
         request: Request<UnregisterBrokerRequest>,
     ) -> Result<Response<UnregisterBrokerResponse>, Status> {
-        brokers::unregister(self, request.into_inner()).await?;
+        let caller = self.caller(&request)?;
+        brokers::unregister(&caller, request.into_inner()).await?;
         Ok(Response::new(UnregisterBrokerResponse {}))
     }
 
@@ -229,11 +232,12 @@ impl Admin for AdminService {
         &self,
         request: Request<StartDrainRequest>,
     ) -> Result<Response<StartDrainResponse>, Status> {
+        let caller = self.caller(&request)?;
         let evacuation = Evacuation {
             broker_id: request.get_ref().broker,
             evacuating: true,
         };
-        drain::alter(self, evacuation).await?;
+        drain::alter(&caller, evacuation).await?;
         Ok(Response::new(StartDrainResponse {}))
     }
 
@@ -241,11 +245,12 @@ impl Admin for AdminService {
         &self,
         request: Request<CancelDrainRequest>,
     ) -> Result<Response<CancelDrainResponse>, Status> {
+        let caller = self.caller(&request)?;
         let evacuation = Evacuation {
             broker_id: request.get_ref().broker,
             evacuating: false,
         };
-        drain::alter(self, evacuation).await?;
+        drain::alter(&caller, evacuation).await?;
         Ok(Response::new(CancelDrainResponse {}))
     }
 
@@ -274,7 +279,8 @@ impl Admin for AdminService {
         &self,
         request: Request<ApplyConfigRequest>,
     ) -> Result<Response<ApplyConfigResponse>, Status> {
-        let applied = config::apply(self, request.into_inner()).await?;
+        let caller = self.caller(&request)?;
+        let applied = config::apply(&caller, request.into_inner()).await?;
         Ok(Response::new(applied))
     }
 }

@@ -1,6 +1,7 @@
 //! What people and the operator see of a broker, beside the Kafka protocol.
 
 mod brokers;
+mod caller;
 mod cluster;
 mod config;
 mod drain;

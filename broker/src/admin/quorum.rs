@@ -9,15 +9,13 @@ use klamm_proto::v1::{
 };
 use tonic::Status;
 
-use super::grpc::AdminService;
-use crate::controller::{ChangeVotersError, SubmitError};
+use super::caller::Caller;
+use crate::controller::{ChangeVotersError, Controller, SubmitError};
 
 /// Changes the members and tells the quorum as it is then.
-pub(super) async fn change(
-    service: &AdminService,
-    change: Change,
-) -> Result<QuorumDescription, Status> {
-    let changed = service.controller.change_voters(change).await;
+pub(super) async fn change(caller: &Caller, change: Change) -> Result<QuorumDescription, Status> {
+    caller.check().await?;
+    let changed = caller.controller.change_voters(change).await;
     changed.map_err(|error| match error {
         ChangeVotersError::Refused(refused) => {
             let reason = refused.reason();
@@ -35,11 +33,11 @@ pub(super) async fn change(
         }
         ChangeVotersError::Submit(error) => unavailable(&error),
     })?;
-    describe(service).await
+    describe(&caller.controller).await
 }
 
-pub(super) async fn describe(service: &AdminService) -> Result<QuorumDescription, Status> {
-    let described = service.controller.describe_quorum().await;
+pub(super) async fn describe(controller: &Controller) -> Result<QuorumDescription, Status> {
+    let described = controller.describe_quorum().await;
     described.map_err(|error| unavailable(&error))
 }
 
@@ -69,10 +67,10 @@ pub(super) fn feature_levels(image: &Image) -> FeatureLevels {
 }
 
 pub(super) async fn finalize(
-    service: &AdminService,
+    caller: &Caller,
     request: FinalizeFeatureLevelRequest,
 ) -> Result<(), Status> {
-    let current = service.controller.image();
+    let current = caller.controller.image();
     let current = current.features.get(&request.feature).copied();
     let upgrade_type = if current.unwrap_or(0) <= request.level {
         UpgradeType::Upgrade
@@ -90,6 +88,6 @@ pub(super) async fn finalize(
         updates: vec![update],
         validate_only: request.validate_only,
     };
-    service.submit(Command::UpdateFeatures(command)).await?;
+    caller.submit(Command::UpdateFeatures(command)).await?;
     Ok(())
 }

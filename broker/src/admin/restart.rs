@@ -14,8 +14,8 @@ use klamm_proto::v1::{
 };
 use tonic::Status;
 
+use super::caller::Caller;
 use super::cluster;
-use super::grpc::AdminService;
 use super::status::mismatch;
 use crate::controller::ControllerView;
 
@@ -64,7 +64,7 @@ pub(super) fn check(
 }
 
 pub(super) async fn prepare(
-    service: &AdminService,
+    caller: &Caller,
     request: PrepareRestartRequest,
 ) -> Result<PrepareRestartResponse, Status> {
     let command = PrepareRestart {
@@ -72,7 +72,7 @@ pub(super) async fn prepare(
         incarnation: request.incarnation,
         ttl_ms: request.ttl_ms,
     };
-    let response = service.submit(Command::PrepareRestart(command)).await?;
+    let response = caller.submit(Command::PrepareRestart(command)).await?;
     let CommandResponse::PrepareRestart(prepared) = response else {
         return Err(mismatch());
     };

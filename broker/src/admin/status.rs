@@ -29,6 +29,7 @@ pub(super) fn refused(failure: &Failure) -> Status {
         | CommandError::PreconditionFailed
         | CommandError::InconsistentClusterId
         | CommandError::BrokerInUse
+        | CommandError::StaleOperatorEpoch
         | CommandError::FeatureUpdateFailed => Status::failed_precondition(reason),
         CommandError::LimitExceeded => Status::resource_exhausted(reason),
         CommandError::NotController | CommandError::TimedOut => Status::unavailable(reason),

@@ -19,17 +19,13 @@ use klamm_proto::v1::{
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::grpc::AdminService;
+use super::caller::Caller;
 use super::status::{check, mismatch};
 
 /// How long this broker may be behind the controller that has committed a change.
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn describe(
-    service: &AdminService,
-    request: &DescribeTopicsRequest,
-) -> DescribeTopicsResponse {
-    let image = service.controller.image();
+pub(super) fn describe(image: &Image, request: &DescribeTopicsRequest) -> DescribeTopicsResponse {
     let names = &request.names;
     let topics = if names.is_empty() {
         image
@@ -45,7 +41,7 @@ pub(super) fn describe(
 }
 
 pub(super) async fn create(
-    service: &AdminService,
+    caller: &Caller,
     request: CreateTopicRequest,
 ) -> Result<TopicDescription, Status> {
     let topic = NewTopic {
@@ -59,13 +55,13 @@ pub(super) async fn create(
         topics: vec![topic],
         validate_only: false,
     };
-    let response = service.submit(Command::CreateTopics(command)).await?;
+    let response = caller.submit(Command::CreateTopics(command)).await?;
     let CommandResponse::CreateTopics(response) = response else {
         return Err(mismatch());
     };
     let created = response.topics.first().ok_or_else(mismatch)?;
     check(Some(&created.failure))?;
-    described(service, created.topic_id.into(), |topic| {
+    described(caller, created.topic_id.into(), |topic| {
         !topic.partitions.is_empty()
     })
     .await
@@ -74,15 +70,15 @@ pub(super) async fn create(
 /// Partitions and configuration change one after the other: after an error, ask again with
 /// what is still to be done.
 pub(super) async fn alter(
-    service: &AdminService,
+    caller: &Caller,
     request: &AlterTopicRequest,
 ) -> Result<TopicDescription, Status> {
     let id = parse_topic_id(&request.topic_id)?;
-    check_expected(&service.controller.image(), request, id)?;
-    add_partitions(service, request, id).await?;
-    alter_config(service, request).await?;
+    check_expected(&caller.controller.image(), request, id)?;
+    add_partitions(caller, request, id).await?;
+    alter_config(caller, request).await?;
     let partitions = request.expected_partitions as usize + request.added_partitions.len();
-    described(service, id, |topic| {
+    described(caller, id, |topic| {
         let is_set = |(key, value): (&String, &String)| topic.config.get(key) == Some(value);
         let is_reset = |key: &String| !topic.config.contains_key(key);
         topic.partitions.len() >= partitions
@@ -93,7 +89,7 @@ pub(super) async fn alter(
 }
 
 pub(super) async fn delete(
-    service: &AdminService,
+    caller: &Caller,
     request: DeleteTopicRequest,
 ) -> Result<DeleteTopicResponse, Status> {
     let id = parse_topic_id(&request.topic_id)?;
@@ -104,7 +100,7 @@ pub(super) async fn delete(
     let command = Command::DeleteTopics(DeleteTopics {
         topics: vec![topic],
     });
-    let response = service.submit(command).await?;
+    let response = caller.submit(command).await?;
     let CommandResponse::DeleteTopics(response) = response else {
         return Err(mismatch());
     };
@@ -114,11 +110,11 @@ pub(super) async fn delete(
 
 /// The topic once this broker knows of the change that `is_there` looks for.
 async fn described(
-    service: &AdminService,
+    caller: &Caller,
     id: TopicId,
     is_there: impl Fn(&TopicImage) -> bool,
 ) -> Result<TopicDescription, Status> {
-    let mut images = service.controller.watch();
+    let mut images = caller.controller.watch();
     let visible = images.wait_for(|image| image.topics.get(&id).is_some_and(|t| is_there(t)));
     let image = match timeout(VISIBLE_TIMEOUT, visible).await {
         Ok(Ok(image)) => Arc::clone(&image),
@@ -136,7 +132,7 @@ async fn described(
 }
 
 async fn add_partitions(
-    service: &AdminService,
+    caller: &Caller,
     request: &AlterTopicRequest,
     id: TopicId,
 ) -> Result<(), Status> {
@@ -145,7 +141,7 @@ async fn add_partitions(
     }
     let first = partition_number(request.expected_partitions as usize)?;
     let count = request.expected_partitions as usize + request.added_partitions.len();
-    let response = service
+    let response = caller
         .submit(Command::CreatePartitions(CreatePartitions {
             topics: vec![NewPartitions {
                 name: request.name.clone(),
@@ -163,7 +159,7 @@ async fn add_partitions(
     check(response.topics.first().map(|topic| &topic.failure))
 }
 
-async fn alter_config(service: &AdminService, request: &AlterTopicRequest) -> Result<(), Status> {
+async fn alter_config(caller: &Caller, request: &AlterTopicRequest) -> Result<(), Status> {
     let set = request.set_config.iter().map(|(key, value)| ConfigOp {
         key: key.clone(),
         op: ConfigOpType::Set.into(),
@@ -178,7 +174,7 @@ async fn alter_config(service: &AdminService, request: &AlterTopicRequest) -> Re
     if ops.is_empty() {
         return Ok(());
     }
-    let response = service
+    let response = caller
         .submit(Command::AlterConfigs(AlterConfigs {
             resources: vec![ConfigResource {
                 resource_type: ResourceType::Topic.into(),

@@ -147,6 +147,7 @@ impl KafkaError for Failure {
             CommandError::TimedOut => ErrorCode::RequestTimedOut,
             CommandError::FeatureUpdateFailed => ErrorCode::InvalidUpdateVersion,
             CommandError::UnsupportedFeatureLevel => ErrorCode::UnsupportedVersion,
+            CommandError::StaleOperatorEpoch => ErrorCode::InvalidRequest,
             CommandError::NoReassignmentInProgress => ErrorCode::NoReassignmentInProgress,
         }
     }

@@ -66,6 +66,20 @@ pub enum Command {
     /// Finalizes features at other levels, all or none.
     #[prost(message, tag = "25")]
     UpdateFeatures(UpdateFeatures),
+    /// Another command, unless a later operator has taken over from the one that sends it.
+    #[prost(message, tag = "110")]
+    FromOperator(FromOperator),
+}
+
+/// See [`Command::FromOperator`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FromOperator {
+    /// Above those of all operators before.
+    #[prost(uint64, tag = "1")]
+    pub operator_epoch: u64,
+    /// [`Command::to_bytes`]; empty to take over and do nothing.
+    #[prost(bytes = "vec", tag = "2")]
+    pub command: Vec<u8>,
 }
 
 /// See [`Command::InitializeCluster`].

@@ -60,6 +60,8 @@ pub enum CommandError {
     FeatureUpdateFailed = 60,
     /// The broker does not support the levels at which features are finalized.
     UnsupportedFeatureLevel = 61,
+    /// A later operator has taken over from the sender.
+    StaleOperatorEpoch = 110,
 }
 
 /// A refusal with its reason, for people.

@@ -23,6 +23,7 @@ mod election;
 mod error;
 mod evacuation;
 mod features;
+mod operator_epoch;
 mod partitions;
 mod producer_ids;
 mod reassignment;
@@ -45,9 +46,9 @@ pub use command::{
     AlterConfigs, AlterMode, AlterPartition, AlterPartitions, AlterReassignments,
     AlterReplicaHealth, Assignment, BrokerRef, Command, ConfigOp, ConfigOpType, ConfigResource,
     CordonBroker, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders, ElectionType,
-    FeatureUpdate, InitializeCluster, NewPartitions, NewTopic, PartitionRef, PrepareRestart,
-    Reassignment, RegisterBroker, ReplicaHealthChange, TargetReplicas, TopicRef, UnregisterBroker,
-    UpdateFeatures, UpgradeType,
+    FeatureUpdate, FromOperator, InitializeCluster, NewPartitions, NewTopic, PartitionRef,
+    PrepareRestart, Reassignment, RegisterBroker, ReplicaHealthChange, TargetReplicas, TopicRef,
+    UnregisterBroker, UpdateFeatures, UpgradeType,
 };
 pub use configs::CONFIG_VALUE_BYTES_MAX;
 pub use context::{ConfigTable, Context, Defaults, Place, PlacementBroker, PlacementRequest};
@@ -88,10 +89,10 @@ pub struct Decision {
     pub records: Vec<Record>,
     /// To be sent once the records are applied, unless the decision is `unfinished`.
     pub response: Response,
-    /// Leaders that the records elect and that may lack acknowledged records: for the log and the
     /// The command changes more than one log entry holds: decide it again once the records are
     /// applied. They leave a correct image, also when nobody goes on.
     pub unfinished: bool,
+    /// Leaders that the records elect and that may lack acknowledged records: for the log and the
     /// metrics.
     pub unclean_elections: Vec<(TopicPartition, BrokerId)>,
 }
@@ -135,10 +136,6 @@ fn respond(
         Command::UpdateFeatures(command) => features::update(draft, command),
         Command::ExpireRestartLease(lease) => Ok(restart::expire(draft, *lease)),
         Command::EvacuateBroker(command) => evacuation::alter(draft, *command),
-    };
-    Decision {
-        records: draft.take_records(),
-        unclean_elections: draft.take_unclean_elections(),
-        response: response.unwrap_or_else(Response::Failed),
+        Command::FromOperator(command) => operator_epoch::decide(draft, context, command),
     }
 }

@@ -40,6 +40,8 @@ pub struct Image {
     pub next_producer_id: ProducerId,
     /// Highest epoch ever given to a broker.
     pub last_broker_epoch: BrokerEpoch,
+    /// Of the operator that may change the cluster; 0 before the first one.
+    pub operator_epoch: u64,
 }
 
 /// A registered broker.
@@ -182,6 +184,7 @@ impl Image {
             Record::BrokerEpochs(epochs) => self.raise_broker_epoch(epochs.last_broker_epoch),
             Record::RestartLease(lease) => self.apply_restart_lease(*lease)?,
             Record::Evacuation(evacuation) => self.apply_evacuation(*evacuation)?,
+            Record::OperatorEpoch(operator) => self.operator_epoch = operator.epoch,
         }
         Ok(())
     }

@@ -24,6 +24,6 @@ pub use lint::{Violation, lint};
 pub use partition::{PartitionImage, ReplicaHealth};
 pub use record::{
     BrokerChange, BrokerEpochs, Cluster, Config, DecodeRecordError, DeleteTopic, Endpoint,
-    Evacuation, Feature, FeatureRange, Partition, ProducerIds, Record, RegisterBroker,
-    ResourceType, RestartLease, Topic, UnregisterBroker, Uuid,
+    Evacuation, Feature, FeatureRange, OperatorEpoch, Partition, ProducerIds, Record,
+    RegisterBroker, ResourceType, RestartLease, Topic, UnregisterBroker, Uuid,
 };

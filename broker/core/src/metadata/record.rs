@@ -54,6 +54,17 @@ pub enum Record {
     /// A broker is to lose all its replicas to others, or no longer is.
     #[prost(message, tag = "41")]
     Evacuation(Evacuation),
+    /// An operator has taken over from those before it.
+    #[prost(message, tag = "110")]
+    OperatorEpoch(OperatorEpoch),
+}
+
+/// See [`Record::OperatorEpoch`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct OperatorEpoch {
+    /// Above every one before.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
 }
 
 /// See [`Record::Cluster`].
@@ -343,7 +354,10 @@ pub enum DecodeRecordError {
 /// The message around the oneof: a oneof on its own is no message.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
-    #[prost(oneof = "Record", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40, 41")]
+    #[prost(
+        oneof = "Record",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40, 41, 110"
+    )]
     record: Option<Record>,
 }
 

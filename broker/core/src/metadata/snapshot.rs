@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use super::image::{BrokerImage, Image, TopicImage};
 use super::record::{
-    BrokerChange, BrokerEpochs, Cluster, Config, Evacuation, Feature, ProducerIds, Record,
-    RegisterBroker, ResourceType, Topic,
+    BrokerChange, BrokerEpochs, Cluster, Config, Evacuation, Feature, OperatorEpoch, ProducerIds,
+    Record, RegisterBroker, ResourceType, Topic,
 };
 
 impl Image {
@@ -30,6 +30,11 @@ impl Image {
         records.push(Record::BrokerEpochs(BrokerEpochs {
             last_broker_epoch: self.last_broker_epoch.0,
         }));
+        if self.operator_epoch > 0 {
+            records.push(Record::OperatorEpoch(OperatorEpoch {
+                epoch: self.operator_epoch,
+            }));
+        }
         for broker in self.brokers.values() {
             push_broker(&mut records, broker);
         }

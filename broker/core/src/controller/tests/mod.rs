@@ -217,7 +217,7 @@ impl Cluster {
             },
             previous_broker_epoch,
             disks_broker_epoch,
-        })))
+        }))
     }
 
     /// Creates a topic with one partition on these brokers.
