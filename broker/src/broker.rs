@@ -179,7 +179,7 @@ impl Starting {
         self.metrics.add(PartitionMetrics(Arc::clone(&partitions)));
 
         self.health.enter(Phase::Joining);
-        let options = controller_options(config, self.token.clone(), partitions.lease());
+        let options = controller_options(config, self.token.clone(), &partitions);
         let controller = self.control.spawn(Controller::start(options)).await??;
         self.metrics.add(ClusterMetrics(Arc::clone(&controller)));
         self.serve_brokers(&controller, &partitions).await?;
@@ -458,7 +458,7 @@ async fn bind(address: &HostPort, key: &str) -> anyhow::Result<TcpListener> {
 fn controller_options(
     config: &Arc<BrokerConfig>,
     token: Token,
-    lease: Arc<Lease>,
+    partitions: &PartitionManager,
 ) -> ControllerOptions {
     let liveness = config.liveness();
     let rebalance = config.number("leader.imbalance.check.interval.seconds");

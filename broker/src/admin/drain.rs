@@ -4,12 +4,11 @@ use broker_core::BrokerId;
 use broker_core::controller::{BlockedMove, Command};
 use broker_core::metadata::{Evacuation, Image};
 use klamm_proto::v1::drain_status_response::State;
-use klamm_proto::v1::{DrainBlocker, DrainStatusRequest, DrainStatusResponse};
+use klamm_proto::v1::{DrainBlocker, DrainStatusResponse};
 use tonic::Status;
 
 use super::caller::Caller;
 use super::cluster::count;
-use super::grpc::AdminService;
 use super::restart::{snapshot, unknown_broker};
 use crate::controller::{ControllerView, EvacuationStatus};
 
@@ -19,13 +18,14 @@ pub(super) async fn alter(caller: &Caller, evacuation: Evacuation) -> Result<(),
     Ok(())
 }
 
-/// `known` is what the controller noted when it last looked at the drain.
+/// `known` is what the controller noted when it last looked at the drain, `bytes_left` what the broker
+/// said.
 pub(super) fn status(
     view: &ControllerView,
     known: Option<EvacuationStatus>,
-    request: DrainStatusRequest,
+    bytes_left: Option<u64>,
+    id: BrokerId,
 ) -> Result<DrainStatusResponse, Status> {
-    let id = BrokerId(request.broker);
     let broker = view.image.brokers.get(&id);
     let broker = broker.ok_or_else(|| unknown_broker(id))?;
     let hosted = view.image.partitions().filter(|(_, s)| s.has_replica(id));
@@ -44,6 +44,7 @@ pub(super) fn status(
         state: state.into(),
         replicas_left: count(replicas_left),
         replicas_moving: count(moving.count()),
+        bytes_left,
         ..DrainStatusResponse::default()
     };
     if let Some(known) = known {

@@ -261,8 +261,10 @@ impl Admin for AdminService {
         match route(&self.controller, &request).await? {
             Route::Here(view) => {
                 let request = request.into_inner();
-                let known = self.controller.evacuation(BrokerId(request.broker));
-                drain::status(&view, known, request).map(Response::new)
+                let broker = BrokerId(request.broker);
+                let known = self.controller.evacuation(broker);
+                let bytes_left = self.controller.hosted_bytes(broker);
+                drain::status(&view, known, bytes_left, broker).map(Response::new)
             }
             Route::There(mut client) => client.drain_status(forwarded(request.into_inner())).await,
         }

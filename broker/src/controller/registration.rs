@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker_core::controller::{Command, CommandError, Failure, RegisterBroker, Response};
@@ -55,6 +56,8 @@ pub(crate) struct Registration {
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) membership: Arc<Membership>,
+    /// Size of this broker's logs.
+    pub(crate) hosted_bytes: Arc<AtomicU64>,
     /// Writes a registration down; may block.
     pub(crate) keep: Arc<dyn Fn(BrokerEpoch) + Send + Sync>,
     pub(crate) heartbeat_interval: Duration,
@@ -212,6 +215,7 @@ impl Registration {
             broker_epoch: epoch.0,
             metadata_offset: self.feed.position().offset,
             wants_shutdown: *self.membership.wants_shutdown.borrow(),
+            hosted_bytes: self.hosted_bytes.load(Ordering::Relaxed),
         };
         // One that finds no room is left out: the next one says the same.
         if outgoing.sent_at.len() < UNANSWERED_MAX && outgoing.requests.try_send(request).is_ok() {

@@ -207,11 +207,8 @@ impl HeartbeatStream {
             wants_shutdown: request.wants_shutdown,
         };
         let committed = self.service.feed.position().offset;
-        match self
-            .service
-            .sessions
-            .heartbeat(self.id, heartbeat, committed)
-        {
+        let sessions = &self.service.sessions;
+        match sessions.heartbeat(self.id, heartbeat, request.hosted_bytes, committed) {
             Ok(()) => {
                 self.broker = Some(heartbeat.broker);
                 Ok(self.service.response(heartbeat))

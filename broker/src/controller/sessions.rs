@@ -27,6 +27,8 @@ pub(crate) struct FollowerProgress {
     pub(crate) heard_at: Time,
     /// When it had all that was committed here.
     pub(crate) caught_up_at: Option<Time>,
+    /// Size of its logs.
+    pub(crate) hosted_bytes: u64,
 }
 
 /// See the module's documentation.
@@ -76,6 +78,7 @@ impl Sessions {
         &self,
         stream: StreamId,
         heartbeat: Heartbeat,
+        hosted_bytes: u64,
         committed: Option<u64>,
     ) -> Result<(), HeartbeatError> {
         let now = clock::now();
@@ -95,6 +98,7 @@ impl Sessions {
             } else {
                 before.and_then(|before| before.caught_up_at)
             },
+            hosted_bytes,
         };
         followers.insert(heartbeat.broker, progress);
         Ok(())

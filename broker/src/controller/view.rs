@@ -83,6 +83,13 @@ impl Controller {
         self.evacuations.status(broker)
     }
 
+    /// Size of the logs of `broker`, if it has told this broker.
+    #[must_use]
+    pub fn hosted_bytes(&self, broker: BrokerId) -> Option<u64> {
+        let progress = self.sessions.follower(broker)?;
+        Some(progress.hosted_bytes)
+    }
+
     /// A client of `broker`'s Admin service, `None` when its address is not known.
     #[must_use]
     pub fn admin_client(&self, broker: BrokerId) -> Option<AdminClient<Connection>> {

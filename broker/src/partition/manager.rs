@@ -4,8 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use broker_core::controller::{
     AlterPartition, AlterPartitions, BrokerRef, Command, CommandError, Response,
@@ -84,6 +83,12 @@ impl PartitionManager {
             config,
             shared: Arc::clone(&storage.shared),
             dirs: Arc::clone(storage.dirs()),
+    /// Size of all logs, as of a moment ago.
+    #[must_use]
+    pub fn hosted_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.hosted_bytes)
+    }
+
             storage: Mutex::new(storage),
             moves: Moves::default(),
             waiting_for_space: WaitingForSpace::default(),

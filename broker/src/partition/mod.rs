@@ -92,6 +92,8 @@ struct Shared {
     scrub: ScrubProgress,
 }
 
+    /// Size of all logs.
+    hosted_bytes: Arc<AtomicU64>,
 struct State {
     replica: Replica,
     log: Log,
