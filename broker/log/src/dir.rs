@@ -209,7 +209,14 @@ impl LogDir {
         log_id: &str,
     ) -> Result<PathBuf, LogDirError> {
         let path = self.partition_path(topic, partition)?;
-        let metadata = PartitionMetadata::new(topic_id, log_id);
+        self.create_log_dir(path, &PartitionMetadata::new(topic_id, log_id))
+    }
+
+    fn create_log_dir(
+        &self,
+        path: PathBuf,
+        metadata: &PartitionMetadata,
+    ) -> Result<PathBuf, LogDirError> {
         self.fs
             .create_dir(&path)
             .and_then(|()| metadata.write(&*self.fs, &path))

@@ -28,16 +28,7 @@ impl LogDir {
         if name.len() > NAME_LEN_MAX {
             return Err(LogDirError::NameTooLong { name });
         }
-        let path = self.path.join(name);
-        self.fs
-            .create_dir(&path)
-            .and_then(|()| metadata.write(&*self.fs, &path))
-            .and_then(|()| self.fs.sync_dir(&self.path))
-            .map_err(|source| LogDirError::Io {
-                dir: path.clone(),
-                source,
-            })?;
-        Ok(path)
+        self.create_log_dir(self.path.join(name), metadata)
     }
 
     /// Takes a copy out of use by renaming it durably, and returns the new path for
