@@ -35,6 +35,6 @@ pub use error::{AppendError, OpenError, ReadError, StorageError};
 pub use log::{
     AppendInfo, Checkpoint, DeletedSegment, DeletedSegments, DeletionReason, IndexVerdict, Log,
     MinOneBatch, NewIndexes, OpenOptions, RecoveryProgress, RecoveryReport, ReplaceError, Replaced,
-    ScrubError, ScrubStep, SegmentScrub, SyncHandle, Synced,
+    ScrubError, ScrubStep, SegmentFiles, SegmentScrub, SyncHandle, Synced,
 };
 pub use slice::{LogSlice, SliceError, TimestampError, TimestampedOffset};

@@ -133,11 +133,13 @@ impl Pace {
 impl Partition {
     /// A file that was deleted under a running broker is read until the log is closed, and lost then.
     fn look_for_files(&self) {
-        let mut state = self.state.lock();
-        if state.closed {
+        let files = self.state.lock().log.segment_files();
+        let Ok(Some(path)) = files.first_missing() else {
             return;
-        }
-        if let Ok(Some(path)) = state.log.missing_segment() {
+        };
+        let mut state = self.state.lock();
+        // It may have been deleted, or moved to another directory, meanwhile.
+        if state.log.holds_file(&path) {
             let file = path.file_name().map(Path::new).unwrap_or(&path).display();
             state.note_damage(self, &format_args!("{file} is missing"));
         }

@@ -43,7 +43,7 @@ pub use compact::{ReplaceError, Replaced};
 pub use open::{OpenOptions, RecoveryProgress, RecoveryReport};
 pub use read::MinOneBatch;
 pub use retention::{DeletedSegment, DeletedSegments, DeletionReason};
-pub use scrub::{IndexVerdict, NewIndexes, ScrubError, ScrubStep, SegmentScrub};
+pub use scrub::{IndexVerdict, NewIndexes, ScrubError, ScrubStep, SegmentFiles, SegmentScrub};
 pub use sync::{SyncHandle, Synced};
 pub use truncate::Checkpoint;
 

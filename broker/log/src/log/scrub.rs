@@ -2,7 +2,7 @@
 //! lock while it reads: a finding counts if the segment is still the log's when it is brought back.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broker_core::Offset;
@@ -71,6 +71,29 @@ pub enum ScrubError {
 /// New indexes of a segment, beside the old ones.
 #[must_use = "the old indexes stay until `Log::replace_indexes`"]
 pub struct NewIndexes(());
+
+/// Where the segments of a log are, to look for them without a lock on it.
+pub struct SegmentFiles {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    paths: Vec<PathBuf>,
+}
+
+impl SegmentFiles {
+    /// One that is gone from the directory: it is read on until the log is closed, and lost then,
+    /// unless the log has removed it meanwhile.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn first_missing(self) -> io::Result<Option<PathBuf>> {
+        let names = self.fs.list(&self.dir)?;
+        let is_there = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            names.iter().any(|entry| Some(&*entry.name) == name)
+        };
+        Ok(self.paths.into_iter().find(|path| !is_there(path)))
+    }
+}
 
 impl SegmentScrub {
     /// Base offset of the segment.
@@ -227,19 +250,21 @@ impl Log {
         Ok(true)
     }
 
-    /// A segment whose file is gone from the directory: it is read on until the log is closed, and
-    /// lost then.
-    ///
-    /// # Errors
-    /// When the directory can't be read.
-    pub fn missing_segment(&self) -> io::Result<Option<PathBuf>> {
-        let names = self.fs.list(&self.dir)?;
-        let is_there = |path: &std::path::Path| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            names.iter().any(|entry| Some(&*entry.name) == name)
-        };
-        let mut paths = self.segments.iter().map(|segment| segment.paths()[0]);
-        Ok(paths.find(|path| !is_there(path)).map(PathBuf::from))
+    /// The segments that the log has now.
+    pub fn segment_files(&self) -> SegmentFiles {
+        let paths = self.segments.iter().map(|segment| segment.paths()[0]);
+        SegmentFiles {
+            fs: self.fs.clone(),
+            dir: self.dir.clone(),
+            paths: paths.map(PathBuf::from).collect(),
+        }
+    }
+
+    /// Whether the file is a segment of the log.
+    pub fn holds_file(&self, path: &Path) -> bool {
+        self.segments
+            .iter()
+            .any(|segment| segment.paths()[0] == path)
     }
 
     fn position_of(&self, scrub: &SegmentScrub) -> Option<usize> {
@@ -251,7 +276,7 @@ impl Log {
 }
 
 /// Where a new index is until the log takes it over; removed when the log is opened.
-fn renewed(path: &std::path::Path) -> PathBuf {
+fn renewed(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new.tmp");
     PathBuf::from(name)

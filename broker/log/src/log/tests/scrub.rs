@@ -141,10 +141,10 @@ fn a_segment_that_went_meanwhile_is_not_touched() {
 #[test]
 fn a_segment_whose_file_was_deleted_is_missing() {
     let (fs, log) = durable_log();
-    assert_eq!(log.missing_segment().unwrap(), None);
+    assert_eq!(log.segment_files().first_missing().unwrap(), None);
     let path = dir().join(name(&log, "log"));
     fs.remove(&path).unwrap();
-    assert_eq!(log.missing_segment().unwrap(), Some(path));
+    assert_eq!(log.segment_files().first_missing().unwrap(), Some(path));
 }
 
 #[test]
