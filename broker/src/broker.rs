@@ -26,7 +26,6 @@ use crate::config::{BrokerConfig, HostPort};
 use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_BYTES, Timing};
 use crate::coordinator::GroupCoordinator;
 use crate::health::{Health, Phase};
-use crate::lease::Lease;
 use crate::log_dirs::LogDirs;
 use crate::metrics::{
     ClientMetrics, ClusterMetrics, GroupMetrics, HealthMetrics, Metrics, PartitionMetrics,
@@ -232,7 +231,6 @@ impl Starting {
             listener,
             Arc::clone(controller),
             ReplicaService::new(
-                self.config.id,
                 Arc::clone(partitions),
                 Arc::clone(&self.quotas),
                 Handle::current(),

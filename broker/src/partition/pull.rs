@@ -35,6 +35,8 @@ pub struct Pulled {
     pub may_enter_isr: bool,
     /// For [`Partition::read_for_follower`].
     pub damaged: bool,
+    /// Records count for the throttle of reassignments.
+    pub throttled: bool,
 }
 
 /// What the follower is to do.
@@ -122,6 +124,7 @@ impl Partition {
             content,
             may_enter_isr,
             damaged: state.damaged,
+            throttled: state.throttles_follower(self.id.partition, puller.broker),
         })
     }
 

@@ -1,20 +1,10 @@
 //! Which pulls are throttled (KIP-73), and how far a replica that is being added has come.
 
-use broker_core::BrokerId;
+use broker_core::{BrokerId, PartitionIndex};
 
 use super::Partition;
 
 impl Partition {
-    /// Leader: whether what `follower` pulls counts for the throttle: the topic asks for it here or
-    /// the replica replaces one of a dead broker, and the follower is not in sync.
-    #[must_use]
-    pub fn throttles_follower(&self, me: BrokerId, follower: BrokerId) -> bool {
-        let state = self.state.lock();
-        let throttled = &state.config.leader_throttled_replicas;
-        let counts = throttled.contains(self.id.partition, me) || state.is_replacement(follower);
-        counts && !state.is_in_sync(follower)
-    }
-
     /// Follower: whether what this replica pulls counts for the throttle.
     #[must_use]
     pub fn is_throttled(&self, me: BrokerId) -> bool {
@@ -38,6 +28,15 @@ impl Partition {
 }
 
 impl super::State {
+    /// Leader: whether what `follower` pulls counts for the throttle: the topic asks for it here or
+    /// the replica replaces one of a dead broker, and the follower is not in sync.
+    pub(super) fn throttles_follower(&self, partition: PartitionIndex, follower: BrokerId) -> bool {
+        let throttled = &self.config.leader_throttled_replicas;
+        let counts =
+            throttled.contains(partition, self.replica.me()) || self.is_replacement(follower);
+        counts && !self.is_in_sync(follower)
+    }
+
     fn is_replacement(&self, replica: BrokerId) -> bool {
         let assigned = self.assigned.as_ref();
         assigned.is_some_and(|state| state.replaces_dead && state.adding.contains(&replica))

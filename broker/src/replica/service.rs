@@ -31,7 +31,6 @@ const BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 /// Serves [`Replica`] from the partitions that this broker leads.
 pub struct ReplicaService {
-    me: BrokerId,
     partitions: Arc<PartitionManager>,
     quotas: Arc<ReplicationQuotas>,
     /// Where logs are read: not on the threads of elections and heartbeats, which serve gRPC.
@@ -41,13 +40,11 @@ pub struct ReplicaService {
 impl ReplicaService {
     #[must_use]
     pub const fn new(
-        me: BrokerId,
         partitions: Arc<PartitionManager>,
         quotas: Arc<ReplicationQuotas>,
         data: Handle,
     ) -> Self {
         Self {
-            me,
             partitions,
             quotas,
             data,
@@ -65,7 +62,6 @@ impl Replica for ReplicaService {
     ) -> Result<Response<Self::PullStream>, Status> {
         let (sender, receiver) = mpsc::channel(1);
         let session = Session {
-            me: self.me,
             partitions: Arc::clone(&self.partitions),
             quotas: Arc::clone(&self.quotas),
             waker: Arc::new(PullWaker::default()),
@@ -87,7 +83,6 @@ struct Position {
 }
 
 struct Session {
-    me: BrokerId,
     partitions: Arc<PartitionManager>,
     quotas: Arc<ReplicationQuotas>,
     waker: Arc<PullWaker>,
@@ -292,8 +287,7 @@ impl Session {
                 });
             }
             PulledContent::Records(slice) => {
-                let throttled = partition.throttles_follower(self.me, puller.broker);
-                if throttled && !self.quotas.leader.wait().is_zero() {
+                if pulled.throttled && !self.quotas.leader.wait().is_zero() {
                     self.throttled.insert(id);
                     return None;
                 }
@@ -304,7 +298,7 @@ impl Session {
                         answer.set_error(PullError::Storage);
                     }
                 }
-                if throttled {
+                if pulled.throttled {
                     self.quotas.leader.record(answer.records.len());
                 }
             }

@@ -129,6 +129,12 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// The broker that it is on.
+    #[must_use]
+    pub const fn me(&self) -> BrokerId {
+        self.me
+    }
+
     /// A replica whose log was opened, with the high watermark of its last checkpoint.
     #[must_use]
     pub const fn new(
