@@ -225,12 +225,10 @@ impl PartitionManager {
         if id.is_some_and(|id| self.is_offline(id)) {
             return Err(MoveError::ReplicaOffline);
         }
-        // Held to the end: nothing is opened, and no other move begun, meanwhile.
-        let mut storage = self.storage.lock();
+        // Held to the end: no other move is begun meanwhile.
+        let _begins = self.moves.begin();
         let Some(hosted) = id.and_then(|id| self.get(id)) else {
-            target.dir().partition_path(topic, partition.0)?;
-            storage.prefer(topic, partition, &target);
-            return Err(MoveError::NotHere);
+            return Err(self.prefer(topic, partition, &target));
         };
         if Arc::ptr_eq(&hosted.directory(), &target) {
             hosted.cancel_move();
@@ -244,10 +242,28 @@ impl PartitionManager {
         if under_way {
             return Ok(());
         }
+        // Waits for a turn of the move, and for the disk.
         hosted.cancel_move();
+        // Nothing is opened in the directory while the move begins there.
+        let mut storage = self.storage.lock();
+        if !self
+            .get(hosted.id())
+            .is_some_and(|now| Arc::ptr_eq(&now, &hosted))
+        {
+            return Err(MoveError::NotHere);
+        }
         begin(&mut storage, &hosted, &target)?;
         self.moves.add(hosted.id());
         Ok(())
+    }
+
+    /// Remembers where to make a replica that is not here.
+    fn prefer(&self, topic: &str, partition: PartitionIndex, target: &Arc<Directory>) -> MoveError {
+        if let Err(error) = target.dir().partition_path(topic, partition.0) {
+            return error.into();
+        }
+        self.storage.lock().prefer(topic, partition, target);
+        MoveError::NotHere
     }
 }
 

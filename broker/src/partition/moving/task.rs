@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use broker_core::metadata::Image;
 use broker_core::{BrokerId, TopicPartition};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -23,11 +23,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(in crate::partition) struct Moves {
     replicas: Mutex<BTreeSet<TopicPartition>>,
+    beginning: Mutex<()>,
     added: Notify,
     quota: Quota,
 }
 
 impl Moves {
+    /// Held by whoever begins or cancels a move on request.
+    pub(in crate::partition) fn begin(&self) -> MutexGuard<'_, ()> {
+        self.beginning.lock()
+    }
+
     pub(in crate::partition) fn add(&self, id: TopicPartition) {
         self.replicas.lock().insert(id);
         self.added.notify_one();
