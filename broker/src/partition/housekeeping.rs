@@ -1,13 +1,85 @@
-//! What time brings for a partition: retention, recovery points, forgotten producers, closing.
+//! What time brings for partitions: retention, recovery points, forgotten producers, closing.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use broker_core::Timestamp;
 use broker_log::{DeletedSegments, StorageError};
+use parking_lot::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::producers::Snapshot;
-use super::{Partition, State};
+use super::{Partition, PartitionManager, State};
 use crate::clock;
+use crate::log_dirs::Directory;
+
+/// Time between looks for logs that `flush.ms` wants flushed.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+/// Threads that close logs when the broker stops.
+const CLOSING_THREADS_MAX: usize = 16;
+
+impl PartitionManager {
+    /// Applies retention, checkpoints and `flush.ms` for as long as the broker runs.
+    pub async fn keep_house(self: Arc<Self>) {
+        let config = self.config();
+        let mut flush = ticker(FLUSH_INTERVAL);
+        let mut checkpoint = ticker(config.millis("replica.high.watermark.checkpoint.interval.ms"));
+        let mut retention = ticker(config.millis("log.retention.check.interval.ms"));
+        let expiration = config.millis("producer.id.expiration.ms");
+        loop {
+            tokio::select! {
+                _ = flush.tick() => {
+                    let partitions = self.all();
+                    for partition in partitions.iter().filter(|p| p.flush_is_overdue()) {
+                        partition.start_flush();
+                    }
+                    let bytes = partitions.iter().map(|p| p.size_bytes()).sum();
+                    self.shared.hosted_bytes.store(bytes, Ordering::Relaxed);
+                }
+                _ = checkpoint.tick() => {
+                    self.in_background(|manager| manager.checkpoint()).await;
+                }
+                _ = retention.tick() => {
+                    self.in_background(move |manager| {
+                        for partition in manager.all() {
+                            partition.apply_retention();
+                            partition.expire_producers(expiration);
+                        }
+                    }).await;
+                }
+            }
+        }
+    }
+
+    async fn in_background(self: &Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) {
+        let manager = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || work(&manager)).await {
+            tracing::error!(%error, "background work ended abnormally");
+        }
+    }
+
+    fn checkpoint(&self) {
+        let partitions = self.all();
+        for partition in &partitions {
+            partition.checkpoint();
+        }
+        self.storage.lock().write_checkpoints(&partitions);
+    }
+
+    /// Writes down at once what the next start needs to know, as after log start offsets were raised
+    /// on request: what was deleted must not come back. Blocks.
+    pub fn checkpoint_log_starts(&self) {
+        self.storage.lock().write_checkpoints(&self.all());
+    }
+
+    /// Closes all logs so that the next start needs no recovery. Blocks.
+    pub fn close(&self) {
+        let partitions: Vec<_> = self.partitions.write().drain().map(|(_, p)| p).collect();
+        let unclean = close_all(&partitions);
+        self.storage.lock().close(&partitions, &unclean);
+    }
+}
 
 impl Partition {
     /// Deletes old segments. Blocks.
@@ -122,4 +194,30 @@ fn remove_now(deleted: DeletedSegments) {
     if let Err(error) = deleted.remove() {
         tracing::warn!(%error, "files of deleted segments stay until the next start");
     }
+}
+
+/// Closes partitions; returns the directories of those that did not close cleanly. Syncs that wait for
+/// the disk together cost little more than one.
+fn close_all(partitions: &[Arc<Partition>]) -> Vec<Arc<Directory>> {
+    let unclean = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for share in partitions.chunks(partitions.len().div_ceil(CLOSING_THREADS_MAX).max(1)) {
+            let unclean = &unclean;
+            scope.spawn(move || {
+                for partition in share {
+                    if let Err(error) = partition.close() {
+                        tracing::error!(%partition, %error, "log not closed cleanly");
+                        unclean.lock().push(partition.directory());
+                    }
+                }
+            });
+        }
+    });
+    unclean.into_inner()
+}
+
+fn ticker(period: Duration) -> tokio::time::Interval {
+    let mut ticker = interval(period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
 }

@@ -9,16 +9,19 @@
 //! * `rebuilding`, `quarantine`: how damaged logs are copied anew;
 //! * `delete_records`: the log start offset that all replicas shall reach;
 //! * `moving`: the way of a replica to another log directory;
-//! * `manager`: opens, closes and re-assigns partitions as the metadata says.
+//! * `manager`: opens, gives up and re-assigns partitions as the metadata says;
+//! * `isr_keeping`, `housekeeping`: what goes on in the background.
 //!
 //! Nobody awaits while holding the lock; what is slow (fsync, recovery) runs outside it.
 
 mod append;
 mod cleaner;
+mod counts;
 mod damage;
 mod delete_records;
 mod error;
 mod housekeeping;
+mod isr_keeping;
 mod manager;
 mod moving;
 mod opening;
@@ -37,7 +40,7 @@ mod wakers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use broker_core::metadata::PartitionImage;
 use broker_core::partition::{
@@ -50,8 +53,9 @@ use tokio::sync::{Notify, oneshot};
 
 pub use append::{Appended, ProducedBatch};
 pub use cleaner::CleanerStatus;
+pub use counts::Counts;
 pub use error::{AppendError, DeleteRecordsError, ReadError};
-pub use manager::{Counts, PartitionManager, RoleEvent};
+pub use manager::{PartitionManager, RoleEvent};
 pub use moving::MoveError;
 pub use opening::{Storage, StorageOpenError};
 pub use placed::PlacedLog;
@@ -88,12 +92,16 @@ struct Shared {
     lease: Arc<Lease>,
     /// Committed records that replicas lost to unclean elections.
     records_given_up: AtomicU64,
+    /// Size of all logs.
+    hosted_bytes: Arc<AtomicU64>,
     damaged: DamagedReplicas,
+    /// Replicas out of service whose log is damaged or gone.
+    damaged_offline: AtomicUsize,
+    /// Damaged logs that were set aside.
+    quarantined: AtomicUsize,
     scrub: ScrubProgress,
 }
 
-    /// Size of all logs.
-    hosted_bytes: Arc<AtomicU64>,
 struct State {
     replica: Replica,
     log: Log,

@@ -114,7 +114,7 @@ impl Storage {
         dirs.check_usable()?;
         let last_run = dirs.begin_run();
         let quarantine = Quarantine::find(&dirs);
-        Ok(Self {
+        let storage = Self {
             dirs,
             recovered,
             preferred: BTreeMap::new(),
@@ -122,7 +122,9 @@ impl Storage {
             settled: false,
             quarantine,
             shared: Arc::default(),
-        })
+        };
+        storage.count_damaged();
+        Ok(storage)
     }
 
     /// What the directories know of the run that used them last.
@@ -146,7 +148,9 @@ impl Storage {
             Some(found) => found,
             None if self.may_be_offline(wanted) => return Err(StorageOpenError::DirectoryOffline),
             None => {
-                self.look_for_remains(wanted)?;
+                let remains = self.look_for_remains(wanted);
+                self.count_damaged();
+                remains?;
                 self.create(wanted, &config)?
             }
         };

@@ -9,6 +9,7 @@
 //! Where nobody else has the records nothing of that happens.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use broker_core::metadata::{Image, PartitionImage, ReplicaHealth};
 use broker_core::{BrokerId, TopicPartition};
@@ -118,7 +119,7 @@ impl PartitionManager {
         if offline.iter().any(is_due) {
             self.attention.notify_one();
         }
-        if self.quarantined() > 0 {
+        if self.shared.quarantined.load(Ordering::Relaxed) > 0 {
             let (manager, image) = (Arc::clone(self), Arc::clone(image));
             tokio::task::spawn_blocking(move || manager.tidy_quarantine(&image));
         }
@@ -138,14 +139,6 @@ impl PartitionManager {
     /// was.
     pub async fn needs_attention(&self) {
         self.attention.notified().await;
-    }
-
-    pub(super) fn damaged_offline(&self) -> usize {
-        self.storage.lock().damaged().len()
-    }
-
-    pub(super) fn quarantined(&self) -> usize {
-        self.storage.lock().quarantined()
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use broker_core::metadata::{Image, ReplicaHealth};
 use broker_core::{BrokerId, TopicPartition};
@@ -20,6 +21,19 @@ impl Storage {
     pub(in crate::partition) fn refuse(&mut self, id: TopicPartition, log: DamagedLog) {
         log.directory.replica_removed();
         self.recovered.refused.insert(id, Refused::Damaged(log));
+        self.count_damaged();
+    }
+
+    /// Tells metrics how much is damaged, so that they need no lock on the storage.
+    pub(super) fn count_damaged(&self) {
+        let damaged = self.damaged().len();
+        self.shared
+            .damaged_offline
+            .store(damaged, Ordering::Relaxed);
+        let quarantined = self.quarantine.len();
+        self.shared
+            .quarantined
+            .store(quarantined, Ordering::Relaxed);
     }
 
     /// A replica is wanted here no more.
@@ -29,6 +43,7 @@ impl Storage {
         {
             tracing::warn!(topic = %log.topic, partition = %id.partition, %error, "a damaged log that nobody needs stays");
         }
+        self.count_damaged();
     }
 
     /// As [`Storage::forget`], of a replica of an earlier topic of that name: the new log takes the
@@ -155,10 +170,6 @@ impl Storage {
             self.quarantine.remove_unneeded(image, me);
         }
         full.iter().for_each(|dir| self.quarantine.remove_from(dir));
-    }
-
-    /// How many logs were set aside and are not removed yet.
-    pub(in crate::partition) fn quarantined(&self) -> usize {
-        self.quarantine.len()
+        self.count_damaged();
     }
 }

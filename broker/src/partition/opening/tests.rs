@@ -10,6 +10,7 @@ mod producers;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use broker_core::metadata;
 use broker_core::{BrokerEpoch, TopicId};
@@ -85,6 +86,13 @@ impl Disks {
     fn holding(&self, index: i32) -> Vec<usize> {
         let holds = |disk: &usize| self.path(*disk).join(format!("t-{index}")).is_dir();
         (0..self.count).filter(holds).collect()
+    }
+}
+
+impl Storage {
+    /// Damaged logs that were set aside, as metrics are told.
+    fn quarantined(&self) -> usize {
+        self.shared.quarantined.load(Ordering::Relaxed)
     }
 }
 
