@@ -5,14 +5,11 @@ use broker_wire::ErrorCode;
 use broker_wire::message::describe_cluster::DescribeClusterBroker;
 use broker_wire::message::{DescribeClusterRequest, DescribeClusterResponse};
 
+use super::authorized_operations;
 use super::context::{Context, RequestInfo};
 
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
-
-/// Codes of `AclOperation` that a cluster has: create, alter, describe, cluster action, describe
-/// and alter configs, idempotent write. Without authorization everybody may do all of them.
-const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
 pub(super) async fn handle(
     ctx: &Context,
@@ -55,7 +52,7 @@ pub(super) async fn handle(
         ..DescribeClusterResponse::default()
     };
     if request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+        response.cluster_authorized_operations = authorized_operations::CLUSTER;
     }
     response
 }

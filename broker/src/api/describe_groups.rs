@@ -4,11 +4,8 @@ use std::collections::HashSet;
 
 use broker_wire::message::{DescribeGroupsRequest, DescribeGroupsResponse};
 
+use super::authorized_operations;
 use super::context::{Context, RequestInfo};
-
-/// Codes of `AclOperation` that a group has: read, delete, describe, describe and alter configs.
-/// Without authorization everybody may do all of them.
-const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 pub(super) async fn handle(
     ctx: &Context,
@@ -25,7 +22,7 @@ pub(super) async fn handle(
             .iter_mut()
             .filter(|group| !group.error_code.is_error())
         {
-            group.authorized_operations = GROUP_OPERATIONS;
+            group.authorized_operations = authorized_operations::GROUP;
         }
     }
     response

@@ -10,15 +10,11 @@ use broker_wire::message::describe_topic_partitions::{
 use broker_wire::message::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 use broker_wire::{ErrorCode, Str};
 
+use super::authorized_operations;
 use super::context::{Context, RequestInfo, wire_id};
 
 /// Partitions on a page, whatever the client asks for.
 const PAGE_PARTITIONS_MAX: usize = 2000;
-
-/// Codes of `AclOperation` that a topic has: read, write, create, delete, alter, describe, describe
-/// and alter configs. Without authorization everybody may do all of them.
-const TOPIC_OPERATIONS: i32 =
-    1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 
 pub(super) async fn handle(
     ctx: &Context,
@@ -100,7 +96,7 @@ fn described(
         topic_id: wire_id(topic.id),
         is_internal: topic.internal,
         partitions: partitions.collect(),
-        topic_authorized_operations: TOPIC_OPERATIONS,
+        topic_authorized_operations: authorized_operations::TOPIC,
     }
 }
 

@@ -15,6 +15,7 @@ use broker_wire::message::metadata::{
 use broker_wire::message::{MetadataRequest, MetadataResponse};
 use broker_wire::{ErrorCode, Str};
 
+use super::authorized_operations;
 use super::context::{Context, RequestInfo, topic_id, wire_id};
 use super::error::KafkaError;
 
@@ -35,7 +36,8 @@ pub(super) async fn handle(
     let MetadataRequest {
         topics,
         allow_auto_topic_creation,
-        ..
+        include_cluster_authorized_operations,
+        include_topic_authorized_operations,
     } = request;
     let wanted = topics.filter(|topics| info.version > 0 || !topics.is_empty());
     if allow_auto_topic_creation
@@ -50,7 +52,7 @@ pub(super) async fn handle(
         listener: &info.listener,
         version: info.version,
     };
-    let topics = match wanted {
+    let mut topics: Vec<_> = match wanted {
         None => image
             .topics
             .values()
@@ -61,8 +63,13 @@ pub(super) async fn handle(
             .map(|topic| view.wanted_topic(topic))
             .collect(),
     };
+    if include_topic_authorized_operations {
+        for topic in topics.iter_mut().filter(|t| !t.error_code.is_error()) {
+            topic.topic_authorized_operations = authorized_operations::TOPIC;
+        }
+    }
     let controller = ctx.controller.active_controller();
-    MetadataResponse {
+    let mut response = MetadataResponse {
         brokers: view.brokers(),
         cluster_id: Some(image.cluster_id.clone().into()),
         controller_id: controller
@@ -71,7 +78,11 @@ pub(super) async fn handle(
             .0,
         topics,
         ..MetadataResponse::default()
+    };
+    if include_cluster_authorized_operations {
+        response.cluster_authorized_operations = authorized_operations::CLUSTER;
     }
+    response
 }
 
 /// Asks the controller for the topics that do not exist. What it refuses shows in the answer as
