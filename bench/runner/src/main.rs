@@ -58,9 +58,11 @@ fn main() -> Result<()> {
     let mut samples = Samples::default();
     for pair in 1..=pairs {
         for nodes in [1, 3] {
-            for kind in kinds {
+            let workloads: Vec<_> = workloads.iter().filter(|w| w.nodes == nodes).collect();
+            for kind in kinds.iter().filter(|_| !workloads.is_empty()) {
                 println!("run {pair} of {pairs}: {kind}, nodes: {nodes}");
-                run(*kind, nodes, &workloads, &generator, &mut samples)?;
+                let system = System::start(*kind, nodes)?;
+                run(&system, *kind, &workloads, &generator, &mut samples)?;
             }
         }
     }
@@ -71,21 +73,16 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// All workloads for so many nodes, one after the other on the same brokers.
+/// The workloads, one after the other on the same brokers.
 fn run(
+    system: &System,
     kind: SystemKind,
-    nodes: u16,
-    workloads: &[&'static Workload],
+    workloads: &[&&'static Workload],
     generator: &Generator,
     samples: &mut Samples,
 ) -> Result<()> {
-    let mut workloads = workloads.iter().filter(|w| w.nodes == nodes).peekable();
-    if workloads.peek().is_none() {
-        return Ok(());
-    }
-    let system = System::start(kind, nodes)?;
     for workload in workloads {
-        let measured = generator.measure(&system, workload)?;
+        let measured = generator.measure(system, workload)?;
         for (figure, _) in workload.figures {
             let value = figure.value(&measured)?;
             println!("    {}: {}", workload.name, figure.show(value));
