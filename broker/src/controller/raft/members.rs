@@ -15,7 +15,7 @@ use openraft::{BasicNode, EntryPayload, Instant as _, RaftMetrics};
 use tokio::time::timeout;
 
 use super::quorum::Quorum;
-use super::types::{Membership, NodeId, TypeConfig};
+use super::types::{LogId, Membership, NodeId, TypeConfig};
 
 /// Why a change was not (or not known to be) committed.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +106,10 @@ impl Quorum {
             .append_membership(membership, EntryPayload::Blank, [precondition])
             .await;
         match changed {
-            Ok(_) => Ok(()),
+            Ok(changed) => {
+                self.know_membership(changed.log_id).await;
+                Ok(())
+            }
             // A leader that has committed nothing in its term yet is about to; try again.
             Err(RaftError::APIError(
                 ClientWriteError::ForwardToLeader(_)
@@ -122,6 +125,18 @@ impl Quorum {
                 Err(QuorumRefusal::Malformed(error.to_string()).into())
             }
             Err(_) => Err(ChangeError::OutcomeUnknown),
+        }
+    }
+
+    /// The next change is planned on what is known here, which may come after the answer to this one.
+    async fn know_membership(&self, at: LogId) {
+        let is_known = |metrics: &RaftMetrics<TypeConfig>| {
+            let known = *metrics.membership_config.log_id();
+            known >= Some(at)
+        };
+        let wait = self.raft().wait(Some(self.election_timeout()));
+        if let Err(error) = wait.metrics(is_known, "the new membership").await {
+            tracing::debug!(%error, "a change of the quorum is not known here yet");
         }
     }
 
