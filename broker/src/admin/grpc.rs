@@ -122,9 +122,10 @@ impl Admin for AdminService {
 
     async fn restore_preferred_leaders(
         &self,
-        _: Request<RestorePreferredLeadersRequest>,
+        request: Request<RestorePreferredLeadersRequest>,
     ) -> Result<Response<RestorePreferredLeadersResponse>, Status> {
-        restart::restore_leaders(self).await.map(Response::new)
+        let caller = self.caller(&request)?;
+        restart::restore_leaders(&caller).await.map(Response::new)
     }
 
     async fn restart_recovery(

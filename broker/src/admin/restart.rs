@@ -83,13 +83,13 @@ pub(super) async fn prepare(
 }
 
 pub(super) async fn restore_leaders(
-    service: &AdminService,
+    caller: &Caller,
 ) -> Result<RestorePreferredLeadersResponse, Status> {
     let command = ElectLeaders {
         election_type: ElectionType::Preferred.into(),
         partitions: Vec::new(),
     };
-    let response = service.submit(Command::ElectLeaders(command)).await?;
+    let response = caller.submit(Command::ElectLeaders(command)).await?;
     let CommandResponse::ElectLeaders(elected) = response else {
         return Err(mismatch());
     };
