@@ -8,7 +8,9 @@ mod hosted;
 mod membership;
 mod process;
 mod pull;
+mod replication;
 mod requests;
+mod roles;
 mod session;
 mod storage;
 

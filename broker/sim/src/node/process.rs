@@ -3,19 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use broker_core::metadata::{Image, ReplicaChange, changes};
-use broker_core::mutation::{Mutation, mutated};
-use broker_core::partition::RoleChange;
+use broker_core::metadata::Image;
 use broker_core::{BrokerEpoch, BrokerId, Offset, Time, Timestamp, TopicPartition};
 
-use super::fetcher::{Fetcher, Outgoing};
-use super::hosted::{Hosted, Parked, topic_settings};
+use super::fetcher::Fetcher;
+use super::hosted::{Hosted, Parked};
 use super::membership::Membership;
-use super::pull::FollowerStep;
-use super::session::{Session, Step};
+use super::session::Session;
 use super::storage::{LastRun, Storage};
 use crate::env::Env;
-use crate::event::{BrokerTimer, Message, Peer, ProduceError, Pull, PulledPartition};
+use crate::event::{BrokerTimer, Message, Peer, ProduceError};
 use crate::trace::Micros;
 
 const METADATA_INTERVAL: Micros = 8_000;
@@ -23,27 +20,25 @@ const ISR_INTERVAL: Micros = 200_000;
 const FETCHERS_INTERVAL: Micros = 50_000;
 const FLUSHES_INTERVAL: Micros = 250_000;
 const CHECKPOINT_INTERVAL: Micros = 700_000;
-/// `replica.fetch.wait.max.ms`.
-const PULL_WAIT: Micros = 300_000;
 
 /// See the module's documentation.
 pub(crate) struct Process {
     pub(super) index: usize,
-    storage: Storage,
+    pub(super) storage: Storage,
     pub(crate) hosted: BTreeMap<TopicPartition, Hosted>,
     pub(crate) image: Arc<Image>,
     /// Entries of the metadata log that were applied.
     pub(super) applied: usize,
     /// A log could not be opened.
-    offline: bool,
+    pub(super) offline: bool,
     /// Metadata was applied that has this run's registration.
-    joined: bool,
+    pub(super) joined: bool,
     /// Metadata comes late until then.
-    metadata_slow_until: Micros,
+    pub(super) metadata_slow_until: Micros,
     pub(super) membership: Membership,
-    fetchers: BTreeMap<usize, Fetcher>,
-    followed: BTreeMap<TopicPartition, usize>,
-    sessions: BTreeMap<u64, Session>,
+    pub(super) fetchers: BTreeMap<usize, Fetcher>,
+    pub(super) followed: BTreeMap<TopicPartition, usize>,
+    pub(super) sessions: BTreeMap<u64, Session>,
 }
 
 impl Process {
@@ -229,227 +224,6 @@ impl Process {
         self.storage.write_checkpoints(self.hosted.values());
     }
 
-    /// Applies what is committed and reaches this broker, several entries at a time.
-    fn follow_metadata(&mut self, env: &mut Env) {
-        let Some(controller) = env.controller else {
-            return;
-        };
-        let behind = self.applied + 1 < env.images.len() || !self.joined;
-        if !behind
-            || !env
-                .network
-                .reaches(env.now, Peer::Broker(controller), self.peer())
-        {
-            return;
-        }
-        let new = Arc::clone(env.image());
-        self.applied = env.images.len() - 1;
-        // Earlier metadata has the roles of the run before.
-        let registered = self.membership.epoch;
-        self.joined |= registered.is_some_and(|epoch| new.is_registered(self.me(), epoch));
-        if !self.joined && !mutated(Mutation::LeadBeforeRegistration) {
-            return;
-        }
-        let old = std::mem::replace(&mut self.image, Arc::clone(&new));
-        if old.topics.is_empty() {
-            self.storage
-                .delete_strays(&new, self.me(), || env.next_id());
-        }
-        for change in changes(&old, &new, self.me()) {
-            match change {
-                ReplicaChange::Added { partition, .. } => {
-                    self.open(env, partition);
-                    self.assign(env, partition);
-                }
-                ReplicaChange::Changed { partition, .. } => self.assign(env, partition),
-                ReplicaChange::Removed { partition } => {
-                    self.leave(partition);
-                    self.remove(env, partition);
-                }
-                ReplicaChange::TopicConfig { topic } => {
-                    self.release_moved(env);
-                    for hosted in self
-                        .hosted
-                        .values_mut()
-                        .filter(|hosted| hosted.id.topic == topic)
-                    {
-                        if let Some((settings, config)) = topic_settings(&new, hosted.id) {
-                            hosted.set_settings(settings);
-                            hosted.log.set_config(config);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Deletes the log of a replica that is no longer here.
-    fn remove(&mut self, env: &mut Env, id: TopicPartition) {
-        let Some(mut hosted) = self.hosted.remove(&id) else {
-            return;
-        };
-        hosted.abandon();
-        for parked in hosted.abandoned {
-            let (request, result) = (parked.request, Err(ProduceError::NotLeader));
-            let answer = Message::Produced { request, result };
-            env.send(self.peer(), parked.client, answer);
-        }
-        env.note(self.peer(), || {
-            format!("deletes {}-{}", hosted.topic, id.partition)
-        });
-        // First, so that a new log of the same name is never held against an old checkpoint.
-        self.storage.write_checkpoints(self.hosted.values());
-        self.storage.delete(&hosted.topic, id, env.next_id());
-    }
-
-    fn open(&mut self, env: &mut Env, id: TopicPartition) {
-        match self.storage.open_partition(id, &self.image, self.me()) {
-            Ok(hosted) => {
-                self.hosted.insert(id, hosted);
-            }
-            Err(failed) => {
-                self.offline = true;
-                env.note(self.peer(), || {
-                    format!("can't open the log of {id}: {failed}")
-                });
-            }
-        }
-    }
-
-    fn assign(&mut self, env: &mut Env, id: TopicPartition) {
-        let now = env.time(self.index);
-        let (Some(hosted), Some(state)) = (self.hosted.get_mut(&id), self.image.partition(id))
-        else {
-            return;
-        };
-        if let Some((settings, _)) = topic_settings(&self.image, id) {
-            hosted.set_settings(settings);
-        }
-        let (change, end) = (hosted.assign(now, state), hosted.log.end_offset());
-        let name = format!("{}-{}", hosted.topic, id.partition);
-        match change {
-            RoleChange::Unchanged => return,
-            RoleChange::ReplicasAdded => {}
-            RoleChange::BecameLeader { .. } => {
-                let (epoch, isr) = (state.leader_epoch, &state.isr);
-                env.note(Peer::Broker(self.index), || {
-                    format!("leads {name} in epoch {epoch} from {end}, ISR {isr:?}")
-                });
-                env.check
-                    .became_leader(env.now, BrokerId(self.index as i32), hosted);
-                self.leave(id);
-            }
-            RoleChange::BecameFollower => {
-                let (epoch, leader) = (state.leader_epoch, state.leader);
-                env.note(Peer::Broker(self.index), || match leader {
-                    Some(leader) => {
-                        format!("follows {leader} in {name}, epoch {epoch}, from {end}")
-                    }
-                    None => format!("{name} has no leader in epoch {epoch}"),
-                });
-                self.leave(id);
-                if let Some(leader) = leader {
-                    self.followed.insert(id, leader.0 as usize);
-                    self.fetchers
-                        .entry(leader.0 as usize)
-                        .or_default()
-                        .follow(id);
-                }
-            }
-        }
-        for session in self
-            .sessions
-            .values_mut()
-            .filter(|session| session.names(id))
-        {
-            session.news.insert(id);
-        }
-    }
-
-    fn leave(&mut self, id: TopicPartition) {
-        if let Some(leader) = self.followed.remove(&id)
-            && let Some(fetcher) = self.fetchers.get_mut(&leader)
-        {
-            fetcher.leave(id);
-        }
-    }
-
-    fn serve_pull(&mut self, env: &mut Env, from: Peer, pull: Pull) {
-        let Peer::Broker(follower) = from else {
-            return;
-        };
-        let stream = pull.stream;
-        // A follower has one stream here; an older one is found dead when it opens another.
-        if env.random.chance(500) {
-            self.sessions
-                .retain(|id, session| session.follower != follower || *id >= stream);
-        }
-        let now = env.time(self.index);
-        let session = self
-            .sessions
-            .entry(stream)
-            .or_insert_with(|| Session::new(follower, stream));
-        let step = session.pull(now, pull, &mut self.hosted);
-        env.timer(self.index, PULL_WAIT, BrokerTimer::Pull { stream });
-        self.answer_pulls(env, stream, step);
-    }
-
-    fn answer_pulls(&mut self, env: &mut Env, stream: u64, step: Step) {
-        let (from, Some(session)) = (self.peer(), self.sessions.get_mut(&stream)) else {
-            return;
-        };
-        let to = Peer::Broker(session.follower);
-        let sent = step.answers.into_iter().all(|partitions| {
-            let answer = Message::Pulled { stream, partitions };
-            env.send_in_order(from, to, answer, &mut session.last)
-        });
-        if !sent {
-            self.sessions.remove(&stream);
-        }
-        if !step.isr_due.is_empty() {
-            self.propose_isr(env, &step.isr_due);
-        }
-    }
-
-    fn take_over(
-        &mut self,
-        env: &mut Env,
-        from: Peer,
-        stream: u64,
-        partitions: Vec<PulledPartition>,
-    ) {
-        let (Peer::Broker(leader), now) = (from, env.timestamp(self.index)) else {
-            return;
-        };
-        let Some(fetcher) = self
-            .fetchers
-            .get_mut(&leader)
-            .filter(|f| f.is_current(stream) || mutated(Mutation::TakeStaleAnswers))
-        else {
-            return;
-        };
-        fetcher.heard(env.now);
-        for pulled in partitions {
-            let id = pulled.partition;
-            let Some(hosted) = self.hosted.get_mut(&id).filter(|_| fetcher.follows(id)) else {
-                continue;
-            };
-            match hosted.handle_pulled(now, &pulled) {
-                FollowerStep::Continue => fetcher.continues(id),
-                FollowerStep::Idle => {}
-                FollowerStep::Retry => fetcher.retries(env.now, id),
-                FollowerStep::Failed => fetcher.leave(id),
-                FollowerStep::Truncated { from, to } => {
-                    let name = format!("{}-{}", hosted.topic, id.partition);
-                    env.note(Peer::Broker(self.index), || {
-                        format!("cuts {name} from {from} to {to}")
-                    });
-                    fetcher.continues(id);
-                }
-            }
-        }
-    }
-
     /// What every event may have brought about: answers, wake-ups, pulls, checks.
     pub(super) fn settle(&mut self, env: &mut Env) {
         self.release_moved(env);
@@ -458,7 +232,7 @@ impl Process {
         self.release_moved(env);
     }
 
-    fn release_moved(&mut self, env: &mut Env) {
+    pub(super) fn release_moved(&mut self, env: &mut Env) {
         let me = self.me();
         let mut released: Vec<(Parked, Result<Offset, ProduceError>)> = Vec::new();
         for (id, hosted) in &mut self.hosted {
@@ -491,62 +265,6 @@ impl Process {
                 parked.client,
                 Message::Produced { request, result },
             );
-        }
-    }
-
-    /// Tells followers' streams of an append.
-    pub(super) fn appended(&mut self, id: TopicPartition) {
-        for session in self
-            .sessions
-            .values_mut()
-            .filter(|session| session.names(id))
-        {
-            session.news.insert(id);
-        }
-    }
-
-    fn wake_sessions(&mut self, env: &mut Env) {
-        let now = env.time(self.index);
-        let woken = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| !session.news.is_empty());
-        let woken: Vec<u64> = woken.map(|(stream, _)| *stream).collect();
-        for stream in woken {
-            if let Some(session) = self.sessions.get_mut(&stream) {
-                let step = session.wake(now, &mut self.hosted, false);
-                self.answer_pulls(env, stream, step);
-            }
-        }
-    }
-
-    fn pump_fetchers(&mut self, env: &mut Env) {
-        let Some(registered) = self
-            .image
-            .brokers
-            .get(&self.me())
-            .map(|broker| broker.epoch)
-        else {
-            return;
-        };
-        let (from, timestamp) = (self.peer(), env.timestamp(self.index));
-        for (leader, fetcher) in &mut self.fetchers {
-            let to = Peer::Broker(*leader);
-            while let Some(outgoing) =
-                fetcher.step((env.now, timestamp), registered, &mut self.hosted, || {
-                    env.next_id()
-                })
-            {
-                let message = match outgoing {
-                    Outgoing::Pull(pull) => Message::Pull(pull),
-                    Outgoing::Close { stream } => Message::PullClosed { stream },
-                };
-                let is_pull = matches!(message, Message::Pull(_));
-                let sent = env.send_in_order(from, to, message, &mut fetcher.last);
-                if !sent && is_pull {
-                    fetcher.broke(env.now);
-                }
-            }
         }
     }
 
