@@ -48,7 +48,7 @@ pub(crate) fn change_voters(cluster: &DevCluster) -> Result<()> {
         removed.contains(&named) || removed.contains(NO_VOTER),
         "{removed}"
     );
-    wait_for_status(&java, follower.id, "Observer")?;
+    wait_for_status(&java, follower.id, &["Observer"])?;
     let again = answered(remove, NEVER).err().context("removed twice")?;
     ensure!(format!("{again:#}").contains(NO_VOTER), "{again:#}");
 
@@ -63,7 +63,7 @@ pub(crate) fn change_voters(cluster: &DevCluster) -> Result<()> {
     let added = answered(add, A_VOTER)?;
     let named = format!("Added controller {id} with directory id {directory_id}");
     ensure!(added.contains(&named) || added.contains(A_VOTER), "{added}");
-    wait_for_status(&java, follower.id, "Follower")?;
+    wait_for_status(&java, follower.id, &["Follower", "Leader"])?;
     let again = answered(add, NEVER).err().context("added twice")?;
     ensure!(format!("{again:#}").contains(A_VOTER), "{again:#}");
     Ok(())
@@ -144,12 +144,14 @@ fn members(described: &str) -> Vec<Member> {
     described.lines().filter_map(member).collect()
 }
 
-fn wait_for_status(java: &Java, id: u16, status: &str) -> Result<()> {
-    let what = format!("broker {id} is listed as {status}");
+fn wait_for_status(java: &Java, id: u16, statuses: &[&str]) -> Result<()> {
+    let what = format!("broker {id} is listed as {statuses:?}");
     wait_until(&what, TIME_LIMIT, || {
         let described = describe(java).map(|output| output.stdout);
         let members = members(&described.unwrap_or_default());
-        members.iter().any(|m| m.id == id && m.status == status)
+        members
+            .iter()
+            .any(|m| m.id == id && statuses.contains(&&*m.status))
     })
 }
 
