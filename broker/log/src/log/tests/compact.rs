@@ -317,17 +317,23 @@ impl Owner {
             .iter()
             .map(|bytes| BatchHeader::parse(bytes).unwrap())
             .collect();
-        for (i, entry) in log.epochs().entries().iter().enumerate() {
+        // The oldest may begin where the log once did, in the middle of what is gone, and may have gone as
+        // a whole.
+        for entry in log.epochs().entries().iter().skip(1) {
             let at = entry.start_offset.0;
             if (log.start_offset().0 + 1..log.end_offset().0).contains(&at) {
-                // The oldest may begin where the log once did, in the middle of what is gone.
-                let header = headers.iter().find(|header| match i {
-                    0 => header.last_offset() >= at,
-                    _ => header.base_offset == at,
-                });
+                let header = headers.iter().find(|header| header.base_offset == at);
                 let epoch = header.map(|header| header.partition_leader_epoch);
                 assert_eq!(epoch, Some(entry.epoch.0), "epoch at {at}");
             }
+        }
+        for header in &headers {
+            let epoch = log.epochs().epoch_of(Offset(header.last_offset()));
+            assert_eq!(
+                epoch,
+                Some(LeaderEpoch(header.partition_leader_epoch)),
+                "epoch of {header:?}"
+            );
         }
         for (id, end) in producers {
             if end > log.start_offset() && end <= log.end_offset() {
