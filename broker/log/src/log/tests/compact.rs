@@ -246,7 +246,12 @@ impl Owner {
     fn truncate(&mut self, percent: u8) -> Result<(), StorageError> {
         let (from, end) = (self.touched_upto, self.log().end_offset().0);
         let offset = from + (end - from) * i64::from(percent) / 100;
-        let cut = self.log().find_batch_base(offset);
+        let is_all = Offset(offset) <= self.log().segments[0].base;
+        // A log that is cut as a whole may be found without its new start.
+        let cut = match is_all {
+            true => 0,
+            false => self.log().find_batch_base(offset),
+        };
         self.durable = self.durable.min(cut);
         self.log().truncate_to(Offset(offset))?;
         let end = self.log().end_offset().0;
