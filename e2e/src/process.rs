@@ -10,6 +10,8 @@ use rustix::process::{Pid, kill_process};
 pub use rustix::process::Signal;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// A thread may wait for a disk before it stops.
+const PAUSE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Sends a signal.
 ///
@@ -19,6 +21,29 @@ pub fn send_signal(pid: u32, signal: Signal) -> Result<()> {
     let id = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let id = id.with_context(|| format!("{pid} is not the id of a process"))?;
     kill_process(id, signal).with_context(|| format!("can't send {signal:?} to process {pid}"))
+}
+
+/// Sends SIGSTOP and waits until none of the process's threads runs any more: on a busy machine some go on
+/// for a while.
+///
+/// # Errors
+/// When the process is not there.
+pub fn pause(pid: u32) -> Result<()> {
+    send_signal(pid, Signal::STOP)?;
+    wait_until("all threads have stopped", PAUSE_LIMIT, || {
+        threads_run(pid).is_ok_and(|run| !run)
+    })
+}
+
+fn threads_run(pid: u32) -> Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = fs::read_to_string(thread?.path().join("stat"))?;
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        if !state.is_some_and(|rest| rest.starts_with('T')) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the process runs; one that nobody waited for (a zombie) does not.

@@ -12,7 +12,7 @@ use klamm_e2e::client::{Admin as _, Java, Kcat, PartitionState, Program, franz_g
 use klamm_e2e::dev_cluster::{DevCluster, metric};
 use klamm_e2e::kubernetes::Metadata;
 use klamm_e2e::load::Load;
-use klamm_e2e::process::{Signal, send_signal, wait_until};
+use klamm_e2e::process::{Signal, pause, send_signal, wait_until};
 use klamm_e2e::suite::TIME_LIMIT;
 use klamm_e2e::tool::Running;
 use tempfile::NamedTempFile;
@@ -310,7 +310,7 @@ fn elect(bench: &Bench) -> Result<()> {
         leader.with_context(|| format!("no partition {topic}-0"))
     };
     let pid = bench.cluster.broker_pid(0)?;
-    send_signal(pid, Signal::STOP)?;
+    pause(pid)?;
     let moved = wait_until("the paused leader is replaced", TIME_LIMIT, || {
         leader().is_ok_and(|leader| leader != 0)
     });

@@ -10,7 +10,7 @@ use klamm_e2e::cases::Cases;
 use klamm_e2e::client::{Admin as _, Java, PartitionState, Program, franz_go};
 use klamm_e2e::dev_cluster::{DevCluster, DevOptions};
 use klamm_e2e::load::Load;
-use klamm_e2e::process::{Signal, send_signal, wait_until};
+use klamm_e2e::process::{Signal, pause, send_signal, wait_until};
 use klamm_e2e::suite::TIME_LIMIT;
 use klamm_proto::v1::ApplyConfigRequest;
 
@@ -82,7 +82,7 @@ impl Test {
             .run()?;
         self.alter_brokers(&[(THROTTLE, "1000")], &[])?;
         let pid = self.cluster.broker_pid(AWAY)?;
-        send_signal(pid, Signal::STOP)?;
+        pause(pid)?;
         let copying = self.wait_for(topic, "the replica is re-created", |state| {
             state.replicas == [2, 0, 1, 3]
         });

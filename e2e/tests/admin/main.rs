@@ -12,7 +12,7 @@ use klamm_e2e::cases::Cases;
 use klamm_e2e::client::{Admin as _, Program, franz_go};
 use klamm_e2e::dev_cluster::DevCluster;
 use klamm_e2e::load::Load;
-use klamm_e2e::process::{Signal, send_signal, wait_until};
+use klamm_e2e::process::{Signal, pause, send_signal, wait_until};
 use klamm_e2e::suite::{TIME_LIMIT, produce};
 use klamm_e2e::tool::Running;
 use klamm_proto::v1::config_verdict::Verdict;
@@ -323,7 +323,7 @@ impl Test {
     fn no_controller(&self) -> Result<()> {
         let paused = [self.cluster.broker_pid(1)?, self.cluster.broker_pid(2)?];
         for pid in paused {
-            send_signal(pid, Signal::STOP)?;
+            pause(pid)?;
         }
         let answer = self.try_check_restart(0, &[0]);
         for pid in paused {
