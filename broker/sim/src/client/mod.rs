@@ -49,10 +49,10 @@ fn leader(env: &mut Env, id: TopicPartition) -> Option<(BrokerId, LeaderEpoch)> 
 }
 
 /// A batch whose values are `first` and the numbers after it.
-fn batch(first: u64, count: u64, sequence: Option<(i64, i32)>) -> Bytes {
+fn batch(first: u64, count: u64, sequence: Option<(i64, i16, i32)>) -> Bytes {
     let mut builder = BatchBuilder::new(0);
-    if let Some((producer, sequence)) = sequence {
-        builder = builder.producer(producer, 0, sequence);
+    if let Some((producer, epoch, sequence)) = sequence {
+        builder = builder.producer(producer, epoch, sequence);
     }
     for value in first..first + count {
         builder.append(&NewRecord {

@@ -22,8 +22,8 @@ pub(crate) struct Producer {
     plan: ProducerPlan,
     partitions: BTreeMap<TopicPartition, Lane>,
     next_value: u64,
-    /// Raised when a sequence is given up, as a new producer id.
-    generation: i64,
+    /// Raised when a sequence is given up (KIP-360): what is on its way of it is fenced.
+    epoch: i16,
 }
 
 /// What goes to one partition.
@@ -51,12 +51,12 @@ impl Producer {
             plan,
             partitions: BTreeMap::new(),
             next_value: (index as u64) << 32,
-            generation: 0,
+            epoch: 0,
         }
     }
 
     const fn id(&self) -> i64 {
-        self.index as i64 * 1000 + self.generation
+        self.index as i64
     }
 
     const fn acks(&self) -> Acks {
@@ -135,8 +135,11 @@ impl Producer {
             return;
         };
         let request = env.next_id();
-        let sequence =
-            (self.plan == ProducerPlan::Idempotent).then_some((self.id(), sent.sequence));
+        let sequence = (self.plan == ProducerPlan::Idempotent).then_some((
+            self.id(),
+            self.epoch,
+            sent.sequence,
+        ));
         let message = Message::Produce {
             request,
             partition: id,
@@ -188,7 +191,7 @@ impl Producer {
             // A broker that no longer leads does not know what was appended elsewhere since.
             Err(ProduceError::OutOfOrder) if leads(env, id, from) => {
                 env.check.sequence_lost(env.now, id, self.index);
-                self.generation += 1;
+                self.epoch += 1;
                 self.partitions.clear();
             }
             Err(_) => {
