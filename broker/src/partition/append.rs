@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use broker_core::partition::{
-    Acks, AppendError as Refused, NotLeader, SequenceError, SequenceVerdict, SequencedBatch,
-};
+use broker_core::partition::{Acks, NotLeader, SequenceVerdict, SequencedBatch};
 use broker_core::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
-use broker_log::StorageError;
+use broker_log::{AppendError as LogError, StorageError};
 use broker_wire::record::{BatchHeader, RecordBatch, patch_max_timestamp_log_append};
 use bytes::BytesMut;
 use parking_lot::MutexGuard;
@@ -76,9 +74,10 @@ impl Partition {
         if state.closed {
             return Err(AppendError::Closed);
         }
+        let at = clock::now();
         if let Err(no_lease) = self.check_lease() {
             if let Some(sequence) = &sequence {
-                state.replica.note_refused(clock::now(), sequence);
+                state.replica.note_refused(at, sequence);
             }
             return Err(no_lease.into());
         }
@@ -97,7 +96,7 @@ impl Partition {
             base_offset,
             end_offset,
             timestamp,
-        } = state.admit(acks, sequence.as_ref())?
+        } = state.replica.admit(at, acks, sequence.as_ref())?
         {
             let stamped = state.config.log_append_time.then_some(timestamp);
             return Ok(state.acknowledge(acks, base_offset, end_offset, stamped));
@@ -109,10 +108,15 @@ impl Partition {
         }
         let appended = state.log.append_as_leader(&mut batch.bytes, epoch, now);
         state.note_append(self, &appended);
+        if let (Err(LogError::Storage(StorageError::NoSpace)), Some(sequence)) =
+            (&appended, &sequence)
+        {
+            state.replica.note_refused(at, sequence);
+        }
         let info = appended?;
         let own_end = state.own_end();
         let advanced = state.replica.handle_append(
-            clock::now(),
+            at,
             sequence
                 .as_ref()
                 .map(|sequence| (sequence, info.max_timestamp)),
@@ -181,26 +185,6 @@ fn check_keys(bytes: &[u8]) -> Result<(), AppendError> {
 }
 
 impl State {
-    /// As [`Replica::admit`]. A batch that follows one for which there was no space is refused for
-    /// that reason as well: of a gap in its sequence, librdkafka concludes that it has to send what
-    /// is on its way to other partitions, too, under another producer epoch, and nobody would notice
-    /// the repetition.
-    ///
-    /// [`Replica::admit`]: broker_core::partition::Replica::admit
-    fn admit(
-        &mut self,
-        acks: Acks,
-        sequence: Option<&SequencedBatch>,
-    ) -> Result<SequenceVerdict, AppendError> {
-        let verdict = self.replica.admit(clock::now(), acks, sequence);
-        verdict.map_err(|error| match error {
-            Refused::Sequence(SequenceError::OutOfOrder { .. }) if self.disk_full => {
-                broker_log::AppendError::Storage(StorageError::NoSpace).into()
-            }
-            error => error.into(),
-        })
-    }
-
     fn acknowledge(
         &mut self,
         acks: Acks,

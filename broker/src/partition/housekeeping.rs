@@ -110,7 +110,8 @@ impl Partition {
     pub(super) fn expire_producers(&self, expiration: Duration) {
         let age = i64::try_from(expiration.as_millis()).unwrap_or(i64::MAX);
         let before = Timestamp(clock::timestamp().0.saturating_sub(age));
-        self.state.lock().replica.expire_producers(before);
+        let mut state = self.state.lock();
+        state.replica.expire_producers(clock::now(), before);
     }
 
     /// Advances the recovery point past closed segments, so that a crash costs no more than a scan

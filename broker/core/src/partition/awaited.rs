@@ -64,7 +64,7 @@ impl AwaitedBatches {
 
     fn has_room(&mut self, now: Time) -> bool {
         if self.awaited.len() >= PRODUCERS_MAX {
-            self.awaited.retain(|_, awaited| awaited.until > now);
+            self.expire(now);
         }
         self.awaited.len() < PRODUCERS_MAX
     }
@@ -86,6 +86,11 @@ impl AwaitedBatches {
         }
         self.note(now, producer, epoch, sequence);
         true
+    }
+
+    /// Forgets what is awaited no more.
+    pub(super) fn expire(&mut self, now: Time) {
+        self.awaited.retain(|_, awaited| awaited.until > now);
     }
 
     /// The producer's batches are taken again.

@@ -307,9 +307,10 @@ impl Replica {
         &self.producers
     }
 
-    /// Forgets producers that were silent since `before`.
-    pub fn expire_producers(&mut self, before: Timestamp) {
+    /// Forgets producers that were silent since `before`, and batches that are awaited no more.
+    pub fn expire_producers(&mut self, now: Time, before: Timestamp) {
         self.producers.expire(before);
+        self.awaited.expire(now);
     }
 
     /// Replaces the sequence state after the log was truncated or re-read.

@@ -46,21 +46,26 @@ pub(super) fn append(partition: &Arc<Partition>, sequence: i32) -> Result<(), Ap
 
 #[test]
 fn a_batch_behind_one_that_found_no_space_is_refused_for_the_space_not_for_the_gap() {
+    let disk = MemoryFs::new(1);
     let disks = Disks::new(1);
-    let mut storage = disks.start().unwrap();
+    let mut storage = disks.start_on(disk.clone());
     let partition = leader(&mut storage);
     append(&partition, 0).unwrap();
-    let no_space: Result<(), _> = Err(LogError::Storage(StorageError::NoSpace));
-    partition.state.lock().note_append(&partition, &no_space);
+    disk.set_capacity(0);
+    let refused = append(&partition, 1);
+    let is_no_space = matches!(
+        refused,
+        Err(AppendError::Log(LogError::Storage(StorageError::NoSpace)))
+    );
+    assert!(is_no_space, "{refused:?}");
+    disk.set_capacity(u64::MAX);
 
     let behind = append(&partition, 2);
-    let is_no_space = |outcome: &Result<(), AppendError>| {
-        matches!(
-            outcome,
-            Err(AppendError::Log(LogError::Storage(StorageError::NoSpace)))
-        )
-    };
-    assert!(is_no_space(&behind), "{behind:?}");
+    let is_behind = matches!(
+        behind,
+        Err(AppendError::Refused(Refused::BehindAwaited { awaited: 1 }))
+    );
+    assert!(is_behind, "{behind:?}");
     append(&partition, 1).unwrap();
     append(&partition, 2).unwrap();
     let gap = append(&partition, 4);
