@@ -520,6 +520,7 @@ fn registration(config: &BrokerConfig, last_run: LastRun) -> RegisterBroker {
             config_hash: config.hash(),
             metadata_directory_id: None,
             features: supported_features(),
+            disks_broker_epoch: None,
         },
         previous_broker_epoch: last_run.lossless_epoch,
         disks_broker_epoch: last_run.epoch,

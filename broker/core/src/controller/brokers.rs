@@ -63,7 +63,7 @@ pub(super) fn register(draft: &mut Draft, command: &RegisterBroker) -> Outcome {
             ));
         }
     }
-    let is_known = |epoch| known.is_some_and(|known| known.epoch == BrokerEpoch(epoch));
+    let is_known = |epoch| known.is_some_and(|known| known.continues(BrokerEpoch(epoch)));
     let stopped_cleanly =
         is_known(command.previous_broker_epoch) || mutated(Mutation::TrustEveryRestart);
     let disks = if is_known(command.disks_broker_epoch) {
@@ -80,6 +80,7 @@ pub(super) fn register(draft: &mut Draft, command: &RegisterBroker) -> Outcome {
     if !draft.is_unfinished() {
         draft.push(Record::RegisterBroker(metadata::RegisterBroker {
             broker_epoch: epoch.0,
+            disks_broker_epoch: (disks == Disks::Kept).then_some(command.disks_broker_epoch),
             ..command.registration.clone()
         }));
     }

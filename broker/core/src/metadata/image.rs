@@ -62,6 +62,9 @@ pub struct BrokerImage {
     pub features: Vec<FeatureRange>,
     /// Not alive: neither leads nor is in sync.
     pub fenced: bool,
+    /// What the broker's disks may know instead of `epoch`: until it has been active, the answer may
+    /// not have reached it.
+    pub unanswered_since: Option<BrokerEpoch>,
     /// In controlled shutdown.
     pub draining: bool,
     /// Gets no new replicas.
@@ -81,6 +84,13 @@ impl BrokerImage {
     #[must_use]
     pub fn is_active(&self) -> bool {
         !self.fenced && !self.draining
+    }
+
+    /// Whether the broker had everything of its last active registration on disks that know of
+    /// `epoch`, if it had it in `epoch`.
+    #[must_use]
+    pub fn continues(&self, epoch: BrokerEpoch) -> bool {
+        self.epoch == epoch || self.unanswered_since == Some(epoch)
     }
 
     /// Whether the broker may get new replicas once it is active.
@@ -275,6 +285,7 @@ impl Image {
                 metadata_directory: registration.metadata_directory_id.map(DirectoryId::from),
                 features: registration.features.clone(),
                 fenced: true,
+                unanswered_since: registration.disks_broker_epoch.map(BrokerEpoch),
                 draining: false,
                 cordoned,
                 evacuating,
@@ -292,6 +303,7 @@ impl Image {
     fn apply_broker_change(&mut self, change: &BrokerChange) -> Result<(), ApplyError> {
         let broker = self.registered(change.broker_id, change.broker_epoch)?;
         broker.fenced = change.fenced.unwrap_or(broker.fenced);
+        broker.unanswered_since = broker.unanswered_since.filter(|_| broker.fenced);
         broker.draining = change.draining.unwrap_or(broker.draining);
         broker.cordoned = change.cordoned.unwrap_or(broker.cordoned);
         Ok(())

@@ -121,6 +121,10 @@ pub struct RegisterBroker {
     /// Features that the broker supports.
     #[prost(message, repeated, tag = "26")]
     pub features: Vec<FeatureRange>,
+    /// The registration that the broker's disks knew of when it asked for this one, if it was the
+    /// broker's last.
+    #[prost(int64, optional, tag = "100")]
+    pub disks_broker_epoch: Option<i64>,
 }
 
 /// Levels of a feature that a broker supports.

@@ -68,6 +68,7 @@ fn push_broker(records: &mut Vec<Record>, broker: &BrokerImage) {
         config_hash: broker.config_hash.clone(),
         metadata_directory_id: broker.metadata_directory.map(Into::into),
         features: broker.features.clone(),
+        disks_broker_epoch: broker.unanswered_since.map(|epoch| epoch.0),
     }));
     records.push(Record::BrokerChange(BrokerChange {
         broker_id: broker.id.0,

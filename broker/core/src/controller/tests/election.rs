@@ -6,7 +6,8 @@ use super::*;
 use crate::metadata::{PartitionImage, ReplicaHealth};
 
 /// `crash 1`: fenced, then back without clean stop. `stop 1`: the same with one. `wipe 1`: the same
-/// with empty disks. `register 1`: back without clean stop, fenced still.
+/// with empty disks. `register 1`: back without clean stop, fenced still. `unanswered 1`: back after
+/// a clean stop, but killed before it heard that it is registered.
 const SCENARIOS: &[(&str, &str)] = &[
     (
         "a dead leader is replaced from the ISR, and comes back as a follower",
@@ -77,6 +78,15 @@ const SCENARIOS: &[(&str, &str)] = &[
         "a single replica that crashed leads again, in a new epoch",
         "topic 1 min=1         | 1 [1] elr [] last [] 0.0
          crash 1               | 1 [1] elr [] last [] 2.2",
+    ),
+    (
+        "a registration whose answer is lost costs nothing until the broker has been active",
+        "topic 1,2 min=2       | 1 [1,2] elr [] last [] 0.0
+         fence 2               | 1 [1] elr [2] last [] 0.1
+         fence 1               | - [] elr [1,2] last [1] 1.2
+         unanswered 1          | - [] elr [1,2] last [1] 1.2
+         crash 2               | - [] elr [1] last [1,2] 1.3
+         stop 1                | 1 [1] elr [] last [] 2.4",
     ),
     (
         "a single replica that comes back with empty disks does not lead silently",
@@ -252,6 +262,12 @@ pub(super) fn run(cluster: &mut Cluster, action: &str) {
         "unfence" => cluster.submit(Command::UnfenceBroker(cluster.broker(broker()))),
         "drain" => cluster.submit(Command::DrainBroker(cluster.broker(broker()))),
         "register" => cluster.register(broker(), cluster.stopped(broker(), Stop::Crash)),
+        "unanswered" => {
+            let last_run = cluster.stopped(broker(), Stop::Clean);
+            cluster.register(broker(), last_run);
+            cluster.register(broker(), last_run);
+            cluster.register(broker(), last_run)
+        }
         "crash" | "stop" | "wipe" => {
             let stop = match verb {
                 "crash" => Stop::Crash,
@@ -315,6 +331,19 @@ fn show(state: &PartitionImage) -> String {
         state.leader_epoch,
         state.partition_epoch,
     )
+}
+
+#[test]
+fn disks_of_an_earlier_registration_are_not_known_once_the_broker_has_been_active() {
+    let mut cluster = Cluster::with_brokers(1);
+    run(&mut cluster, "topic 1 min=1");
+    let first_run = cluster.stopped(1, Stop::Clean);
+    run(&mut cluster, "stop 1");
+    run(&mut cluster, "fence 1");
+    cluster.register(1, first_run);
+    run(&mut cluster, "unfence 1");
+    let topic = cluster.image.topic_by_name("t").unwrap();
+    assert_eq!(show(&topic.partitions[0]), "- [] elr [] last [1] 3.4");
 }
 
 #[test]

@@ -214,6 +214,7 @@ impl Cluster {
                     min_level: 1,
                     max_level: 2,
                 }],
+                disks_broker_epoch: None,
             },
             previous_broker_epoch,
             disks_broker_epoch,
