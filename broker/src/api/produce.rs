@@ -26,6 +26,7 @@ use super::current_leader::CurrentLeaders;
 use super::error::KafkaError;
 use super::lookup::find_hosted;
 use super::{Reply, ReplyTo};
+use crate::config::BrokerConfig;
 use crate::partition::{Partition, ProducedBatch};
 use batch::{Batch, FrameRecords, check};
 
@@ -155,12 +156,11 @@ impl ProduceCall {
         } = self;
         let mut records = FrameRecords::new(frame);
         let deadline = Instant::now() + timeout;
-        let counted = ctx.config.flag("klamm.acks.counted.enable");
         let by_id = info.version >= TOPIC_ID_VERSION_MIN;
         let topics = topics.into_iter().map(|topic| {
             let found = find_topic(ctx, &topic.name, by_id.then_some(topic.id));
             let partitions = topic.partitions.into_iter().map(|(index, batch)| {
-                let accepted = parse_acks(acks, counted).and_then(|acks| {
+                let accepted = parse_acks(acks, &ctx.config).and_then(|acks| {
                     let batch = batch?;
                     let bytes = records.take(batch.range);
                     let partition = find_partition(ctx, found?, index)?;
@@ -193,12 +193,14 @@ impl ProduceCall {
     }
 }
 
-fn parse_acks(acks: i16, counted: bool) -> Result<Acks, Refusal> {
+fn parse_acks(acks: i16, config: &BrokerConfig) -> Result<Acks, Refusal> {
     match acks {
         0 => Ok(Acks::None),
         1 => Ok(Acks::Leader),
         -1 => Ok(Acks::All),
-        2.. if counted => Ok(Acks::Counted(usize::from(acks.unsigned_abs()))),
+        2.. if config.flag("klamm.acks.counted.enable") => {
+            Ok(Acks::Counted(usize::from(acks.unsigned_abs())))
+        }
         2.. => Err(Refusal::new(
             ErrorCode::InvalidRequiredAcks,
             "acks must be 0, 1 or -1 (all) unless klamm.acks.counted.enable is set",

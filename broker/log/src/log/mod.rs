@@ -177,11 +177,13 @@ impl Log {
     }
 
     fn roll_limits(&self) -> RollLimits {
-        let mut hasher = DefaultHasher::new();
-        (&self.dir, self.active().base.0).hash(&mut hasher);
         let jitter_ms = match self.config.segment_jitter_ms {
             0 => 0,
-            jitter_ms => hasher.finish() % jitter_ms,
+            jitter_ms => {
+                let mut hasher = DefaultHasher::new();
+                (&self.dir, self.active().base.0).hash(&mut hasher);
+                hasher.finish() % jitter_ms
+            }
         };
         let max_lag_ms = self.config.compaction.map_or(u64::MAX, |c| c.max_lag_ms);
         let age_ms = self.config.segment_ms.min(max_lag_ms);
