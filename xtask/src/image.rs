@@ -28,23 +28,31 @@ pub(crate) struct Binaries {
 impl Binaries {
     pub(crate) fn build() -> Result<Self> {
         announce("building klamm-broker and klamm-operator (release, static)");
-        let target = host_target()?;
-        // Not in .cargo/config.toml: with --target the flag spares build scripts and procedural
-        // macros, which cannot be linked statically.
-        let flags = format!(
-            "CARGO_TARGET_{}_RUSTFLAGS",
-            target.to_uppercase().replace('-', "_")
-        );
-        run(cargo()
-            .args(["build", "--release", "--locked", "--target", &target])
-            .args(["--package", "klamm-broker", "--package", "klamm-operator"])
-            .env(flags, "-C target-feature=+crt-static"))?;
-        let directory = target_directory()?.join(target).join("release");
+        let directory = build_release(&[])?;
         Ok(Self {
             broker: directory.join("klamm-broker"),
             operator: directory.join("klamm-operator"),
         })
     }
+}
+
+/// Builds what is released, and `others` with the same dependencies; returns the directory with the
+/// programs.
+pub(crate) fn build_release(others: &[&str]) -> Result<PathBuf> {
+    let target = host_target()?;
+    // Not in .cargo/config.toml: with --target the flag spares build scripts and procedural macros,
+    // which cannot be linked statically.
+    let flags = format!(
+        "CARGO_TARGET_{}_RUSTFLAGS",
+        target.to_uppercase().replace('-', "_")
+    );
+    let mut command = cargo();
+    command.args(["build", "--release", "--locked", "--target", &target]);
+    for package in ["klamm-broker", "klamm-operator"].iter().chain(others) {
+        command.args(["--package", package]);
+    }
+    run(command.env(flags, "-C target-feature=+crt-static"))?;
+    Ok(target_directory()?.join(target).join("release"))
 }
 
 /// An image in an archive.

@@ -5,6 +5,7 @@ mod bench;
 mod chaos;
 mod demo;
 mod image;
+mod instructions;
 mod kind;
 mod oci;
 mod operator;
@@ -71,6 +72,8 @@ enum Task {
     },
     /// Measure throughput, processor time, memory and latency
     Bench(bench::Arguments),
+    /// Count what each path of a record costs in instructions, against its budget
+    Instructions(InstallConsent),
     /// Measure what many partitions cost three brokers: creation, idling, fail-over, start
     Scale {
         #[arg(long, default_value_t = 100, value_name = "NUMBER")]
@@ -189,6 +192,11 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Failover { rounds, against } => test::measure_failover(rounds, against.as_deref())?,
         Task::Bench(arguments) => bench::run_bench(&arguments)?,
+        Task::Instructions(consent) => {
+            let purposes = [Purpose::Build, Purpose::Instructions];
+            prerequisites::ensure(&purposes, consent.consent())?;
+            instructions::check()?;
+        }
         Task::Scale { topics, partitions } => test::measure_scale(topics, partitions)?,
         Task::Chaos { consent, options } => {
             prerequisites::ensure(&[Purpose::Build, Purpose::Chaos], consent.consent())?;
@@ -226,6 +234,7 @@ fn run(task: Task) -> Result<ExitCode> {
                 Purpose::Demo,
                 Purpose::Clients,
                 Purpose::Chaos,
+                Purpose::Instructions,
             ];
             prerequisites::ensure(&all, consent.consent())?;
         }

@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     Clients,
     /// Inject faults into brokers
     Chaos,
+    /// Count instructions
+    Instructions,
 }
 
 /// One thing that must be there.
@@ -54,7 +56,7 @@ enum Remedy {
 }
 
 use Check::{File, Go, Program, PythonModule, UnlessDocker};
-use Purpose::{Build, Chaos, Clients, Cluster, Demo};
+use Purpose::{Build, Chaos, Clients, Cluster, Demo, Instructions};
 use Remedy::{Apt, Manual};
 
 #[rustfmt::skip]
@@ -87,6 +89,7 @@ const TABLE: &[Prerequisite] = &[
     row(Chaos, PythonModule("ensurepip"), Apt("python3-venv")),
     row(Chaos, Program("javac"), Apt("default-jdk-headless")),
     row(Chaos, Program("mvn"), Apt("maven")),
+    row(Instructions, Program("valgrind"), Apt("valgrind")),
     row(Chaos, File("/dev/fuse"), Manual("a kernel with FUSE")),
 ];
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::chaos;
 use crate::image::{self, Binaries, BuiltImage};
+use crate::instructions;
 use crate::kind::cluster::{Cluster, NODES_DEFAULT};
 use crate::kind::node_image::Source;
 use crate::operator::{self, Scope};
@@ -41,6 +42,8 @@ pub(crate) enum Step {
     Sim,
     /// Release binaries and the container image
     Image,
+    /// What the paths of a record cost in instructions, against a budget
+    Instructions,
     /// Kafka clients against brokers on this machine
     Clients,
     /// Faults on five broker processes under load (needs root; only when it is named)
@@ -51,7 +54,7 @@ pub(crate) enum Step {
     Kubernetes,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step::Format,
     Step::Tidy,
     Step::Lint,
@@ -59,6 +62,7 @@ const STEPS: [Step; 11] = [
     Step::Unit,
     Step::Sim,
     Step::Image,
+    Step::Instructions,
     Step::Clients,
     Step::Chaos,
     Step::Cluster,
@@ -157,6 +161,9 @@ fn purposes(steps: &[Step], cluster: ClusterUse) -> Vec<Purpose> {
     if steps.contains(&Step::Clients) {
         purposes.push(Purpose::Clients);
     }
+    if steps.contains(&Step::Instructions) && instructions::objection().is_none() {
+        purposes.push(Purpose::Instructions);
+    }
     if steps.contains(&Step::Chaos) {
         purposes.push(Purpose::Chaos);
     }
@@ -169,6 +176,11 @@ fn purposes(steps: &[Step], cluster: ClusterUse) -> Vec<Purpose> {
 fn reason_to_skip(step: Step, cluster: ClusterUse, results: &[StepResult]) -> Option<&'static str> {
     if cluster == ClusterUse::Skipped && matches!(step, Step::Cluster | Step::Kubernetes) {
         return Some("--skip-cluster");
+    }
+    if step == Step::Instructions
+        && let Some(objection) = instructions::objection()
+    {
+        return Some(objection);
     }
     let passed = |need: &Step| {
         results
@@ -200,6 +212,7 @@ fn execute(step: Step, products: &mut Products) -> Result<()> {
             products.binaries = Some(binaries);
             Ok(())
         }
+        Step::Instructions => instructions::check(),
         Step::Clients => {
             end_to_end_tests(products, |target| !target.starts_with(KUBERNETES_PREFIX))
         }

@@ -43,6 +43,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("klamm-e2e", &["klamm-crds", "klamm-proto"]),
     ("klamm-chaos", &["klamm-e2e", "klamm-proto"]),
     ("klamm-bench", &["broker-wire"]),
+    (
+        "klamm-bench-instructions",
+        &["broker-core", "broker-wire", "klamm-proto", "klamm-broker"],
+    ),
     ("klamm-bench-runner", &["klamm-e2e"]),
     ("xtask", &[]),
 ];
