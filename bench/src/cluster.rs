@@ -44,8 +44,12 @@ pub(crate) struct TopicOptions {
 }
 
 impl Bootstrap {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> + Clone {
+        self.bootstrap.split(',')
+    }
+
     pub(crate) async fn connect(&self) -> Result<Connection> {
-        let first = self.bootstrap.split(',').next().unwrap_or_default();
+        let first = self.addresses().next().unwrap_or_default();
         Connection::open(first).await
     }
 }

@@ -7,6 +7,7 @@ mod batch;
 mod cluster;
 mod connection;
 mod consume;
+mod idle;
 mod limits;
 mod produce;
 mod usage;
@@ -39,6 +40,8 @@ enum Command {
     Produce(produce::Options),
     /// Consume from the start, over and over, or at the end of the log
     Consume(consume::Options),
+    /// Ask for nothing, with connections that stay open
+    Idle(idle::Options),
     /// Measure what the machine can do: sendfile over loopback, memcpy, CRC-32C, fdatasync
     Limits {
         /// Where files are written
@@ -64,6 +67,7 @@ async fn run(command: Command) -> Result<()> {
         Command::FirstProduce(options) => print(&produce::first(&options).await?),
         Command::Produce(options) => print(&Box::pin(produce::run(options)).await?),
         Command::Consume(options) => print(&consume::run(options).await?),
+        Command::Idle(options) => print(&idle::run(options).await?),
         Command::Limits { .. } => unreachable!("needs no runtime"),
     }
 }

@@ -11,6 +11,7 @@ pub(crate) type Measured = BTreeMap<String, f64>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
     StartSeconds,
+    CpuPercent,
     CpuPerGb,
     CpuPerMillion,
     MbPerSecond,
@@ -31,6 +32,7 @@ impl Figure {
         let bytes = || get("payload_bytes").or_else(|_| get("bytes"));
         Ok(match self {
             Self::StartSeconds => get("start_seconds")?,
+            Self::CpuPercent => get("broker_cpu_seconds")? / get("seconds")? * 100.0,
             Self::CpuPerGb => get("broker_cpu_seconds")? / (bytes()? / 1e9),
             Self::CpuPerMillion => get("broker_cpu_seconds")? / (get("records")? / 1e6),
             Self::MbPerSecond => bytes()? / 1e6 / get("seconds")?,
@@ -44,6 +46,7 @@ impl Figure {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::StartSeconds => "start, s",
+            Self::CpuPercent => "broker CPU, % of a core",
             Self::CpuPerGb => "broker CPU s/GB",
             Self::CpuPerMillion => "broker CPU s/million records",
             Self::MbPerSecond => "MB/s",

@@ -14,7 +14,6 @@ use crate::workload::{Load, Workload};
 /// The environment variable with the path of `klamm-bench`.
 const GENERATOR_BIN: &str = "KLAMM_BENCH_BIN";
 const TIME_LIMIT: Duration = Duration::from_secs(600);
-const IDLE_SECONDS: &str = "--warm-up=5";
 
 /// The load generator.
 pub(crate) struct Generator {
@@ -70,11 +69,7 @@ impl Generator {
         let pids = format!("--pids={}", system.pids()?);
         let measured = match &workload.load {
             Load::FirstProduce => unreachable!("returned above"),
-            Load::Idle => {
-                // One request at the end, when everything that a start leaves behind is done.
-                let args = with(&at, &["--from=end", "--seconds=1", IDLE_SECONDS]);
-                self.run("consume", &with(&args, &[&pids]))?
-            }
+            Load::Idle(args) => self.run("idle", &with(&with(&at, args), &[&pids]))?,
             Load::Produce(args) => self.run("produce", &with(&with(&at, args), &[&pids]))?,
             Load::Consume { fill, consume } => {
                 self.run("produce", &with(&at, fill))?;
