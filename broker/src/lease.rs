@@ -4,6 +4,9 @@
 //! answer clients from what it knew before: so the permission is a time, and whoever serves compares
 //! it with the clock. A broker that runs extends it all the time, also without a controller: nobody
 //! else is elected then. Once it has lapsed, only the controller's answer to a later heartbeat counts.
+//!
+//! A broker that runs, but is cut off, may have a successor all the same. What it has committed stays
+//! true; where its log ends is told only while the lease is confirmed, by a recent answer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +18,7 @@ use crate::clock;
 #[derive(Debug, Default)]
 pub struct Lease {
     until: AtomicU64,
+    confirmed_until: AtomicU64,
 }
 
 impl Lease {
@@ -28,22 +32,35 @@ impl Lease {
         now.0 < self.until.load(Ordering::Acquire)
     }
 
+    /// Whether nobody else can lead in this broker's place: the controller has answered so recently
+    /// that it can't have fenced this broker since.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.is_confirmed_at(clock::now())
+    }
+
+    fn is_confirmed_at(&self, now: Time) -> bool {
+        now.0 < self.confirmed_until.load(Ordering::Acquire)
+    }
+
     /// The controller counts on this broker since a heartbeat that was sent at `sent_at`.
     pub fn accept(&self, sent_at: Time, duration: Duration) {
-        self.until
-            .fetch_max(sent_at.plus(duration).0, Ordering::AcqRel);
+        let until = sent_at.plus(duration).0;
+        self.until.fetch_max(until, Ordering::AcqRel);
+        self.confirmed_until.fetch_max(until, Ordering::AcqRel);
     }
 
     /// This broker runs at `now`.
     pub fn extend(&self, now: Time, duration: Duration) {
         if self.holds_at(now) {
-            self.accept(now, duration);
+            self.until.fetch_max(now.plus(duration).0, Ordering::AcqRel);
         }
     }
 
     /// The controller has fenced this broker.
     pub fn end(&self) {
         self.until.store(0, Ordering::Release);
+        self.confirmed_until.store(0, Ordering::Release);
     }
 }
 
@@ -74,5 +91,18 @@ mod tests {
         assert!(lease.holds_at(Time(511)));
         lease.end();
         assert!(!lease.holds_at(Time(511)));
+    }
+
+    #[test]
+    fn only_the_controller_confirms() {
+        let lease = Lease::default();
+        lease.accept(Time(0), DURATION);
+        lease.extend(Time(60), DURATION);
+        assert!(lease.is_confirmed_at(Time(99)));
+        assert!(lease.holds_at(Time(100)) && !lease.is_confirmed_at(Time(100)));
+        lease.accept(Time(90), DURATION);
+        assert!(lease.is_confirmed_at(Time(189)));
+        lease.end();
+        assert!(!lease.is_confirmed_at(Time(91)));
     }
 }

@@ -287,6 +287,7 @@ fn read(
             *epoch < last_fetched || *end < position.fetch_offset
         };
         if let Some((end_epoch, end_offset)) = end.filter(diverges) {
+            partition.check_confirmed()?;
             let at_end = partition.read(end_offset, epoch, 0, MinOneBatch::No)?;
             let ends = LogEnds {
                 high_watermark: at_end.high_watermark,

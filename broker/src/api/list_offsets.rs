@@ -88,6 +88,9 @@ async fn find(
 ) -> Result<Option<FoundOffset>, ErrorCode> {
     let lookup = lookup(wanted.timestamp, version).ok_or(ErrorCode::UnsupportedVersion)?;
     let partition = find_partition(ctx, topic, PartitionIndex(wanted.partition_index))?;
+    partition
+        .check_confirmed()
+        .map_err(|_| ErrorCode::NotLeaderOrFollower)?;
     let epoch = Some(LeaderEpoch(wanted.current_leader_epoch));
     let found = match lookup {
         Lookup::Tiered => return Ok(None),

@@ -1,6 +1,7 @@
 //! OffsetForLeaderEpoch (KIP-101, KIP-320): where a leader epoch ends in the log.
 
 use broker_core::{LeaderEpoch, PartitionIndex};
+use broker_wire::ErrorCode;
 use broker_wire::message::offset_for_leader_epoch::{
     EpochEndOffset, OffsetForLeaderPartition, OffsetForLeaderTopicResult,
 };
@@ -37,6 +38,9 @@ fn epoch_end(ctx: &Context, topic: &str, wanted: &OffsetForLeaderPartition) -> E
         ..EpochEndOffset::default()
     };
     let end = find_partition(ctx, topic, PartitionIndex(wanted.partition)).and_then(|partition| {
+        partition
+            .check_confirmed()
+            .map_err(|_| ErrorCode::NotLeaderOrFollower)?;
         let current = Some(LeaderEpoch(wanted.current_leader_epoch));
         let end = partition.epoch_end(current, LeaderEpoch(wanted.leader_epoch));
         end.map_err(|error| error.error_code())

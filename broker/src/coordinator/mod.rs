@@ -172,6 +172,14 @@ impl<L: PartitionLog> GroupCoordinator<L> {
         Ok(Arc::clone(&led.shard))
     }
 
+    /// For what a group has committed: a coordinator that is cut off may have a successor that knows
+    /// of more.
+    fn confirmed_shard(&self, group: &str) -> Result<Arc<Shard>, Unavailable> {
+        let shard = self.shard(group)?;
+        let confirmed = self.lease.is_confirmed().then_some(shard);
+        confirmed.ok_or(Unavailable::NotCoordinator)
+    }
+
     fn shards(&self) -> Vec<Arc<Shard>> {
         self.shards
             .read()

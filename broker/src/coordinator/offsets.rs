@@ -122,7 +122,7 @@ impl<L: PartitionLog> GroupCoordinator<L> {
     fn fetch_group(&self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
         let group = request.group_id.clone();
         let found = self
-            .shard(&group)
+            .confirmed_shard(&group)
             .and_then(|shard| shard.with_groups(|groups, _, _| found_topics(groups, &request)));
         let (topics, error_code) = match found {
             Ok(topics) => (topics, ErrorCode::None),

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use broker_wire::message::fetch::{FetchPartition, FetchTopic};
+use broker_wire::message::list_offsets::{ListOffsetsPartition, ListOffsetsTopic};
 use broker_wire::message::produce::{PartitionProduceData, TopicProduceData};
 use broker_wire::message::{
     ApiVersionsRequest, FetchRequest, FetchResponse, ListOffsetsRequest, MetadataRequest,
@@ -422,6 +423,42 @@ async fn a_broker_without_lease_serves_nobody_as_a_leader() {
     broker.lease.accept(clock::now(), Duration::from_secs(3600));
     let (error, high_watermark, _) = fetched(client.call(12, &fetch(0, 0)).await);
     assert_eq!((error, high_watermark), (ErrorCode::None, 0));
+}
+
+#[tokio::test]
+async fn a_leader_that_was_cut_off_sent_consumers_back_to_the_start() {
+    let broker = TestBroker::start(&[]).await;
+    let mut client = Client::connect(&broker).await;
+    client.call(9, &produce(1, TOPIC, batch(b"a"))).await;
+    broker.lease.end();
+    broker.lease.accept(clock::now(), Duration::from_secs(2));
+    broker.lease.extend(clock::now(), Duration::from_secs(3600));
+    while broker.lease.is_confirmed() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let (error, high_watermark, records) = fetched(client.call(12, &fetch(0, 0)).await);
+    assert_eq!((error, high_watermark), (ErrorCode::None, 1));
+    assert!(!records.is_empty(), "what is committed stays true");
+    let (error, _, _) = fetched(client.call(12, &fetch(7, 0)).await);
+    assert_eq!(error, ErrorCode::NotLeaderOrFollower);
+    for timestamp in [-2, -1] {
+        let request = ListOffsetsRequest {
+            topics: vec![ListOffsetsTopic {
+                name: TOPIC.into(),
+                partitions: vec![ListOffsetsPartition {
+                    timestamp,
+                    ..ListOffsetsPartition::default()
+                }],
+            }],
+            ..ListOffsetsRequest::default()
+        };
+        let response = client.call(6, &request).await;
+        let partition = &response.topics[0].partitions[0];
+        assert_eq!(partition.error_code, ErrorCode::NotLeaderOrFollower);
+    }
+    broker.lease.accept(clock::now(), Duration::from_secs(3600));
+    let (error, _, _) = fetched(client.call(12, &fetch(7, 0)).await);
+    assert_eq!(error, ErrorCode::OffsetOutOfRange);
 }
 
 #[tokio::test]

@@ -296,6 +296,19 @@ impl Partition {
         }
     }
 
+    /// For answers that a client takes for the end of the log: a leader that is cut off does not know
+    /// where the log of its successor ends.
+    ///
+    /// # Errors
+    /// [`NotLeader`] when the controller has not answered this broker for a while.
+    pub fn check_confirmed(&self) -> Result<(), NotLeader> {
+        if self.shared.lease.is_confirmed() {
+            Ok(())
+        } else {
+            Err(NotLeader)
+        }
+    }
+
     /// Whether this broker leads the partition.
     #[must_use]
     pub fn is_leader(&self) -> bool {

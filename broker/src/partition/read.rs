@@ -62,6 +62,7 @@ impl Partition {
         let high_watermark = state.replica.high_watermark();
         let (start, end) = (state.log.start_offset(), state.log.end_offset());
         if from < start || from > end {
+            self.check_confirmed()?;
             return Err(ReadError::OutOfRange {
                 wanted: from,
                 start,
