@@ -13,7 +13,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigValue, RolloutPolicy};
+use crate::{ConfigValue, RolloutPolicy, ScaleDown};
 
 /// A Kafka-compatible cluster of Klamm brokers.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -77,7 +77,7 @@ pub struct KafkaClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 
-    /// How many brokers vote in the metadata quorum. Chosen once, when the cluster is made.
+    /// How many brokers vote in the metadata quorum.
     #[serde(default)]
     pub controllers: Controllers,
 
@@ -122,6 +122,10 @@ pub struct KafkaClusterSpec {
     #[serde(default)]
     pub rollout: RolloutPolicy,
 
+    /// What becomes of brokers that are removed.
+    #[serde(default)]
+    pub scale_down: ScaleDown,
+
     /// Ids of brokers that the operator does not restart, whatever changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200), extend("x-kubernetes-list-type" = "set"))]
@@ -142,11 +146,9 @@ pub struct KafkaClusterSpec {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Controllers {
-    /// Voters: 1, 3 or 5. Three survive the loss of one broker.
+    /// Voters: 1, 3 or 5. Three survive the loss of one broker. Changed one by one while brokers run.
     #[x_kube(
-        validation = Rule::new("self in [1, 3, 5]").message("controllers.count must be 1, 3 or 5"),
-        validation = Rule::new("self == oldSelf")
-            .message("controllers.count cannot be changed once the cluster exists"),
+        validation = Rule::new("self in [1, 3, 5]").message("controllers.count must be 1, 3 or 5")
     )]
     pub count: i32,
 }
@@ -167,10 +169,15 @@ pub struct Pool {
     )]
     pub name: String,
 
-    /// Brokers in the pool. May grow; shrinking needs their partitions moved away first, which this
-    /// version does not do.
+    /// Brokers in the pool. With fewer than there are, the surplus ones are emptied and then removed,
+    /// those in `remove` first, then those with the highest ids.
     #[schemars(range(min = 1, max = 200))]
     pub replicas: i32,
+
+    /// Ids of the brokers to remove first when `replicas` is lowered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), extend("x-kubernetes-list-type" = "set"))]
+    pub remove: Vec<i32>,
 
     /// Zones to spread the brokers over. Default: every zone that has nodes for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -338,7 +345,7 @@ pub struct KafkaClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
 
-    /// Ids of the brokers with which the metadata quorum was founded.
+    /// Ids of the brokers that vote in the metadata quorum.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub voters: Vec<i32>,
@@ -352,7 +359,11 @@ pub struct KafkaClusterStatus {
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub dynamic_config: Vec<String>,
 
-    /// Every broker of the cluster. An entry is made before the broker and never removed.
+    /// Id of the next broker; ids are never reused.
+    #[serde(default)]
+    pub next_broker_id: i32,
+
+    /// Every broker of the cluster. An entry is made before the broker, and goes after it.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     pub brokers: Vec<BrokerStatus>,
@@ -399,12 +410,15 @@ pub struct BrokerStatus {
     /// Node port of the broker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_port: Option<i32>,
-    /// Unknown, Pending, Starting, CatchingUp, Serving, Draining, Stopping or Fenced.
+    /// Unknown, Pending, Starting, CatchingUp, Serving, Draining, Stopping, Fenced or Removing.
     #[serde(default)]
     pub state: String,
     /// Whether the pod runs the newest configuration.
     #[serde(default)]
     pub up_to_date: bool,
+    /// Whether the broker is being emptied, to be removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 /// Addresses of a listener.

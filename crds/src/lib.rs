@@ -8,6 +8,7 @@
 mod config_value;
 mod kafka_cluster;
 mod rollout;
+mod scale_down;
 mod topic;
 
 use kube::CustomResourceExt as _;
@@ -18,6 +19,7 @@ pub use kafka_cluster::{
     Listener, ListenerStatus, ListenerType, PodTemplate, Pool, Rack, Storage,
 };
 pub use rollout::RolloutPolicy;
+pub use scale_down::ScaleDown;
 pub use topic::{AdoptionPolicy, ClusterRef, Topic, TopicSpec, TopicStatus};
 
 /// API group of both resources.

@@ -1,6 +1,8 @@
 //! gRPC client for the brokers' Admin service. Every call has a time-out; what cannot be asked is
 //! reported as unknown, never guessed.
 
+mod scale;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -397,6 +399,8 @@ fn broker_facts(broker: BrokerDescription) -> (i32, BrokerFacts) {
         leaders: broker.leaders,
         preferred: broker.preferred,
         preferred_led: broker.preferred_led,
+        cordoned: broker.cordoned,
+        drain: broker.drain,
     };
     (broker.id, facts)
 }

@@ -170,17 +170,18 @@ impl Example {
     }
 }
 
-/// Whether the status says, of the newest spec, that every broker serves, is up to date, and has
-/// all its replicas in sync.
+/// Whether the status says, of the newest spec, that the cluster has the brokers that it asks for, and that
+/// every one serves, is up to date, and has all its replicas in sync.
 #[must_use]
 pub fn is_healthy(cluster: &KafkaCluster) -> bool {
     let generation = cluster.metadata.generation;
+    let wanted: i32 = cluster.spec.pools.iter().map(|pool| pool.replicas).sum();
     cluster.status.as_ref().is_some_and(|status| {
         let says = |type_, value| condition(&status.conditions, type_, value, generation).is_some();
         says("Ready", "True")
             && says("Progressing", "False")
             && says("Degraded", "False")
-            && usize::try_from(status.ready_brokers) == Ok(BROKERS)
+            && (status.replicas, status.ready_brokers) == (wanted, wanted)
             && status.brokers.iter().all(|broker| broker.up_to_date)
     })
 }

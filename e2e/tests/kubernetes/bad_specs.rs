@@ -87,10 +87,6 @@ pub(crate) async fn of_clusters(example: &Example) -> Result<()> {
     }
     let changes = [
         (
-            json!({"controllers": {"count": 1}}),
-            "controllers.count cannot be changed",
-        ),
-        (
             json!({"pools": [pool("main", "500Mi")]}),
             "storage.size can grow, not shrink",
         ),

@@ -11,6 +11,7 @@ mod every_broker_deleted;
 mod image_changed;
 mod objects_deleted;
 mod operator_deleted;
+mod scaled;
 mod topic_lifecycle;
 mod true_status;
 
@@ -24,7 +25,7 @@ use tokio::runtime::Runtime;
 type Case = fn(&Runtime, &Example) -> Result<()>;
 
 #[rustfmt::skip]
-const CASES: [(&str, Case); 19] = [
+const CASES: [(&str, Case); 20] = [
     ("bad clusters are refused with advice", |on, e| on.block_on(bad_specs::of_clusters(e))),
     ("bad topics are refused with advice", |on, e| on.block_on(bad_specs::of_topics(e))),
     ("what only the operator can refuse is a condition", |on, e| on.block_on(bad_specs::found_by_operator(e))),
@@ -44,6 +45,7 @@ const CASES: [(&str, Case); 19] = [
     ("a changed setting restarts one broker after the other", |on, e| on.block_on(config_changed::under_load(e))),
     ("a missing broker keeps the others from being restarted", |on, e| on.block_on(broker_missing::under_load(e))),
     ("every broker is killed at once", |on, e| on.block_on(every_broker_deleted::data_stays(e))),
+    ("a broker joins, and one of the voters is removed", |on, e| on.block_on(scaled::under_load(e))),
 ];
 
 fn main() -> ExitCode {

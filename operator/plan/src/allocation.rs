@@ -1,5 +1,6 @@
-//! Identity: cluster id, voters, and each broker's id, zone and address. Allocated once, recorded in
-//! the status before anything is made from it, and from then on only added to.
+//! Identity: cluster id, voters, and each broker's id, zone and address. Allocated once and recorded in
+//! the status before anything is made from it. A broker that was removed leaves it last, and its id is
+//! never given again.
 //!
 //! A cluster whose status is empty but whose volumes exist was deleted with its volumes retained:
 //! its identity is read back from their annotations.
@@ -7,10 +8,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
-use klamm_crds::{BrokerStatus, KafkaClusterStatus, Pool};
+use klamm_crds::{BrokerStatus, DeletionPolicy, KafkaClusterStatus, Pool};
 
 use crate::naming;
 use crate::observed::Observed;
+use crate::scale;
 use crate::topology;
 use crate::validate::{Problem, Validated};
 use crate::voters;
@@ -19,12 +21,14 @@ use crate::voters;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Allocation {
     pub cluster_id: String,
-    /// Founding voters, ascending.
+    /// The founding voters, and once there is a quorum its voters. Ascending.
     pub voters: Vec<i32>,
     /// Whether these have formed their quorum.
     pub quorum_formed: bool,
     /// By id.
     pub brokers: Vec<Broker>,
+    /// Higher than any id that was given.
+    pub next_broker_id: i32,
     /// Port of the bootstrap address for clients of the NodePort listener, once there is one.
     pub bootstrap_node_port: Option<i32>,
 }
@@ -39,6 +43,8 @@ pub struct Broker {
     pub advertised_host: Option<String>,
     /// Port for clients of the NodePort listener, once Kubernetes has given one.
     pub node_port: Option<i32>,
+    /// Whether it is being removed, or that has not been undone yet.
+    pub leaving: bool,
 }
 
 impl Allocation {
@@ -57,6 +63,7 @@ impl Allocation {
                 voters,
                 quorum_formed,
                 brokers,
+                next_broker_id,
                 listeners,
                 ..
             }) => Ok(Self {
@@ -64,20 +71,29 @@ impl Allocation {
                 voters: voters.clone(),
                 quorum_formed: *quorum_formed,
                 brokers: brokers.iter().map(Broker::from).collect(),
+                next_broker_id: *next_broker_id,
                 bootstrap_node_port: listeners.iter().find_map(|listener| listener.node_port),
             }),
             _ => from_volumes(uid, volumes),
         }
     }
 
-    /// Adds what the spec wants and nobody has yet.
+    /// Adds what the spec wants and nobody has yet; drops brokers of which nothing is left.
     #[must_use]
     pub fn extended(mut self, valid: &Validated, observed: &Observed) -> Self {
         if self.cluster_id.is_empty() {
             self.cluster_id.clone_from(&observed.fresh_cluster_id);
         }
+        self.next_broker_id = (self.brokers.iter())
+            .map(|broker| broker.id + 1)
+            .fold(self.next_broker_id, i32::max);
+        self.part_with_leaving(valid, observed);
         for pool in &valid.pools {
             self.add_brokers(pool, valid, observed);
+        }
+        if let Some(facts) = observed.admin.confirmed().filter(|f| !f.voters.is_empty()) {
+            self.voters.clone_from(&facts.voters);
+            self.voters.sort_unstable();
         }
         if self.voters.is_empty() {
             let brokers: Vec<_> = self
@@ -85,7 +101,7 @@ impl Allocation {
                 .iter()
                 .map(|broker| (broker.id, broker.zone.as_deref()))
                 .collect();
-            self.voters = voters::choose(&brokers, valid.voters);
+            self.voters = voters::choose(&brokers, &[], valid.voters);
         }
         self.quorum_formed |= observed.admin.confirmed().is_some();
         let bootstrap = naming::external_bootstrap_service(&valid.name);
@@ -97,6 +113,34 @@ impl Allocation {
             advertise(broker, valid, observed);
         }
         self
+    }
+
+    fn part_with_leaving(&mut self, valid: &Validated, observed: &Observed) {
+        let leaving = scale::leaving(&valid.pools, &self.brokers);
+        let departed = scale::departed(&scale::Situation {
+            brokers: &self.brokers,
+            leaving: &leaving,
+            processes: &scale::processes(&valid.name, &self.brokers, observed),
+            admin: &observed.admin,
+            drains: &observed.answers.drains,
+            voters_recorded: &self.voters,
+            voters: valid.voters,
+        });
+        self.brokers.retain(|broker| {
+            let name = naming::volume(&valid.name, &broker.pool, broker.id);
+            let is_kept = |volume: &PersistentVolumeClaim| {
+                volume.metadata.name.as_deref() == Some(&name) && !is_released(valid, volume)
+            };
+            !departed.contains(&broker.id) || observed.volumes.iter().any(is_kept)
+        });
+        let is_undone = |id| {
+            let facts = observed.admin.confirmed();
+            facts.is_some_and(|facts| scale::taken_back(facts, id))
+        };
+        for broker in &mut self.brokers {
+            let recorded = broker.leaving && !is_undone(broker.id);
+            broker.leaving = leaving.contains(&broker.id) || recorded;
+        }
     }
 
     fn add_brokers(&mut self, pool: &Pool, valid: &Validated, observed: &Observed) {
@@ -119,12 +163,8 @@ impl Allocation {
                 .iter()
                 .min_by_key(|zone| (in_zone(zone, true), in_zone(zone, false)))
                 .cloned();
-            let id = self
-                .brokers
-                .iter()
-                .map(|broker| broker.id + 1)
-                .max()
-                .unwrap_or(0);
+            let id = self.next_broker_id;
+            self.next_broker_id += 1;
             self.brokers.push(Broker {
                 id,
                 pool: pool.name.clone(),
@@ -152,8 +192,22 @@ impl From<&BrokerStatus> for Broker {
             zone: status.zone.clone(),
             advertised_host: status.advertised_host.clone(),
             node_port: status.node_port,
+            leaving: status.leaving,
         }
     }
+}
+
+/// Whether the volume of a removed broker is as the policy wants it.
+fn is_released(valid: &Validated, volume: &PersistentVolumeClaim) -> bool {
+    match valid.volume_policy {
+        DeletionPolicy::Delete => false,
+        DeletionPolicy::Retain => is_retired(volume),
+    }
+}
+
+fn is_retired(volume: &PersistentVolumeClaim) -> bool {
+    let annotations = volume.metadata.annotations.as_ref();
+    annotations.is_some_and(|annotations| annotations.contains_key(naming::RETIRED_ANNOTATION))
 }
 
 /// Chooses the broker's address for clients outside. What was chosen before stays as long as it
@@ -217,7 +271,10 @@ fn from_volumes(uid: &str, volumes: &[PersistentVolumeClaim]) -> Result<Allocati
                 ),
             });
         }
-        found.brokers.push(broker);
+        found.next_broker_id = found.next_broker_id.max(broker.id + 1);
+        if !is_retired(volume) {
+            found.brokers.push(broker);
+        }
     }
     found.brokers.sort_by_key(|broker| broker.id);
     Ok(found)

@@ -3,7 +3,7 @@
 //! A broker starts with the version of the configuration that its StatefulSet names. As long as the
 //! wanted version differs from it only in what running brokers take, it keeps that version, and the
 //! difference is set by ApplyConfig, which outlives restarts and goes before the file. Everything else
-//! needs the wanted version and with it a restart. What the brokers refuse changes nothing, for none of
+//! needs the wanted version and with it a restart. Brokers that run know the voters better than any file. What the brokers refuse changes nothing, for none of
 //! them would start with it.
 //!
 //! Keys that were set this way are recorded before they are set, so that removing one from the spec
@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::observed::{ClusterFacts, ConfigVerdicts, KeyVerdict, Observed};
-use crate::resources::{named_version, versions};
+use crate::resources::{VOTERS_KEY, named_version, versions};
 use crate::validate::{Problem, Validated};
 
 /// Refused keys that a message names.
@@ -74,7 +74,8 @@ pub(crate) fn plan(
         |key: &str| verdicts.and_then(|verdicts| verdicts.get(key)) == Some(&KeyVerdict::Dynamic);
     let stays = |version: &String| {
         let mut changed = changed_keys(version, wanted).into_iter();
-        changed.all(|key| valid.config.contains_key(&key) && is_dynamic(&key))
+        changed
+            .all(|key| key == VOTERS_KEY || (valid.config.contains_key(&key) && is_dynamic(&key)))
     };
     let told = told_keys(valid, wanted, &live, managed, observed);
     let told: BTreeMap<_, _> = told.filter(|(key, _)| is_dynamic(key)).collect();

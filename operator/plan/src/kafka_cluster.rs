@@ -1,9 +1,12 @@
 //! From a `KafkaCluster` and what was observed to the plan of one reconciliation.
 
+mod membership;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use klamm_crds::{KafkaCluster, KafkaClusterStatus};
 
@@ -13,9 +16,11 @@ use crate::dynamic_config::{self, ConfigChange, ConfigPlan};
 use crate::naming;
 use crate::observed::{Observed, RestartVerdict};
 use crate::resources::{self, Disruptions, Object, revision, unless_applied};
-use crate::rollout::{self, Rollout, Situation, Step};
+use crate::rollout::{self, Rollout, Situation, Step, WaitReason};
+use crate::scale::{self, Scale};
 use crate::status::{self, Findings};
 use crate::validate::{Problem, Validated, validate};
+use membership::Membership;
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug)]
@@ -28,9 +33,11 @@ pub struct Plan {
     pub apply: Vec<Object>,
     /// Services that nobody wants any more.
     pub delete_services: Vec<String>,
+    /// Volumes of removed brokers that shall not be kept.
+    pub delete_volumes: Vec<Judged>,
     /// Settings that running brokers take.
     pub config_change: Option<ConfigChange>,
-    /// The one step of a rollout.
+    /// The one step of a rollout, or of the way to other brokers and voters.
     pub action: Option<Action>,
     /// The status once all this was done.
     pub status: KafkaClusterStatus,
@@ -38,7 +45,7 @@ pub struct Plan {
     pub settled: bool,
 }
 
-/// A step of a rollout with all that it takes.
+/// A step with all that it takes.
 #[derive(Clone, Debug)]
 pub enum Action {
     RestoreLeaders,
@@ -49,6 +56,9 @@ pub enum Action {
         incarnation: String,
     },
     Replace(Box<Replacement>),
+    Scale(scale::Step),
+    /// Deletes the StatefulSet of an empty broker.
+    Stop(Judged),
 }
 
 /// One broker's turn of a rollout.
@@ -58,16 +68,28 @@ pub struct Replacement {
     /// The newest revision.
     pub stateful_set: Object,
     /// The pod to delete, if there is one that is not going anyway.
-    pub pod: Option<JudgedPod>,
+    pub pod: Option<Judged>,
     pub reason: &'static str,
 }
 
-/// A pod as it was when it was decided about.
+/// An object as it was when it was decided about.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct JudgedPod {
+pub struct Judged {
     pub name: String,
     pub uid: String,
+    /// Nothing where a newer version would be judged alike.
     pub resource_version: Option<String>,
+}
+
+impl Judged {
+    /// The object, whatever happens to it meanwhile.
+    fn any_version(metadata: &ObjectMeta) -> Option<Self> {
+        Some(Self {
+            name: metadata.name.clone()?,
+            uid: metadata.uid.clone()?,
+            resource_version: None,
+        })
+    }
 }
 
 /// What the brokers must be asked before a plan can be made.
@@ -75,6 +97,7 @@ pub struct JudgedPod {
 pub enum Question {
     ValidateConfig(BTreeMap<String, String>),
     CheckRestart(i32),
+    DrainStatus(i32),
 }
 
 /// The next question, until everything is known that the brokers can tell. Each is asked once; an
@@ -92,6 +115,13 @@ pub fn question(cluster: &KafkaCluster, observed: &Observed, now: Timestamp) -> 
         }
     }
     let view = View::new(cluster, observed, valid, &allocation);
+    if let Scale::Ask(id) = scale::decide(&view.membership.situation(
+        &view.valid,
+        &allocation,
+        observed,
+    )) {
+        return Some(Question::DrainStatus(id));
+    }
     let situation = view.situation(observed, now);
     match rollout::decide(&situation) {
         Rollout::Ask(id) => Some(Question::CheckRestart(id)),
@@ -120,7 +150,7 @@ fn understood(
 ) -> Result<(Validated, Allocation), Problem> {
     let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
     let recorded = Allocation::recorded(cluster.status.as_ref(), uid, &observed.volumes)?;
-    let valid = validate(cluster, &recorded.brokers, &observed.defaults)?;
+    let valid = validate(cluster, &observed.defaults)?;
     let allocation = recorded.extended(&valid, observed);
     Ok((valid, allocation))
 }
@@ -136,6 +166,8 @@ struct View {
     /// Configuration of brokers that start anew.
     wanted: String,
     config: ConfigPlan,
+    membership: Membership,
+    /// Of every broker that shall run.
     newest: Vec<(i32, Option<StatefulSet>)>,
     brokers: Vec<BrokerPod>,
 }
@@ -149,16 +181,20 @@ impl View {
     ) -> Self {
         let wanted = resources::shared_properties(&valid, allocation);
         let config = dynamic_config::plan(&valid, &wanted, managed_config(cluster), observed);
-        let newest = newest_stateful_sets(&valid, allocation, &config, &wanted);
+        let membership = Membership::new(&valid, allocation, observed);
+        let run = allocation.brokers.iter();
+        let run: Vec<_> = run.filter(|broker| membership.runs(broker.id)).collect();
+        let newest = newest_stateful_sets(&valid, allocation, &run, (&config, &wanted));
         let brokers = newest
             .iter()
-            .zip(&allocation.brokers)
+            .zip(run)
             .map(|((_, set), broker)| broker_pod(broker, set.as_ref(), &valid.name, observed))
             .collect();
         Self {
             valid,
             wanted,
             config,
+            membership,
             newest,
             brokers,
         }
@@ -186,13 +222,17 @@ fn planned(
     let situation = view.situation(observed, now);
     let rollout = rollout::decide(&situation);
     let disruptions = disruptions(&situation);
-    let settled = rollout == Rollout::UpToDate && disruptions == Disruptions::Allowed;
+    let scale = scale::decide(&view.membership.situation(&view.valid, allocation, observed));
+    let settled = rollout == Rollout::UpToDate
+        && scale == Scale::Settled
+        && disruptions == Disruptions::Allowed;
     let findings = Findings {
         allocation,
         brokers: &view.brokers,
         rollout: &rollout,
+        scale: &scale,
         admin: &observed.admin,
-        problem: view.config.problem.as_ref().or(view.valid.refused.as_ref()),
+        problem: view.config.problem.as_ref(),
     };
     let mut status = status::of_cluster(cluster, Some(&view.valid), &findings, now);
     if cluster.spec.paused {
@@ -209,14 +249,23 @@ fn planned(
         ..status::with_identity(former, allocation)
     };
     let mut apply = shared_objects(&view, allocation, observed, disruptions);
-    apply.extend(volumes(&view.valid, allocation, observed));
+    apply.extend(view.membership.volumes(&view.valid, allocation, observed));
     apply.extend(current_stateful_sets(&view.newest, observed));
     Plan {
         record_first: (cluster.status.as_ref() != Some(&identity)).then_some(identity),
         apply,
-        delete_services: unwanted_services(&view.valid, observed),
+        delete_services: unwanted_services(&view.valid, allocation, observed),
+        delete_volumes: (view.membership).unwanted_volumes(&view.valid, allocation, observed),
         config_change: view.config.change,
-        action: action(rollout, view.newest, &view.valid, allocation, observed),
+        action: match rollout {
+            Rollout::Step(step) => action(step, view.newest, &view.valid, allocation, observed),
+            // Restarts go first, and nothing joins or leaves in the middle of them.
+            Rollout::UpToDate => membership::action(scale, &view.valid, allocation, observed),
+            Rollout::Waiting(wait) if wait.reason == WaitReason::Held => {
+                membership::action(scale, &view.valid, allocation, observed)
+            }
+            Rollout::Waiting(_) | Rollout::Ask(_) => None,
+        },
         validated: Some(view.valid),
         status,
         settled,
@@ -244,6 +293,7 @@ impl Plan {
             validated: None,
             apply: Vec::new(),
             delete_services: Vec::new(),
+            delete_volumes: Vec::new(),
             config_change: None,
             action: None,
             status: KafkaClusterStatus::default(),
@@ -265,6 +315,7 @@ fn refused(cluster: &KafkaCluster, observed: &Observed, problem: &Problem, now: 
         allocation: &allocation,
         brokers: &brokers,
         rollout: &Rollout::UpToDate,
+        scale: &Scale::Settled,
         admin: &observed.admin,
         problem: Some(problem),
     };
@@ -279,8 +330,8 @@ fn refused(cluster: &KafkaCluster, observed: &Observed, problem: &Problem, now: 
 fn newest_stateful_sets(
     valid: &Validated,
     allocation: &Allocation,
-    config: &ConfigPlan,
-    wanted: &str,
+    brokers: &[&allocation::Broker],
+    (config, wanted): (&ConfigPlan, &str),
 ) -> Vec<(i32, Option<StatefulSet>)> {
     let newest = |broker: &allocation::Broker| {
         let pool = valid.pools.iter().find(|pool| pool.name == broker.pool)?;
@@ -288,8 +339,7 @@ fn newest_stateful_sets(
         let version = config.version(&name, wanted);
         resources::stateful_set(valid, allocation, broker, pool, version)
     };
-    allocation
-        .brokers
+    brokers
         .iter()
         .map(|broker| (broker.id, newest(broker)))
         .collect()
@@ -333,17 +383,6 @@ fn shared_objects(
         .collect()
 }
 
-fn volumes(valid: &Validated, allocation: &Allocation, observed: &Observed) -> Vec<Object> {
-    let volume = |broker: &allocation::Broker| {
-        let pool = valid.pools.iter().find(|pool| pool.name == broker.pool)?;
-        let volume = resources::volume(valid, allocation, broker, &pool.storage);
-        let name = &volume.metadata.name;
-        let live = observed.volumes.iter().find(|v| v.metadata.name == *name);
-        unless_applied(volume, live, Object::PersistentVolumeClaim)
-    };
-    allocation.brokers.iter().filter_map(volume).collect()
-}
-
 /// StatefulSets that are missing or were changed by somebody else. A new revision waits for the
 /// broker's turn.
 fn current_stateful_sets(
@@ -364,15 +403,12 @@ fn current_stateful_sets(
 }
 
 fn action(
-    rollout: Rollout,
+    step: Step,
     newest: Vec<(i32, Option<StatefulSet>)>,
     valid: &Validated,
     allocation: &Allocation,
     observed: &Observed,
 ) -> Option<Action> {
-    let Rollout::Step(step) = rollout else {
-        return None;
-    };
     let (id, reason) = match step {
         Step::RestoreLeaders { .. } => return Some(Action::RestoreLeaders),
         Step::TransferController { id } => return Some(Action::TransferController(id)),
@@ -387,7 +423,7 @@ fn action(
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter(|pod| revision(&pod.metadata) != set_revision(&set))
         .and_then(|pod| {
-            Some(JudgedPod {
+            Some(Judged {
                 name: pod.metadata.name.clone()?,
                 uid: pod.metadata.uid.clone()?,
                 resource_version: pod.metadata.resource_version.clone(),
@@ -405,15 +441,22 @@ fn boxed(set: StatefulSet) -> Object {
     Object::StatefulSet(Box::new(set))
 }
 
-fn unwanted_services(valid: &Validated, observed: &Observed) -> Vec<String> {
-    if valid.node_port.is_some() {
-        return Vec::new();
-    }
+fn unwanted_services(
+    valid: &Validated,
+    allocation: &Allocation,
+    observed: &Observed,
+) -> Vec<String> {
+    let wanted = resources::services(valid, allocation);
+    let is_wanted = |name: &String| {
+        let mut names = wanted.iter().map(|service| &service.metadata.name);
+        names.any(|wanted| wanted.as_ref() == Some(name))
+    };
     let external = observed.services.iter().filter(|service| {
         service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("NodePort")
     });
     external
         .filter_map(|service| service.metadata.name.clone())
+        .filter(|name| !is_wanted(name))
         .collect()
 }
 

@@ -5,7 +5,7 @@
 //! * planning again after a plan was carried out gives an empty plan;
 //! * at most one running broker is stopped at a time, and none while another one is missing;
 //! * what running brokers take restarts none of them;
-//! * broker ids, zones, cluster id and voters never change once recorded.
+//! * broker ids, zones and cluster id never change once recorded, and no id is used twice.
 
 pub mod allocation;
 pub mod broker_pod;
@@ -16,6 +16,7 @@ pub mod naming;
 pub mod observed;
 pub mod resources;
 pub mod rollout;
+pub mod scale;
 pub mod status;
 #[cfg(test)]
 mod testing;

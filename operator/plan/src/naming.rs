@@ -19,10 +19,13 @@ pub const REVISION_ANNOTATION: &str = "klamm.dev/revision";
 pub const APPLIED_ANNOTATION: &str = "klamm.dev/applied";
 /// On a volume: id of the cluster whose data it holds.
 pub const CLUSTER_ID_ANNOTATION: &str = "klamm.dev/cluster-id";
-/// On a volume: voters with which that cluster was founded.
+/// On a volume: voters of that cluster.
 pub const VOTERS_ANNOTATION: &str = "klamm.dev/voters";
 /// On a volume: zone of its broker.
 pub const ZONE_ANNOTATION: &str = "klamm.dev/zone";
+
+/// On a volume: its broker was removed, and its data are on others.
+pub const RETIRED_ANNOTATION: &str = "klamm.dev/retired";
 
 /// Finalizer of topics that are deleted with their object.
 pub const TOPIC_FINALIZER: &str = "klamm.dev/delete-topic";

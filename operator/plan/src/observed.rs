@@ -83,6 +83,10 @@ pub struct BrokerFacts {
     pub preferred: u32,
     /// Of these, those that it leads.
     pub preferred_led: u32,
+    /// Gets no new replicas.
+    pub cordoned: bool,
+    /// Is being emptied by the controller, or was.
+    pub drain: bool,
 }
 
 /// State of a registered broker.
@@ -103,6 +107,17 @@ pub struct Answers {
     /// By broker: whether it may be stopped.
     pub restarts: BTreeMap<i32, RestartVerdict>,
     pub config: Option<ConfigVerdicts>,
+    /// By broker: how far it is emptied.
+    pub drains: BTreeMap<i32, DrainProgress>,
+}
+
+/// The answer to DrainStatus of one broker.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DrainProgress {
+    /// What keeps replicas from moving, in words; nothing when they move.
+    Known { blocked: Option<String> },
+    /// Nobody could tell; why.
+    Unknown(String),
 }
 
 /// The answer to CheckRestart of one broker.

@@ -13,6 +13,7 @@ use crate::naming;
 use crate::observed::{Admin, BrokerState};
 use crate::resources::bracketed;
 use crate::rollout::{Rollout, Step, Wait, WaitReason};
+use crate::scale::{self, Scale};
 use crate::validate::{Problem, Validated};
 
 /// Reasons of `Ready` before a cluster was ready for the first time.
@@ -24,6 +25,7 @@ pub struct Findings<'a> {
     pub allocation: &'a Allocation,
     pub brokers: &'a [BrokerPod],
     pub rollout: &'a Rollout,
+    pub scale: &'a Scale,
     pub admin: &'a Admin,
     pub problem: Option<&'a Problem>,
 }
@@ -59,8 +61,9 @@ pub fn of_cluster(
     let mut status = with_identity(former, findings.allocation);
     for entry in &mut status.brokers {
         let pod = findings.brokers.iter().find(|broker| broker.id == entry.id);
+        let absent = if entry.leaving { "Removing" } else { "Unknown" };
         entry.state = pod
-            .map_or("Unknown", |pod| state(pod, findings.admin))
+            .map_or(absent, |pod| state(pod, findings.admin))
             .to_owned();
         entry.up_to_date = pod.is_some_and(|pod| !pod.outdated);
     }
@@ -97,6 +100,7 @@ pub fn with_identity(status: KafkaClusterStatus, allocation: &Allocation) -> Kaf
             node_port: broker.node_port,
             state: former.map_or_else(|| "Unknown".to_owned(), |entry| entry.state.clone()),
             up_to_date: former.is_some_and(|entry| entry.up_to_date),
+            leaving: broker.leaving,
         }
     };
     let brokers = allocation.brokers.iter().map(entry).collect();
@@ -105,6 +109,7 @@ pub fn with_identity(status: KafkaClusterStatus, allocation: &Allocation) -> Kaf
         cluster_id,
         voters: allocation.voters.clone(),
         quorum_formed: allocation.quorum_formed,
+        next_broker_id: allocation.next_broker_id,
         brokers,
         ..status
     }
@@ -271,6 +276,15 @@ fn progressing(
         }
         Rollout::UpToDate => {}
     }
+    match findings.scale {
+        Scale::Step(step) => {
+            let (reason, message) = scale_message(step);
+            return yes(reason, message);
+        }
+        Scale::Waiting { reason, message } => return yes(reason, message.clone()),
+        Scale::Ask(id) => return yes("ScalingDown", format!("broker {id} is being emptied")),
+        Scale::Settled => {}
+    }
     let missing: Vec<_> = findings
         .brokers
         .iter()
@@ -297,6 +311,29 @@ fn step_message(step: &Step) -> String {
             format!("leaders move away from broker {id}, which is restarted next")
         }
         Step::Replace { id, reason } => format!("broker {id} is replaced: {reason}"),
+    }
+}
+
+fn scale_message(step: &scale::Step) -> (&'static str, String) {
+    use scale::Step;
+    match step {
+        Step::Cordon(id) | Step::Drain(id) => (
+            "ScalingDown",
+            format!("broker {id} leaves: its replicas move to others"),
+        ),
+        Step::Stop(id) | Step::Unregister { id, .. } => (
+            "ScalingDown",
+            format!("broker {id}, which is empty, is removed"),
+        ),
+        Step::CancelDrain(id) | Step::Uncordon(id) => (
+            "ScalingUp",
+            format!("broker {id} stays: it is wanted again"),
+        ),
+        Step::AddVoter(id) => (
+            "VoterChange",
+            format!("broker {id} votes as soon as it has the metadata"),
+        ),
+        Step::RemoveVoter(id) => ("VoterChange", format!("broker {id} votes no longer")),
     }
 }
 

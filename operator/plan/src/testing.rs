@@ -84,6 +84,8 @@ pub(crate) fn serving(id: i32) -> BrokerFacts {
         leaders: 0,
         preferred: 0,
         preferred_led: 0,
+        cordoned: false,
+        drain: false,
     }
 }
 
@@ -97,5 +99,25 @@ pub(crate) fn healthy(brokers: i32) -> ClusterFacts {
         under_replicated_partitions: 0,
         under_min_isr_partitions: 0,
         dynamic_config: BTreeMap::new(),
+    }
+}
+
+/// Xorshift: a history depends on nothing but its seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+
+    pub(crate) fn one_in(&mut self, chances: usize) -> bool {
+        self.below(chances) == 0
     }
 }

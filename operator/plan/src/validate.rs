@@ -1,7 +1,7 @@
 //! From a `KafkaCluster` to a [`Validated`] one. After this nobody reads the raw spec.
 //!
-//! The API server has checked what concerns the object alone; checked here is what it cannot see:
-//! which brokers exist already, and text that would break out of a properties file.
+//! The API server has checked what concerns the object alone; checked here is what it cannot see: text
+//! that would break out of a properties file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +9,10 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use klamm_crds::{DeletionPolicy, KafkaCluster, ListenerType, Pool};
 
-use crate::allocation::Broker;
 use crate::observed::Defaults;
 use crate::rollout::Policy;
 
-/// Why a spec is refused, wholly or in part.
+/// Why a spec is refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
     /// CamelCase reason of the condition.
@@ -31,16 +30,15 @@ pub struct Validated {
     pub image: String,
     pub image_pull_policy: Option<String>,
     pub voters: usize,
-    /// Never with fewer replicas than there are brokers.
     pub pools: Vec<Pool>,
     pub config: BTreeMap<String, String>,
     pub internal: InternalListener,
     pub node_port: Option<NodePortListener>,
     pub topology_key: String,
     pub deletion_policy: DeletionPolicy,
+    /// For volumes of brokers that are removed.
+    pub volume_policy: DeletionPolicy,
     pub rollout: Policy,
-    /// Part of the spec that is not carried out.
-    pub refused: Option<Problem>,
 }
 
 /// The listener for clients inside Kubernetes.
@@ -63,11 +61,7 @@ pub struct NodePortListener {
 
 /// # Errors
 /// When nothing of the spec can be carried out.
-pub fn validate(
-    cluster: &KafkaCluster,
-    existing: &[Broker],
-    defaults: &Defaults,
-) -> Result<Validated, Problem> {
+pub fn validate(cluster: &KafkaCluster, defaults: &Defaults) -> Result<Validated, Problem> {
     let spec = &cluster.spec;
     let name = cluster.metadata.name.clone().unwrap_or_default();
     let internal = spec
@@ -92,7 +86,6 @@ pub fn validate(
             bootstrap_node_port: listener.node_port,
             advertised_host: listener.advertised_host.clone(),
         });
-    let (pools, refused) = pools(&spec.pools, existing);
     Ok(Validated {
         namespace: cluster.metadata.namespace.clone().unwrap_or_default(),
         owner: OwnerReference {
@@ -107,14 +100,14 @@ pub fn validate(
         image: spec.image.clone().unwrap_or_else(|| defaults.image.clone()),
         image_pull_policy: defaults.image_pull_policy.clone(),
         voters: usize::try_from(spec.controllers.count).unwrap_or(1),
-        pools,
+        pools: spec.pools.clone(),
         config: config(cluster)?,
         internal,
         node_port,
         topology_key: spec.rack.topology_key.clone(),
         deletion_policy: spec.deletion_policy,
+        volume_policy: spec.scale_down.volume_policy,
         rollout: rollout(cluster),
-        refused,
     })
 }
 
@@ -145,34 +138,4 @@ fn config(cluster: &KafkaCluster) -> Result<BTreeMap<String, String>, Problem> {
         config.insert(key.clone(), value);
     }
     Ok(config)
-}
-
-fn pools(wanted: &[Pool], existing: &[Broker]) -> (Vec<Pool>, Option<Problem>) {
-    let mut refused = None;
-    let pools = wanted
-        .iter()
-        .map(|pool| {
-            let brokers = existing
-                .iter()
-                .filter(|broker| broker.pool == pool.name)
-                .count();
-            let brokers = i32::try_from(brokers).unwrap_or(i32::MAX);
-            if brokers <= pool.replicas {
-                return pool.clone();
-            }
-            refused = Some(Problem {
-                reason: "ScaleDownUnsupported",
-                message: format!(
-                    "pool {} has {brokers} brokers and this version cannot move their partitions \
-                     away, so that none is removed: set replicas back to {brokers}",
-                    pool.name
-                ),
-            });
-            Pool {
-                replicas: brokers,
-                ..pool.clone()
-            }
-        })
-        .collect();
-    (pools, refused)
 }

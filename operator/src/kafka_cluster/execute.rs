@@ -1,12 +1,13 @@
 //! Carries out a plan, in its order: identity is recorded before anything is made from it, and a
 //! StatefulSet has its new revision before the pod goes.
 
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use klamm_crds::KafkaCluster;
 use kube::api::{PostParams, Preconditions};
 use kube::{Resource as _, ResourceExt as _};
 use operator_plan::conditions::{Notice, Severity};
-use operator_plan::kafka_cluster::{Action, Plan, Replacement};
+use operator_plan::kafka_cluster::{Action, Judged, Plan, Replacement};
 use operator_plan::naming;
 use operator_plan::resources::token_secret;
 use operator_plan::validate::Validated;
@@ -49,9 +50,15 @@ pub(super) async fn execute(
     for object in &plan.apply {
         apply::apply(&context.client, object).await?;
     }
+    let namespace = cluster.namespace().unwrap_or_default();
     for name in &plan.delete_services {
-        let api = context.namespaced::<Service>(&cluster.namespace().unwrap_or_default());
+        let api = context.namespaced::<Service>(&namespace);
         apply::delete(&api, name, None).await?;
+    }
+    for volume in &plan.delete_volumes {
+        tracing::info!(?volume, "deleting the volume of a removed broker");
+        let api = context.namespaced::<PersistentVolumeClaim>(&namespace);
+        apply::delete(&api, &volume.name, Some(preconditions(volume))).await?;
     }
     if let Some(change) = &plan.config_change {
         let (brokers, controller_id) = controller(observation)?;
@@ -64,14 +71,14 @@ pub(super) async fn execute(
     Ok(cluster)
 }
 
-/// Takes the one step of a rollout.
+/// Takes the one step.
 async fn act(
     context: &Context,
     cluster: &KafkaCluster,
     action: &Action,
     observation: &Observation,
 ) -> Result<(), ReconcileError> {
-    tracing::info!(?action, "rolling");
+    tracing::info!(?action, "acting");
     match action {
         Action::Replace(replacement) => replace(context, cluster, replacement).await?,
         Action::RestoreLeaders => {
@@ -87,6 +94,14 @@ async fn act(
             brokers
                 .prepare_restart(controller_id, *id, incarnation)
                 .await?;
+        }
+        Action::Scale(step) => {
+            let (brokers, controller_id) = controller(observation)?;
+            brokers.scale(controller_id, step).await?;
+        }
+        Action::Stop(set) => {
+            let api = context.namespaced::<StatefulSet>(&cluster.namespace().unwrap_or_default());
+            apply::delete(&api, &set.name, Some(preconditions(set))).await?;
         }
     }
     Ok(())
@@ -122,13 +137,16 @@ async fn replace(
     };
     events::publish(context, &cluster.object_ref(&()), &[notice]).await;
     let api = context.namespaced::<Pod>(&cluster.namespace().unwrap_or_default());
-    let judged = Preconditions {
-        uid: Some(pod.uid.clone()),
-        resource_version: pod.resource_version.clone(),
-    };
-    apply::delete(&api, &pod.name, Some(judged)).await?;
+    apply::delete(&api, &pod.name, Some(preconditions(pod))).await?;
     context.metrics.replacements.inc();
     Ok(())
+}
+
+fn preconditions(judged: &Judged) -> Preconditions {
+    Preconditions {
+        uid: Some(judged.uid.clone()),
+        resource_version: judged.resource_version.clone(),
+    }
 }
 
 /// Makes the token's Secret: the one that was there before, if this process has seen it.

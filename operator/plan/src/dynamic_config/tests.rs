@@ -31,7 +31,7 @@ fn scene(config: &[(&str, &str)]) -> (Validated, Observed) {
     let set: StatefulSet = serde_json::from_value(set).unwrap();
     observed.stateful_sets = vec![set];
     observed.admin = Admin::Answered(testing::healthy(1));
-    let mut valid = validate(&testing::cluster(), &[], &observed.defaults).unwrap();
+    let mut valid = validate(&testing::cluster(), &observed.defaults).unwrap();
     valid.config = config
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use klamm_crds::{ConfigValue, DeletionPolicy};
 use proptest::prelude::*;
@@ -12,7 +12,9 @@ use serde_json::json;
 
 use super::*;
 use crate::conditions::find;
-use crate::observed::{Admin, BrokerState, ClusterFacts, ConfigVerdicts, KeyVerdict};
+use crate::observed::{
+    Admin, BrokerState, ClusterFacts, ConfigVerdicts, DrainProgress, KeyVerdict,
+};
 use crate::testing;
 
 struct World {
@@ -31,6 +33,12 @@ impl World {
     /// The plan, with every restart allowed and every changed setting in need of one.
     fn plan(&self) -> Plan {
         let mut observed = self.observed.clone();
+        for set in &mut observed.stateful_sets {
+            set.metadata.uid.get_or_insert_default();
+        }
+        for volume in &mut observed.volumes {
+            volume.metadata.uid.get_or_insert_default();
+        }
         while let Some(question) = question(&self.cluster, &observed, testing::now()) {
             match question {
                 Question::ValidateConfig(properties) => {
@@ -42,6 +50,11 @@ impl World {
                 Question::CheckRestart(id) => {
                     let answers = &mut observed.answers.restarts;
                     let former = answers.insert(id, RestartVerdict::Safe);
+                    assert_eq!(former, None, "asked twice");
+                }
+                Question::DrainStatus(id) => {
+                    let known = DrainProgress::Known { blocked: None };
+                    let former = observed.answers.drains.insert(id, known);
                     assert_eq!(former, None, "asked twice");
                 }
             }
@@ -56,6 +69,11 @@ impl World {
         self.observed
             .services
             .retain(|service| !plan.delete_services.contains(name(&service.metadata)));
+        let is_deleted = |volume: &PersistentVolumeClaim| {
+            let mut deleted = plan.delete_volumes.iter();
+            deleted.any(|judged| judged.name == *name(&volume.metadata))
+        };
+        self.observed.volumes.retain(|volume| !is_deleted(volume));
         match &plan.action {
             Some(Action::Replace(replacement)) => {
                 self.apply(&replacement.stateful_set);
@@ -75,9 +93,45 @@ impl World {
                     facts.controller_id = facts.voters.iter().copied().find(|id| id != from);
                 });
             }
+            Some(Action::Scale(step)) => self.scale(step),
+            Some(Action::Stop(set)) => {
+                let (sets, pods) = (&mut self.observed.stateful_sets, &mut self.observed.pods);
+                sets.retain(|live| *name(&live.metadata) != set.name);
+                let id = set.name.rsplit('-').next().unwrap().parse().unwrap();
+                let pod_name = format!("{}-0", set.name);
+                pods.retain(|pod| *name(&pod.metadata) != pod_name);
+                self.facts(|facts| {
+                    let broker = facts.brokers.get_mut(&id);
+                    broker
+                        .into_iter()
+                        .for_each(|b| b.state = BrokerState::Fenced);
+                });
+            }
             Some(Action::RestoreLeaders) | None => {}
         }
         self.cluster.status = Some(plan.status.clone());
+    }
+
+    /// No broker has replicas here.
+    fn scale(&mut self, step: &scale::Step) {
+        use scale::Step;
+        self.facts(|facts| match step {
+            Step::AddVoter(id) => facts.voters.push(*id),
+            Step::RemoveVoter(id) => {
+                facts.voters.retain(|voter| voter != id);
+                if facts.controller_id == Some(*id) {
+                    facts.controller_id = facts.voters.first().copied();
+                }
+            }
+            Step::Unregister { id, .. } => {
+                facts.brokers.remove(id);
+            }
+            Step::Cordon(id) => facts.brokers.get_mut(id).unwrap().cordoned = true,
+            Step::Uncordon(id) => facts.brokers.get_mut(id).unwrap().cordoned = false,
+            Step::Drain(id) => facts.brokers.get_mut(id).unwrap().drain = true,
+            Step::CancelDrain(id) => facts.brokers.get_mut(id).unwrap().drain = false,
+            Step::Stop(_) => unreachable!("is an action of its own"),
+        });
     }
 
     fn facts(&mut self, change: impl FnOnce(&mut ClusterFacts)) {
@@ -108,7 +162,7 @@ impl World {
 
     /// Pods start; the brokers form a cluster.
     fn start_pods(&mut self) {
-        let before = self.observed.pods.len();
+        let mut started = Vec::new();
         for set in &self.observed.stateful_sets {
             let pod_name = format!("{}-0", name(&set.metadata));
             if self
@@ -142,24 +196,29 @@ impl World {
             self.observed
                 .pods
                 .push(serde_json::from_value(pod).unwrap());
+            started.push(template.labels.as_ref().unwrap()[naming::BROKER_LABEL].clone());
         }
-        let brokers = i32::try_from(self.observed.pods.len()).unwrap();
-        if before < self.observed.pods.len() || brokers == 0 {
-            let controller_id = self
-                .observed
-                .admin
-                .confirmed()
-                .and_then(|f| f.controller_id);
-            let mut facts = testing::healthy(brokers);
-            facts.controller_id = controller_id.or(facts.controller_id);
+        if !started.is_empty() && self.observed.admin.confirmed().is_none() {
+            let mut facts = testing::healthy(0);
+            let status = self.cluster.status.as_ref().unwrap();
+            facts.voters.clone_from(&status.voters);
             self.observed.admin = Admin::Answered(facts);
         }
+        self.facts(|facts| {
+            for id in started.iter().map(|id| id.parse().unwrap()) {
+                let broker = facts
+                    .brokers
+                    .entry(id)
+                    .or_insert_with(|| testing::serving(id));
+                broker.state = BrokerState::Serving;
+            }
+        });
     }
 
     /// Reconciles until nothing is left to do; the number of pods replaced.
     fn settle(&mut self) -> usize {
         let mut replaced = 0;
-        for _ in 0..100 {
+        for _ in 0..400 {
             let plan = self.plan();
             if idle(&plan) && Some(&plan.status) == self.cluster.status.as_ref() {
                 return replaced;
@@ -199,17 +258,18 @@ fn idle(plan: &Plan) -> bool {
     plan.record_first.is_none()
         && plan.apply.is_empty()
         && plan.delete_services.is_empty()
+        && plan.delete_volumes.is_empty()
         && plan.config_change.is_none()
         && plan.action.is_none()
 }
 
-fn name(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> &String {
+fn name(metadata: &ObjectMeta) -> &String {
     metadata.name.as_ref().unwrap()
 }
 
 fn put<T>(objects: &mut Vec<T>, object: T)
 where
-    T: k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+    T: k8s_openapi::Metadata<Ty = ObjectMeta>,
 {
     objects.retain(|other| other.metadata().name != object.metadata().name);
     objects.push(object);
@@ -363,21 +423,105 @@ fn scaling_up_touches_no_running_broker() {
     assert_eq!(status.brokers[4].zone.as_deref(), Some("b"));
 }
 
+fn ids(world: &World) -> Vec<i32> {
+    let status = world.cluster.status.as_ref().unwrap();
+    status.brokers.iter().map(|broker| broker.id).collect()
+}
+
 #[test]
-fn scaling_down_is_refused_and_nothing_else_is() {
+fn a_removed_broker_leaves_nothing_but_its_volume_and_its_id_is_not_given_again() {
     let mut world = World::new();
+    world.cluster.spec.pools[0].replicas = 5;
     world.settle();
-    world.cluster.spec.pools[0].replicas = 3 - 1;
-    assert_eq!(world.settle(), 0);
-    assert_eq!(world.condition("SpecValid"), "False ScaleDownUnsupported");
-    assert_eq!(world.condition("Ready"), "True Serving");
-    assert_eq!(world.observed.stateful_sets.len(), 3);
-    world.observed.stateful_sets.pop();
+    let revisions = |world: &World| -> Vec<_> {
+        let revisions = world.revisions().into_iter();
+        revisions
+            .map(|revision| revision.map(str::to_owned))
+            .collect()
+    };
+    let before = revisions(&world);
+    world.cluster.spec.pools[0].replicas = 4;
+    world.cluster.spec.pools[0].remove = vec![1];
+    assert_eq!(world.settle(), 1, "no other broker is stopped");
+    assert_eq!(ids(&world), [0, 2, 3, 4]);
+    let status = world.cluster.status.as_ref().unwrap();
     assert_eq!(
-        world.plan().apply.len(),
-        1,
-        "what is deleted by hand still comes back"
+        status.voters,
+        [0, 2, 4],
+        "the vote goes to the broker of the same zone"
     );
+    assert_eq!(revisions(&world), [&before[..1], &before[2..]].concat());
+    let services = world.observed.services.iter();
+    let of_removed = |service: &&Service| name(&service.metadata).ends_with("external-1");
+    assert_eq!(services.filter(of_removed).count(), 0);
+    assert_eq!(world.observed.volumes.len(), 5);
+    world.cluster.spec.pools[0].replicas = 5;
+    world.settle();
+    assert_eq!(ids(&world), [0, 2, 3, 4, 5]);
+
+    let mut again = World::new();
+    again.cluster.spec.pools[0].replicas = 5;
+    again.observed.volumes = world.observed.volumes.clone();
+    again.settle();
+    assert_eq!(ids(&again), [0, 2, 3, 4, 5], "a retired volume is nobody's");
+}
+
+#[test]
+fn volumes_of_removed_brokers_are_deleted_only_if_asked_to() {
+    let mut world = World::new();
+    world.cluster.spec.pools[0].replicas = 4;
+    world.settle();
+    world.cluster.spec.scale_down.volume_policy = DeletionPolicy::Delete;
+    world.settle();
+    assert_eq!(world.observed.volumes.len(), 4);
+    world.cluster.spec.pools[0].replicas = 3;
+    world.settle();
+    assert_eq!(world.observed.volumes.len(), 3);
+    assert_eq!(ids(&world), [0, 1, 2]);
+}
+
+#[test]
+fn a_removal_is_taken_back_at_any_step() {
+    for passes in 0..20 {
+        let mut world = World::new();
+        world.cluster.spec.pools[0].replicas = 4;
+        world.settle();
+        world.cluster.spec.pools[0].replicas = 3;
+        world.cluster.spec.pools[0].remove = vec![2];
+        for _ in 0..passes {
+            let plan = world.plan();
+            world.carry_out(&plan);
+            world.start_pods();
+        }
+        world.cluster.spec.pools[0].replicas = 4;
+        world.settle();
+        let facts = world.observed.admin.confirmed().unwrap();
+        assert_eq!(facts.brokers.len(), 4);
+        assert!(
+            facts
+                .brokers
+                .values()
+                .all(|broker| !broker.cordoned && !broker.drain)
+        );
+        let status = world.cluster.status.as_ref().unwrap();
+        assert!(
+            status.brokers.iter().all(|broker| !broker.leaving),
+            "{status:?}"
+        );
+        assert_eq!(status.voters.len(), 3);
+    }
+}
+
+#[test]
+fn voters_become_more_and_fewer_without_a_restart() {
+    let mut world = World::new();
+    world.cluster.spec.pools[0].replicas = 5;
+    world.settle();
+    for (count, voters) in [(5, vec![0, 1, 2, 3, 4]), (1, vec![0]), (3, vec![0, 1, 2])] {
+        world.cluster.spec.controllers.count = count;
+        assert_eq!(world.settle(), 0);
+        assert_eq!(world.cluster.status.as_ref().unwrap().voters, voters);
+    }
 }
 
 #[test]
@@ -619,10 +763,13 @@ proptest! {
             world.settle();
             let status = world.cluster.status.clone().unwrap();
             prop_assert_eq!(&status.cluster_id, &former.cluster_id);
-            prop_assert_eq!(&status.voters, &former.voters);
-            prop_assert!(status.brokers.len() >= former.brokers.len());
-            for (now, before) in status.brokers.iter().zip(&former.brokers) {
-                prop_assert_eq!((now.id, &now.zone), (before.id, &before.zone));
+            let wanted = world.cluster.spec.pools[0].replicas;
+            prop_assert_eq!(status.replicas, wanted);
+            prop_assert_eq!(status.voters.len(), usize::try_from(wanted.min(3)).unwrap());
+            for now in &status.brokers {
+                let before = former.brokers.iter().find(|before| before.id == now.id);
+                prop_assert!(before.is_some() || now.id >= former.next_broker_id);
+                prop_assert!(before.is_none_or(|before| before.zone == now.zone));
             }
             let sets = world.observed.stateful_sets.len();
             prop_assert_eq!(sets, status.brokers.len());

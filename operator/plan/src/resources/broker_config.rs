@@ -14,6 +14,9 @@ pub(super) const TOKEN_FILE: &str = "secret/token";
 /// Where the volume is mounted.
 pub(super) const VOLUME_DIR: &str = "/var/lib/klamm";
 
+/// Where a broker that starts for the first time looks for the quorum.
+pub(crate) const VOTERS_KEY: &str = "controller.quorum.voters";
+
 const INTERNAL: &str = "INTERNAL";
 const EXTERNAL: &str = "EXTERNAL";
 
@@ -31,7 +34,7 @@ pub fn shared_properties(valid: &Validated, allocation: &Allocation) -> String {
         .map(|broker| format!("{}@{}", broker.id, rpc_address(valid, broker)))
         .collect();
     let own = [
-        ("controller.quorum.voters", voters.join(",")),
+        (VOTERS_KEY, voters.join(",")),
         ("klamm.cluster.id", allocation.cluster_id.clone()),
         (
             "klamm.http.listener",

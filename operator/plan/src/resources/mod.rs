@@ -18,15 +18,15 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use broker_config::bracketed;
 pub use broker_config::shared_properties;
+pub(crate) use broker_config::{VOTERS_KEY, bracketed};
 pub use config_map::{config_map, named_version, versions};
 pub use pod_disruption_budget::{Disruptions, pod_disruption_budget};
 pub use secret::token_secret;
 pub use service_account::service_account;
 pub use services::services;
 pub use stateful_set::{revision, stateful_set};
-pub use volume::volume;
+pub use volume::{retired, volume};
 
 use crate::naming;
 use crate::validate::Validated;

@@ -15,6 +15,14 @@ use crate::allocation::{Allocation, Broker};
 use crate::naming;
 use crate::validate::Validated;
 
+/// The volume of a broker that was removed: what is on it is of no use to the cluster.
+#[must_use]
+pub fn retired(mut volume: PersistentVolumeClaim) -> PersistentVolumeClaim {
+    let annotations = volume.metadata.annotations.get_or_insert_default();
+    annotations.insert(naming::RETIRED_ANNOTATION.to_owned(), "true".to_owned());
+    volume
+}
+
 /// Goes with the cluster only if the policy says so.
 #[must_use]
 pub fn volume(

@@ -10,7 +10,7 @@ use crate::broker_pod::{BrokerPod, PodState};
 use crate::observed::{
     Admin, Answers, Blocker, BlockerReason, BrokerFacts, BrokerState, RestartVerdict,
 };
-use crate::testing;
+use crate::testing::{self, Random};
 
 const SEEDS: u64 = 3_000;
 const TICK: SignedDuration = SignedDuration::from_secs(2);
@@ -19,22 +19,6 @@ const FAULTY_TICKS: usize = 120;
 const QUIET_TICKS: usize = 400;
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
 const SOAK: Duration = Duration::from_secs(6);
-
-/// Xorshift: a history depends on nothing but its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % bound
-    }
-
-    fn one_in(&mut self, chances: usize) -> bool {
-        self.below(chances) == 0
-    }
-}
 
 struct Node {
     pod: PodState,
@@ -69,7 +53,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut random = Random::new(seed);
         let now = testing::now();
         let node = |_| Node {
             pod: PodState::Ready,

@@ -33,7 +33,7 @@ impl Scene {
             facts: Some(testing::healthy(3)),
             answers: Answers {
                 restarts: (0..3).map(safe).collect(),
-                config: None,
+                ..Answers::default()
             },
             policy: Policy {
                 soak: Duration::from_secs(30),
@@ -246,7 +246,7 @@ fn a_no_of_the_controller_names_what_would_break() {
     };
     let answers = Answers {
         restarts: BTreeMap::from([(2, verdict)]),
-        config: None,
+        ..Answers::default()
     };
     let scene = Scene::new().with(|scene| scene.answers = answers);
     scene.waits(

@@ -372,7 +372,7 @@ fn brokers(observed: &Observed) -> Vec<Broker> {
             rack: broker.rack.clone(),
             replicas: broker.replicas,
             leaders: broker.leaders,
-            available: observed.admin.serves(*id),
+            available: observed.admin.serves(*id) && !broker.cordoned && !broker.drain,
         })
         .collect()
 }

@@ -100,6 +100,23 @@ fn a_new_topic_is_placed_over_the_zones_and_created_once() {
 }
 
 #[test]
+fn brokers_that_leave_get_no_replicas_of_new_topics() {
+    let mut facts = testing::healthy(5);
+    facts.brokers.get_mut(&1).unwrap().cordoned = true;
+    facts.brokers.get_mut(&4).unwrap().drain = true;
+    let observed = Observed {
+        admin: Admin::Answered(facts),
+        ..observed(None)
+    };
+    let plan = planned(&testing::topic(), &observed);
+    let [Action::Create { assignments, .. }] = plan.actions.as_slice() else {
+        panic!("{:?}", plan.actions);
+    };
+    let used: BTreeSet<_> = assignments.iter().flatten().copied().collect();
+    assert_eq!(used, BTreeSet::from([0, 2, 3]));
+}
+
+#[test]
 fn partitions_grow_and_config_follows_the_spec() {
     let mut topic = known();
     topic.spec.partitions = 15;

@@ -1,0 +1,98 @@
+//! How far a broker that leaves has come: wanted no longer, without need of a process, without one,
+//! forgotten.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use klamm_crds::Pool;
+
+use super::Situation;
+use crate::allocation::Broker;
+use crate::naming;
+use crate::observed::{ClusterFacts, Observed};
+
+/// What Kubernetes has of a broker.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Process {
+    pub stateful_set: bool,
+    pub pod: bool,
+}
+
+/// What Kubernetes has of each of the brokers.
+pub(crate) fn processes(
+    cluster: &str,
+    brokers: &[Broker],
+    observed: &Observed,
+) -> BTreeMap<i32, Process> {
+    let (sets, pods) = (&observed.stateful_sets, &observed.pods);
+    let process = |broker: &Broker| {
+        let set = Some(naming::stateful_set(cluster, &broker.pool, broker.id));
+        let pod = Some(naming::pod(cluster, &broker.pool, broker.id));
+        let process = Process {
+            stateful_set: sets.iter().any(|live| live.metadata.name == set),
+            pod: pods.iter().any(|live| live.metadata.name == pod),
+        };
+        (broker.id, process)
+    };
+    brokers.iter().map(process).collect()
+}
+
+/// Brokers that the spec no longer wants: of each pool with too many those in `remove` first, then those
+/// with the highest ids.
+pub(crate) fn leaving(pools: &[Pool], brokers: &[Broker]) -> BTreeSet<i32> {
+    let of_pool = |pool: &Pool| {
+        let mut ids: Vec<_> = brokers
+            .iter()
+            .filter(|broker| broker.pool == pool.name)
+            .map(|broker| broker.id)
+            .collect();
+        ids.sort_by_key(|id| (!pool.remove.contains(id), Reverse(*id)));
+        let wanted = usize::try_from(pool.replicas).unwrap_or(0);
+        ids.truncate(ids.len().saturating_sub(wanted));
+        ids
+    };
+    pools.iter().flat_map(of_pool).collect()
+}
+
+/// Leaving brokers that need no process any more. While no active controller answers, these are the
+/// ones that have none and did not vote, so that nothing empty is brought back.
+pub(crate) fn gone(situation: &Situation<'_>) -> BTreeSet<i32> {
+    let has_set = |id: &i32| {
+        let process = situation.processes.get(id);
+        process.is_some_and(|process| process.stateful_set)
+    };
+    let recorded = |id: &i32| situation.voters_recorded.contains(id);
+    let leaving = situation.leaving.iter().copied();
+    match situation.admin.confirmed() {
+        Some(facts) => leaving.filter(|id| is_empty(facts, *id)).collect(),
+        None => leaving.filter(|id| !has_set(id) && !recorded(id)).collect(),
+    }
+}
+
+/// Leaving brokers that have left no process, and that the active controller does not know.
+pub(crate) fn departed(situation: &Situation<'_>) -> BTreeSet<i32> {
+    let Some(facts) = situation.admin.confirmed() else {
+        return BTreeSet::new();
+    };
+    let process = |id: &i32| situation.processes.get(id).copied().unwrap_or_default();
+    let is_left = |id: &&i32| process(id) != Process::default();
+    let leaving = situation.leaving.iter();
+    leaving
+        .filter(|id| !facts.brokers.contains_key(id) && !facts.voters.contains(id))
+        .filter(|id| !is_left(id))
+        .copied()
+        .collect()
+}
+
+/// Whether a broker that was leaving is like any other again.
+pub(crate) fn taken_back(facts: &ClusterFacts, id: i32) -> bool {
+    let broker = facts.brokers.get(&id);
+    broker.is_none_or(|broker| !broker.drain && !broker.cordoned)
+}
+
+/// Without replicas, and with none to come; without a vote.
+fn is_empty(facts: &ClusterFacts, id: i32) -> bool {
+    let broker = facts.brokers.get(&id);
+    let has_none = broker.is_none_or(|broker| broker.drain && broker.replicas == 0);
+    has_none && !facts.voters.contains(&id)
+}
