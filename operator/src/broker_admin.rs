@@ -28,6 +28,9 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+/// Tells brokers which operator asks for a change.
+const OPERATOR_EPOCH_KEY: &str = "klamm-operator-epoch";
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for which a broker leads nothing before its restart. It is renewed by every pass that still
@@ -62,6 +65,7 @@ impl From<Status> for AdminError {
 pub(crate) struct BrokerAdmin {
     cluster_id: String,
     authorization: MetadataValue<Ascii>,
+    operator_epoch: u64,
     voters: Vec<i32>,
     /// gRPC address by broker id.
     addresses: BTreeMap<i32, String>,
@@ -69,7 +73,11 @@ pub(crate) struct BrokerAdmin {
 
 impl BrokerAdmin {
     /// The brokers that the status records, or why they cannot be asked.
-    pub(crate) fn new(cluster: &KafkaCluster, token: Option<&str>) -> Result<Self, String> {
+    pub(crate) fn new(
+        cluster: &KafkaCluster,
+        token: Option<&str>,
+        operator_epoch: u64,
+    ) -> Result<Self, String> {
         let status = cluster.status.as_ref();
         let recorded = status.and_then(|status| Some((status, status.cluster_id.clone()?)));
         let Some((status, cluster_id)) = recorded else {
@@ -88,6 +96,7 @@ impl BrokerAdmin {
         Ok(Self {
             cluster_id,
             authorization,
+            operator_epoch,
             voters: status.voters.clone(),
             addresses: status
                 .brokers
@@ -205,7 +214,7 @@ impl BrokerAdmin {
             reset_config: change.reset.clone(),
         };
         let mut client = self.client(broker_id, CHANGE_TIMEOUT)?;
-        client.apply_config(self.request(request)).await?;
+        client.apply_config(self.change(request)).await?;
         Ok(())
     }
 
@@ -222,7 +231,7 @@ impl BrokerAdmin {
             ttl_ms: RESTART_LEASE_MS,
         };
         let mut client = self.client(broker_id, CHANGE_TIMEOUT)?;
-        client.prepare_restart(self.request(request)).await?;
+        client.prepare_restart(self.change(request)).await?;
         Ok(())
     }
 
@@ -230,13 +239,13 @@ impl BrokerAdmin {
     pub(crate) async fn transfer_controller(&self, broker_id: i32) -> Result<(), AdminError> {
         let request = TransferLeadershipRequest { broker_id: None };
         let mut client = self.client(broker_id, CHANGE_TIMEOUT)?;
-        client.transfer_leadership(self.request(request)).await?;
+        client.transfer_leadership(self.change(request)).await?;
         Ok(())
     }
 
     pub(crate) async fn restore_leaders(&self, broker_id: i32) -> Result<(), AdminError> {
         let mut client = self.client(broker_id, CHANGE_TIMEOUT)?;
-        let request = self.request(RestorePreferredLeadersRequest {});
+        let request = self.change(RestorePreferredLeadersRequest {});
         client.restore_preferred_leaders(request).await?;
         Ok(())
     }
@@ -292,7 +301,7 @@ impl BrokerAdmin {
             config: config.clone().into_iter().collect(),
         };
         Ok(client
-            .create_topic(self.request(request))
+            .create_topic(self.change(request))
             .await?
             .into_inner()
             .topic_id)
@@ -304,7 +313,7 @@ impl BrokerAdmin {
         request: AlterTopicRequest,
     ) -> Result<(), AdminError> {
         let mut client = self.client(broker_id, CHANGE_TIMEOUT)?;
-        client.alter_topic(self.request(request)).await?;
+        client.alter_topic(self.change(request)).await?;
         Ok(())
     }
 
@@ -320,7 +329,7 @@ impl BrokerAdmin {
             name: name.to_owned(),
             topic_id: topic_id.to_owned(),
         };
-        match client.delete_topic(self.request(request)).await {
+        match client.delete_topic(self.change(request)).await {
             Ok(_) => Ok(()),
             Err(status) if status.code() == Code::NotFound => Ok(()),
             Err(status) => Err(status.into()),
@@ -344,6 +353,14 @@ impl BrokerAdmin {
         request
             .metadata_mut()
             .insert("authorization", self.authorization.clone());
+        request
+    }
+
+    /// A request to change something, which brokers refuse once another operator has taken over.
+    fn change<T>(&self, message: T) -> Request<T> {
+        let mut request = self.request(message);
+        let epoch = MetadataValue::from(self.operator_epoch);
+        request.metadata_mut().insert(OPERATOR_EPOCH_KEY, epoch);
         request
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) defaults: Defaults,
+    /// Above that of every operator before this one.
+    pub(crate) epoch: u64,
     /// Namespace that is managed; nothing for all.
     namespace: Option<String>,
     /// Failures in a row by object uid; an entry goes with the first success.
@@ -38,6 +40,7 @@ impl Context {
         client: Client,
         nodes: Store<Node>,
         metrics: Arc<Metrics>,
+        epoch: u64,
     ) -> Self {
         let reporter = Reporter {
             controller: naming::OPERATOR.to_owned(),
@@ -48,6 +51,7 @@ impl Context {
             client,
             nodes,
             metrics,
+            epoch,
             defaults: Defaults {
                 image: settings.broker_image,
                 image_pull_policy: settings.broker_image_pull_policy,

@@ -59,12 +59,13 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(http::serve(listener, Arc::clone(&metrics)));
 
     let mut lease = LeaderLease::new(client.clone(), &settings.namespace, &settings.identity);
-    tokio::select! {
-        () = lease.acquire() => {}
+    let epoch = tokio::select! {
+        epoch = lease.acquire() => epoch,
         () = stop.cancelled() => return Ok(()),
-    }
+    };
     metrics.leader.set(1);
-    let mut controllers = tokio::spawn(controllers(settings, client, metrics, stop.clone()));
+    let context = (settings, client, metrics);
+    let mut controllers = tokio::spawn(controllers(context, epoch, stop.clone()));
     tokio::select! {
         () = lease.hold() => bail!("the lease is lost"),
         ended = &mut controllers => {
@@ -86,9 +87,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn controllers(
-    settings: Settings,
-    client: Client,
-    metrics: Arc<Metrics>,
+    (settings, client, metrics): (Settings, Client, Arc<Metrics>),
+    epoch: u64,
     stop: CancellationToken,
 ) {
     let (nodes, writer) = reflector::store();
@@ -98,7 +98,13 @@ async fn controllers(
             tracing::warn!(%error, "cannot watch the nodes");
         }
     });
-    let context = Arc::new(Context::new(settings, client, nodes.clone(), metrics));
+    let context = Arc::new(Context::new(
+        settings,
+        client,
+        nodes.clone(),
+        metrics,
+        epoch,
+    ));
     let work = async {
         if nodes.wait_until_ready().await.is_ok() {
             tokio::join!(

@@ -21,19 +21,19 @@ impl BrokerAdmin {
         match step {
             Step::Cordon(broker) => {
                 let request = CordonRequest { broker: *broker };
-                client.cordon(self.request(request)).await?;
+                client.cordon(self.change(request)).await?;
             }
             Step::Uncordon(broker) => {
                 let request = UncordonRequest { broker: *broker };
-                client.uncordon(self.request(request)).await?;
+                client.uncordon(self.change(request)).await?;
             }
             Step::Drain(broker) => {
                 let request = StartDrainRequest { broker: *broker };
-                client.start_drain(self.request(request)).await?;
+                client.start_drain(self.change(request)).await?;
             }
             Step::CancelDrain(broker) => {
                 let request = CancelDrainRequest { broker: *broker };
-                client.cancel_drain(self.request(request)).await?;
+                client.cancel_drain(self.change(request)).await?;
             }
             Step::AddVoter(id) => self.add_voter(broker_id, *id).await?,
             Step::RemoveVoter(id) => self.remove_voter(broker_id, *id).await?,
@@ -42,7 +42,7 @@ impl BrokerAdmin {
                     broker: *id,
                     incarnation: incarnation.clone(),
                 };
-                client.unregister_broker(self.request(request)).await?;
+                client.unregister_broker(self.change(request)).await?;
             }
             Step::Stop(_) => {}
         }
@@ -56,13 +56,13 @@ impl BrokerAdmin {
             broker_id: id,
             directory_id: String::new(),
         };
-        let added = client.add_learner(self.request(request)).await;
+        let added = client.add_learner(self.change(request)).await;
         done_or_later(added.map(|_| ()))?;
         let request = PromoteVoterRequest {
             broker_id: id,
             directory_id: String::new(),
         };
-        let promoted = client.promote_voter(self.request(request)).await;
+        let promoted = client.promote_voter(self.change(request)).await;
         done_or_later(promoted.map(|_| ()))
     }
 
@@ -72,7 +72,7 @@ impl BrokerAdmin {
             broker_id: id,
             directory_id: String::new(),
         };
-        let removed = client.remove_voter(self.request(request)).await;
+        let removed = client.remove_voter(self.change(request)).await;
         done_or_later(removed.map(|_| ()))
     }
 

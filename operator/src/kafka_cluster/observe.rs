@@ -53,7 +53,7 @@ pub(super) async fn observe(
         budgets_api.get_opt(&budgets),
         service_accounts_api.get_opt(&service_accounts),
     )?;
-    let (brokers, admin) = match BrokerAdmin::new(cluster, token.as_deref()) {
+    let (brokers, admin) = match BrokerAdmin::new(cluster, token.as_deref(), context.epoch) {
         Ok(brokers) => {
             let admin = brokers.describe_cluster().await;
             (Some(brokers), admin)

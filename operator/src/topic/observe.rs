@@ -41,7 +41,7 @@ pub(super) async fn observe(
         });
     };
     let token = kafka_cluster::token(&context.shared, cluster).await?;
-    let admin = match BrokerAdmin::new(cluster, token.as_deref()) {
+    let admin = match BrokerAdmin::new(cluster, token.as_deref(), context.shared.epoch) {
         Ok(admin) => admin,
         Err(why) => {
             observed.admin = Admin::Unreachable(why);
