@@ -419,6 +419,9 @@ pub struct BrokerStatus {
     /// Whether the broker is being emptied, to be removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// Replicas that a leaving broker still has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas_left: Option<i32>,
 }
 
 /// Addresses of a listener.

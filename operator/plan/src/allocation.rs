@@ -15,7 +15,7 @@ use crate::observed::Observed;
 use crate::scale;
 use crate::topology;
 use crate::validate::{Problem, Validated};
-use crate::voters;
+use crate::voters::{self, Candidate};
 
 /// Who the cluster is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -96,12 +96,8 @@ impl Allocation {
             self.voters.sort_unstable();
         }
         if self.voters.is_empty() {
-            let brokers: Vec<_> = self
-                .brokers
-                .iter()
-                .map(|broker| (broker.id, broker.zone.as_deref()))
-                .collect();
-            self.voters = voters::choose(&brokers, &[], valid.voters);
+            let founding: Vec<_> = self.brokers.iter().map(founding).collect();
+            self.voters = voters::choose(&founding, valid.voters);
         }
         self.quorum_formed |= observed.admin.confirmed().is_some();
         let bootstrap = naming::external_bootstrap_service(&valid.name);
@@ -117,15 +113,8 @@ impl Allocation {
 
     fn part_with_leaving(&mut self, valid: &Validated, observed: &Observed) {
         let leaving = scale::leaving(&valid.pools, &self.brokers);
-        let departed = scale::departed(&scale::Situation {
-            brokers: &self.brokers,
-            leaving: &leaving,
-            processes: &scale::processes(&valid.name, &self.brokers, observed),
-            admin: &observed.admin,
-            drains: &observed.answers.drains,
-            voters_recorded: &self.voters,
-            voters: valid.voters,
-        });
+        let processes = scale::processes(&valid.name, &self.brokers, observed);
+        let departed = scale::departed(&leaving, &processes, &observed.admin);
         self.brokers.retain(|broker| {
             let name = naming::volume(&valid.name, &broker.pool, broker.id);
             let is_kept = |volume: &PersistentVolumeClaim| {
@@ -197,6 +186,16 @@ impl From<&BrokerStatus> for Broker {
     }
 }
 
+/// Nobody votes yet, and who will serve is not known.
+fn founding(broker: &Broker) -> Candidate<'_> {
+    Candidate {
+        id: broker.id,
+        zone: broker.zone.as_deref(),
+        votes: false,
+        serves: false,
+    }
+}
+
 /// Whether the volume of a removed broker is as the policy wants it.
 fn is_released(valid: &Validated, volume: &PersistentVolumeClaim) -> bool {
     match valid.volume_policy {
@@ -258,6 +257,11 @@ fn from_volumes(uid: &str, volumes: &[PersistentVolumeClaim]) -> Result<Allocati
         let Some((cluster_id, voters, broker)) = identity(volume) else {
             continue;
         };
+        found.next_broker_id = found.next_broker_id.max(broker.id + 1);
+        // What it says of the cluster is as old as the removal of its broker.
+        if is_retired(volume) {
+            continue;
+        }
         if found.cluster_id.is_empty() {
             found.cluster_id = cluster_id;
             found.voters = voters;
@@ -271,10 +275,7 @@ fn from_volumes(uid: &str, volumes: &[PersistentVolumeClaim]) -> Result<Allocati
                 ),
             });
         }
-        found.next_broker_id = found.next_broker_id.max(broker.id + 1);
-        if !is_retired(volume) {
-            found.brokers.push(broker);
-        }
+        found.brokers.push(broker);
     }
     found.brokers.sort_by_key(|broker| broker.id);
     Ok(found)

@@ -3,8 +3,9 @@
 //! A broker starts with the version of the configuration that its StatefulSet names. As long as the
 //! wanted version differs from it only in what running brokers take, it keeps that version, and the
 //! difference is set by ApplyConfig, which outlives restarts and goes before the file. Everything else
-//! needs the wanted version and with it a restart. Brokers that run know the voters better than any file. What the brokers refuse changes nothing, for none of
-//! them would start with it.
+//! needs the wanted version and with it a restart. What the brokers refuse changes nothing, for none of
+//! them would start with it. Brokers that run know the voters better than any file, and one that lost its
+//! disk finds them as long as its file names one of them.
 //!
 //! Keys that were set this way are recorded before they are set, so that removing one from the spec
 //! takes it back; a key that a file sets is only taken back by a restart.
@@ -74,8 +75,10 @@ pub(crate) fn plan(
         |key: &str| verdicts.and_then(|verdicts| verdicts.get(key)) == Some(&KeyVerdict::Dynamic);
     let stays = |version: &String| {
         let mut changed = changed_keys(version, wanted).into_iter();
-        changed
-            .all(|key| key == VOTERS_KEY || (valid.config.contains_key(&key) && is_dynamic(&key)))
+        changed.all(|key| match key.as_str() {
+            VOTERS_KEY => names_a_voter(version, wanted),
+            key => valid.config.contains_key(key) && is_dynamic(key),
+        })
     };
     let told = told_keys(valid, wanted, &live, managed, observed);
     let told: BTreeMap<_, _> = told.filter(|(key, _)| is_dynamic(key)).collect();
@@ -164,6 +167,16 @@ fn changed_keys(from: &str, to: &str) -> BTreeSet<String> {
     keys.filter(|key| from.get(*key) != to.get(*key))
         .map(|key| (*key).to_owned())
         .collect()
+}
+
+/// Whether a broker that starts from that file with an empty disk asks one of the voters.
+fn names_a_voter(version: &str, wanted: &str) -> bool {
+    voters(version).any(|voter| voters(wanted).any(|other| other == voter))
+}
+
+fn voters(properties: &str) -> impl Iterator<Item = &str> {
+    let listed = parsed(properties).get(VOTERS_KEY).copied();
+    listed.into_iter().flat_map(|voters| voters.split(','))
 }
 
 /// The operator writes one `key=value` for each line.

@@ -16,9 +16,9 @@ use crate::dynamic_config::{self, ConfigChange, ConfigPlan};
 use crate::naming;
 use crate::observed::{Observed, RestartVerdict};
 use crate::resources::{self, Disruptions, Object, revision, unless_applied};
-use crate::rollout::{self, Rollout, Situation, Step, WaitReason};
+use crate::rollout::{self, Rollout, Situation, Step};
 use crate::scale::{self, Scale};
-use crate::status::{self, Findings};
+use crate::status::{self, Findings, Turn};
 use crate::validate::{Problem, Validated, validate};
 use membership::Membership;
 
@@ -115,11 +115,7 @@ pub fn question(cluster: &KafkaCluster, observed: &Observed, now: Timestamp) -> 
         }
     }
     let view = View::new(cluster, observed, valid, &allocation);
-    if let Scale::Ask(id) = scale::decide(&view.membership.situation(
-        &view.valid,
-        &allocation,
-        observed,
-    )) {
+    if let Scale::Ask(id) = view.scale(&allocation, observed, now) {
         return Some(Question::DrainStatus(id));
     }
     let situation = view.situation(observed, now);
@@ -200,6 +196,11 @@ impl View {
         }
     }
 
+    fn scale(&self, allocation: &Allocation, observed: &Observed, now: Timestamp) -> Scale {
+        let membership = &self.membership;
+        scale::decide(&membership.situation(&self.valid, allocation, observed, now))
+    }
+
     fn situation<'a>(&'a self, observed: &'a Observed, now: Timestamp) -> Situation<'a> {
         Situation {
             brokers: &self.brokers,
@@ -222,7 +223,8 @@ fn planned(
     let situation = view.situation(observed, now);
     let rollout = rollout::decide(&situation);
     let disruptions = disruptions(&situation);
-    let scale = scale::decide(&view.membership.situation(&view.valid, allocation, observed));
+    let scale = view.scale(allocation, observed, now);
+    let may_change = (view.membership).may_change(&rollout, &view.brokers, &observed.admin);
     let settled = rollout == Rollout::UpToDate
         && scale == Scale::Settled
         && disruptions == Disruptions::Allowed;
@@ -231,6 +233,11 @@ fn planned(
         brokers: &view.brokers,
         rollout: &rollout,
         scale: &scale,
+        turn: if may_change {
+            Turn::Scale
+        } else {
+            Turn::Rollout
+        },
         admin: &observed.admin,
         problem: view.config.problem.as_ref(),
     };
@@ -259,12 +266,8 @@ fn planned(
         config_change: view.config.change,
         action: match rollout {
             Rollout::Step(step) => action(step, view.newest, &view.valid, allocation, observed),
-            // Restarts go first, and nothing joins or leaves in the middle of them.
-            Rollout::UpToDate => membership::action(scale, &view.valid, allocation, observed),
-            Rollout::Waiting(wait) if wait.reason == WaitReason::Held => {
-                membership::action(scale, &view.valid, allocation, observed)
-            }
-            Rollout::Waiting(_) | Rollout::Ask(_) => None,
+            _ if may_change => membership::action(scale, &view.valid, allocation, observed),
+            Rollout::UpToDate | Rollout::Waiting(_) | Rollout::Ask(_) => None,
         },
         validated: Some(view.valid),
         status,
@@ -316,6 +319,7 @@ fn refused(cluster: &KafkaCluster, observed: &Observed, problem: &Problem, now: 
         brokers: &brokers,
         rollout: &Rollout::UpToDate,
         scale: &Scale::Settled,
+        turn: Turn::Rollout,
         admin: &observed.admin,
         problem: Some(problem),
     };

@@ -21,6 +21,8 @@ pub struct Observed {
     pub pod_disruption_budget: Option<PodDisruptionBudget>,
     pub service_account: Option<ServiceAccount>,
     pub admin: Admin,
+    /// Members of the metadata quorum, if its leader has told them.
+    pub quorum: Option<QuorumFacts>,
     /// What the brokers were asked after that, see [`crate::kafka_cluster::question`].
     pub answers: Answers,
     /// Settings of the operator.
@@ -89,6 +91,26 @@ pub struct BrokerFacts {
     pub drain: bool,
 }
 
+/// The active controller's answer to DescribeQuorum.
+#[derive(Clone, Debug, Default)]
+pub struct QuorumFacts {
+    pub voters: Vec<QuorumMember>,
+    pub learners: Vec<QuorumMember>,
+    /// Directories of registered brokers that are no members, by id. A broker whose id is a member's as
+    /// well has lost the disk on which it was that member.
+    pub observers: BTreeMap<i32, String>,
+}
+
+/// A broker together with the directory that holds its metadata log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct QuorumMember {
+    pub id: i32,
+    /// UUID of the directory.
+    pub directory: String,
+    /// Has answered within the election time-out.
+    pub reachable: bool,
+}
+
 /// State of a registered broker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BrokerState {
@@ -114,8 +136,14 @@ pub struct Answers {
 /// The answer to DrainStatus of one broker.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DrainProgress {
-    /// What keeps replicas from moving, in words; nothing when they move.
-    Known { blocked: Option<String> },
+    Known {
+        /// Size of the logs that the broker still has, if it has said so.
+        bytes_left: Option<u64>,
+        /// When a replica left last, by the controller's clock; or when it learned of the drain.
+        last_progress_at: Option<Timestamp>,
+        /// What keeps replicas from moving, in words; nothing when they move.
+        blocked: Option<String>,
+    },
     /// Nobody could tell; why.
     Unknown(String),
 }

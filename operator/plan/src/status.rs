@@ -26,8 +26,17 @@ pub struct Findings<'a> {
     pub brokers: &'a [BrokerPod],
     pub rollout: &'a Rollout,
     pub scale: &'a Scale,
+    pub turn: Turn,
     pub admin: &'a Admin,
     pub problem: Option<&'a Problem>,
+}
+
+/// Whose step may be taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Turn {
+    Rollout,
+    /// Brokers and voters may change: no restart is pending, or it waits for just that.
+    Scale,
 }
 
 /// The status that tells the findings.
@@ -66,6 +75,8 @@ pub fn of_cluster(
             .map_or(absent, |pod| state(pod, findings.admin))
             .to_owned();
         entry.up_to_date = pod.is_some_and(|pod| !pod.outdated);
+        let facts = findings.admin.broker(entry.id).filter(|_| entry.leaving);
+        entry.replicas_left = facts.map(|facts| count(facts.replicas));
     }
     let ready_brokers = findings
         .brokers
@@ -101,6 +112,7 @@ pub fn with_identity(status: KafkaClusterStatus, allocation: &Allocation) -> Kaf
             state: former.map_or_else(|| "Unknown".to_owned(), |entry| entry.state.clone()),
             up_to_date: former.is_some_and(|entry| entry.up_to_date),
             leaving: broker.leaving,
+            replicas_left: former.and_then(|entry| entry.replicas_left),
         }
     };
     let brokers = allocation.brokers.iter().map(entry).collect();
@@ -263,27 +275,14 @@ fn progressing(
             "nothing is changed: see SpecValid",
         );
     }
-    match findings.rollout {
-        Rollout::Step(step) => return yes("RollingRestart", step_message(step)),
-        Rollout::Waiting(wait) => {
-            return yes("RolloutWaiting", format!("restarts wait: {}", wait.message));
-        }
-        Rollout::Ask(id) => {
-            return yes(
-                "RolloutWaiting",
-                format!("whether broker {id} may stop is not known"),
-            );
-        }
-        Rollout::UpToDate => {}
-    }
-    match findings.scale {
-        Scale::Step(step) => {
-            let (reason, message) = scale_message(step);
-            return yes(reason, message);
-        }
-        Scale::Waiting { reason, message } => return yes(reason, message.clone()),
-        Scale::Ask(id) => return yes("ScalingDown", format!("broker {id} is being emptied")),
-        Scale::Settled => {}
+    let rollout = rollout_message(findings.rollout);
+    let scale = scale_message(findings.scale);
+    let (first, second) = match findings.turn {
+        Turn::Rollout => (rollout, scale),
+        Turn::Scale => (scale, rollout),
+    };
+    if let Some((reason, message)) = first.or(second) {
+        return yes(reason, message);
     }
     let missing: Vec<_> = findings
         .brokers
@@ -301,6 +300,31 @@ fn progressing(
     }
 }
 
+/// Reason and message; nothing when no restart is pending.
+fn rollout_message(rollout: &Rollout) -> Option<(&'static str, String)> {
+    match rollout {
+        Rollout::UpToDate => None,
+        Rollout::Step(step) => Some(("RollingRestart", step_message(step))),
+        Rollout::Waiting(wait) => {
+            Some(("RolloutWaiting", format!("restarts wait: {}", wait.message)))
+        }
+        Rollout::Ask(id) => Some((
+            "RolloutWaiting",
+            format!("whether broker {id} may stop is not known"),
+        )),
+    }
+}
+
+/// Reason and message; nothing when brokers and voters are as wanted.
+fn scale_message(scale: &Scale) -> Option<(&'static str, String)> {
+    match scale {
+        Scale::Settled => None,
+        Scale::Step(step) => Some(scale_step_message(step)),
+        Scale::Waiting { reason, message } => Some((reason.as_str(), message.clone())),
+        Scale::Ask(id) => Some(("ScalingDown", format!("broker {id} is being emptied"))),
+    }
+}
+
 fn step_message(step: &Step) -> String {
     match step {
         Step::RestoreLeaders { why } => format!("leaders are moved back: {why}"),
@@ -314,7 +338,7 @@ fn step_message(step: &Step) -> String {
     }
 }
 
-fn scale_message(step: &scale::Step) -> (&'static str, String) {
+fn scale_step_message(step: &scale::Step) -> (&'static str, String) {
     use scale::Step;
     match step {
         Step::Cordon(id) | Step::Drain(id) => (
@@ -333,7 +357,10 @@ fn scale_message(step: &scale::Step) -> (&'static str, String) {
             "VoterChange",
             format!("broker {id} votes as soon as it has the metadata"),
         ),
-        Step::RemoveVoter(id) => ("VoterChange", format!("broker {id} votes no longer")),
+        Step::RemoveVoter { id, .. } => {
+            let message = format!("broker {id} gives up its place in the metadata quorum");
+            ("VoterChange", message)
+        }
     }
 }
 
@@ -378,6 +405,13 @@ fn degraded(former: &[Condition], findings: &Findings<'_>) -> Verdict {
     }) = findings.rollout
     {
         return Verdict::new(Truth::True, "CanaryFailed", message.clone());
+    }
+    if let Scale::Waiting {
+        reason: scale::Reason::DrainStalled,
+        message,
+    } = findings.scale
+    {
+        return Verdict::new(Truth::True, "DrainStalled", message.clone());
     }
     let missing: Vec<_> = findings
         .brokers

@@ -7,7 +7,10 @@ use k8s_openapi::jiff::Timestamp;
 use klamm_crds::{KafkaCluster, Topic};
 use serde_json::json;
 
-use crate::observed::{Admin, Answers, BrokerFacts, BrokerState, ClusterFacts, Defaults, Observed};
+use crate::observed::{
+    Admin, Answers, BrokerFacts, BrokerState, ClusterFacts, Defaults, Observed, QuorumFacts,
+    QuorumMember,
+};
 
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
@@ -59,6 +62,7 @@ pub(crate) fn observed() -> Observed {
         pod_disruption_budget: None,
         service_account: None,
         admin: Admin::Unreachable("no voter answered".to_owned()),
+        quorum: None,
         answers: Answers::default(),
         defaults: Defaults {
             image: "ghcr.io/klamm-dev/klamm:0.1.0".to_owned(),
@@ -99,6 +103,22 @@ pub(crate) fn healthy(brokers: i32) -> ClusterFacts {
         under_replicated_partitions: 0,
         under_min_isr_partitions: 0,
         dynamic_config: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn member(id: i32) -> QuorumMember {
+    QuorumMember {
+        id,
+        directory: format!("directory-of-{id}"),
+        reachable: true,
+    }
+}
+
+/// A quorum of these voters, all of whom answer.
+pub(crate) fn quorum(voters: &[i32]) -> QuorumFacts {
+    QuorumFacts {
+        voters: voters.iter().copied().map(member).collect(),
+        ..QuorumFacts::default()
     }
 }
 

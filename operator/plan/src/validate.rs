@@ -38,6 +38,8 @@ pub struct Validated {
     pub deletion_policy: DeletionPolicy,
     /// For volumes of brokers that are removed.
     pub volume_policy: DeletionPolicy,
+    /// How long a broker that is being emptied may lose no replica before that is told.
+    pub drain_stall_timeout: Duration,
     pub rollout: Policy,
 }
 
@@ -107,18 +109,23 @@ pub fn validate(cluster: &KafkaCluster, defaults: &Defaults) -> Result<Validated
         topology_key: spec.rack.topology_key.clone(),
         deletion_policy: spec.deletion_policy,
         volume_policy: spec.scale_down.volume_policy,
+        drain_stall_timeout: seconds(spec.scale_down.drain_stall_timeout_seconds),
         rollout: rollout(cluster),
     })
 }
 
 fn rollout(cluster: &KafkaCluster) -> Policy {
     let rollout = &cluster.spec.rollout;
-    let number = |number: i32| u32::try_from(number).unwrap_or(0);
+    let percent = rollout.min_preferred_leaders_percent;
     Policy {
-        soak: Duration::from_secs(u64::from(number(rollout.soak_seconds))),
-        preferred_leaders_min_pct: number(rollout.min_preferred_leaders_percent),
+        soak: seconds(rollout.soak_seconds),
+        preferred_leaders_min_pct: u32::try_from(percent).unwrap_or(0),
         hold: cluster.spec.hold.clone(),
     }
+}
+
+fn seconds(seconds: i32) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 /// A value that ends in a backslash or holds a line break would swallow or forge the next line of

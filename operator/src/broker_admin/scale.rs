@@ -1,13 +1,15 @@
 //! Calls with which brokers and voters come and go.
 
+use jiff::Timestamp;
 use klamm_proto::v1::{
-    AddLearnerRequest, CancelDrainRequest, CordonRequest, DrainBlocker, DrainStatusRequest,
-    PromoteVoterRequest, RemoveVoterRequest, StartDrainRequest, UncordonRequest,
-    UnregisterBrokerRequest,
+    AddLearnerRequest, CancelDrainRequest, CordonRequest, DescribeQuorumRequest, DrainBlocker,
+    DrainStatusRequest, PromoteVoterRequest, QuorumDescription, QuorumMember, RemoveVoterRequest,
+    StartDrainRequest, UncordonRequest, UnregisterBrokerRequest,
 };
-use operator_plan::observed::DrainProgress;
+use operator_plan::observed::{self, DrainProgress, QuorumFacts};
 use operator_plan::scale::Step;
 use tonic::{Code, Status};
+use uuid::Uuid;
 
 use super::{AdminError, BrokerAdmin, CHANGE_TIMEOUT, READ_TIMEOUT};
 
@@ -36,7 +38,9 @@ impl BrokerAdmin {
                 client.cancel_drain(self.change(request)).await?;
             }
             Step::AddVoter(id) => self.add_voter(broker_id, *id).await?,
-            Step::RemoveVoter(id) => self.remove_voter(broker_id, *id).await?,
+            Step::RemoveVoter { id, directory } => {
+                self.remove_voter(broker_id, *id, directory).await?;
+            }
             Step::Unregister { id, incarnation } => {
                 let request = UnregisterBrokerRequest {
                     broker: *id,
@@ -66,17 +70,41 @@ impl BrokerAdmin {
         done_or_later(promoted.map(|_| ()))
     }
 
-    async fn remove_voter(&self, broker_id: i32, id: i32) -> Result<(), AdminError> {
+    /// Of that directory alone: the broker may be a member with another one by now.
+    async fn remove_voter(
+        &self,
+        broker_id: i32,
+        id: i32,
+        directory: &str,
+    ) -> Result<(), AdminError> {
         let mut client = self.client(broker_id, CHANGE_TIMEOUT)?;
         let request = RemoveVoterRequest {
             broker_id: id,
-            directory_id: String::new(),
+            directory_id: directory.to_owned(),
         };
         let removed = client.remove_voter(self.change(request)).await;
         done_or_later(removed.map(|_| ()))
     }
 
-    /// What keeps the replicas of the broker from moving.
+    /// The members of the quorum; nothing when its leader does not tell them.
+    pub(crate) async fn describe_quorum(&self) -> Option<QuorumFacts> {
+        let asked = self.first_answer(|id| {
+            let request = self.request(DescribeQuorumRequest {});
+            async move {
+                let mut client = self.client(id, READ_TIMEOUT)?;
+                Ok(client.describe_quorum(request).await?.into_inner())
+            }
+        });
+        match asked.await {
+            Ok(answer) => Some(quorum_facts(answer)),
+            Err(error) => {
+                tracing::warn!(%error, "the quorum's members are not known");
+                None
+            }
+        }
+    }
+
+    /// How far the broker is emptied, and what keeps its replicas from moving.
     pub(crate) async fn drain_status(&self, broker: i32) -> DrainProgress {
         let request = DrainStatusRequest { broker };
         let asked = self.first_answer(|id| {
@@ -94,12 +122,33 @@ impl BrokerAdmin {
                     .take(BLOCKERS_NAMED_MAX)
                     .map(blocker);
                 let named: Vec<_> = named.collect();
+                let progress_ms = Some(answer.last_progress_at_ms).filter(|at| *at > 0);
                 DrainProgress::Known {
+                    bytes_left: answer.bytes_left,
+                    last_progress_at: progress_ms
+                        .and_then(|at| Timestamp::from_millisecond(at).ok()),
                     blocked: Some(named.join("; ")).filter(|text| !text.is_empty()),
                 }
             }
             Err(error) => DrainProgress::Unknown(error.to_string()),
         }
+    }
+}
+
+fn quorum_facts(answer: QuorumDescription) -> QuorumFacts {
+    let member = |member: QuorumMember| observed::QuorumMember {
+        id: member.broker_id,
+        directory: member.directory_id,
+        reachable: member.reachable,
+    };
+    let observers = answer.observers.into_iter();
+    QuorumFacts {
+        voters: answer.voters.into_iter().map(member).collect(),
+        learners: answer.learners.into_iter().map(member).collect(),
+        observers: observers
+            .filter(|observer| observer.directory_id != Uuid::nil().to_string())
+            .map(|observer| (observer.broker_id, observer.directory_id))
+            .collect(),
     }
 }
 

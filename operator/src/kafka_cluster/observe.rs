@@ -75,11 +75,15 @@ pub(super) async fn observe(
         pod_disruption_budget,
         service_account,
         admin,
+        quorum: None,
         answers: Answers::default(),
         defaults: context.defaults.clone(),
         fresh_cluster_id: Uuid::new_v4().to_string(),
     };
     if let Some(brokers) = &brokers {
+        if observed.admin.confirmed().is_some() {
+            observed.quorum = brokers.describe_quorum().await;
+        }
         ask(brokers, cluster, &mut observed).await;
     }
     Ok(Observation {

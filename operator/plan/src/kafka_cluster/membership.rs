@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::jiff::Timestamp;
 use klamm_crds::DeletionPolicy;
 
 use super::{Action, Judged};
 use crate::allocation::{Allocation, Broker};
+use crate::broker_pod::{BrokerPod, PodState};
 use crate::naming;
-use crate::observed::Observed;
+use crate::observed::{Admin, Observed};
 use crate::resources::{self, Object, unless_applied};
+use crate::rollout::{Rollout, WaitReason};
 use crate::scale::{self, Process, Scale, Situation, Step};
 use crate::validate::Validated;
 
@@ -25,17 +28,15 @@ pub(super) struct Membership {
 
 impl Membership {
     pub(super) fn new(valid: &Validated, allocation: &Allocation, observed: &Observed) -> Self {
-        let mut membership = Self {
-            leaving: scale::leaving(&valid.pools, &allocation.brokers),
-            processes: scale::processes(&valid.name, &allocation.brokers, observed),
-            gone: BTreeSet::new(),
-            departed: BTreeSet::new(),
-        };
-        let situation = membership.situation(valid, allocation, observed);
-        let (gone, departed) = (scale::gone(&situation), scale::departed(&situation));
-        membership.gone = gone;
-        membership.departed = departed;
-        membership
+        let (brokers, admin) = (&allocation.brokers, &observed.admin);
+        let leaving = scale::leaving(&valid.pools, brokers);
+        let processes = scale::processes(&valid.name, brokers, observed);
+        Self {
+            gone: scale::gone(&leaving, &processes, admin, &allocation.voters),
+            departed: scale::departed(&leaving, &processes, admin),
+            leaving,
+            processes,
+        }
     }
 
     pub(super) fn situation<'a>(
@@ -43,15 +44,48 @@ impl Membership {
         valid: &Validated,
         allocation: &'a Allocation,
         observed: &'a Observed,
+        now: Timestamp,
     ) -> Situation<'a> {
         Situation {
             brokers: &allocation.brokers,
             leaving: &self.leaving,
             processes: &self.processes,
             admin: &observed.admin,
+            quorum: observed.quorum.as_ref(),
             drains: &observed.answers.drains,
             voters_recorded: &allocation.voters,
             voters: valid.voters,
+            drain_stall_timeout: valid.drain_stall_timeout,
+            now,
+        }
+    }
+
+    /// Whether brokers and voters may change now. Restarts go first, and nothing joins or leaves in
+    /// the middle of them; but what they wait for may be just that: a broker that is down and leaves,
+    /// or a vote that is lost.
+    pub(super) fn may_change(
+        &self,
+        rollout: &Rollout,
+        brokers: &[BrokerPod],
+        admin: &Admin,
+    ) -> bool {
+        let reason = match rollout {
+            Rollout::UpToDate => return true,
+            Rollout::Step(_) | Rollout::Ask(_) => return false,
+            Rollout::Waiting(wait) => wait.reason,
+        };
+        let works = |broker: &&BrokerPod| broker.pod == PodState::Ready && admin.serves(broker.id);
+        let leaves = |broker: &&BrokerPod| self.leaving.contains(&broker.id);
+        let missing = brokers.iter().filter(leaves).any(|broker| !works(&broker));
+        let rest_works = brokers
+            .iter()
+            .filter(|broker| !leaves(broker))
+            .all(|broker| works(&broker));
+        match reason {
+            WaitReason::Held => true,
+            WaitReason::Soaking => false,
+            WaitReason::Blocked => rest_works,
+            _ => rest_works && missing,
         }
     }
 
@@ -131,4 +165,63 @@ pub(super) fn action(
     let mut sets = observed.stateful_sets.iter();
     let set = sets.find(|set| set.metadata.name == name)?;
     Judged::any_version(&set.metadata).map(Action::Stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::BrokerState;
+    use crate::rollout::{self, Wait};
+    use crate::testing;
+
+    /// Four brokers, of which 3 leaves; these do not run.
+    fn may_change(rollout: &Rollout, down: &[i32]) -> bool {
+        let membership = Membership {
+            leaving: BTreeSet::from([3]),
+            processes: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            departed: BTreeSet::new(),
+        };
+        let mut facts = testing::healthy(4);
+        for id in down {
+            facts.brokers.get_mut(id).unwrap().state = BrokerState::Fenced;
+        }
+        let broker = |id| BrokerPod {
+            id,
+            zone: None,
+            pod: PodState::Ready,
+            taken_up: None,
+            ready_since: None,
+            outdated: true,
+        };
+        let brokers: Vec<_> = (0..4).map(broker).collect();
+        membership.may_change(rollout, &brokers, &Admin::Answered(facts))
+    }
+
+    #[test]
+    fn what_restarts_wait_for_may_leave_and_nothing_else() {
+        let waiting = |reason| {
+            let message = String::new();
+            Rollout::Waiting(Wait { reason, message })
+        };
+        let step = Rollout::Step(rollout::Step::TransferController { id: 0 });
+        let cases = [
+            (Rollout::UpToDate, [true, true, true]),
+            (step, [false, false, false]),
+            (Rollout::Ask(1), [false, false, false]),
+            (waiting(WaitReason::Held), [true, true, true]),
+            (waiting(WaitReason::Soaking), [false, false, false]),
+            (waiting(WaitReason::Blocked), [true, true, false]),
+            (waiting(WaitReason::Settling), [false, true, false]),
+            (waiting(WaitReason::CatchingUp), [false, true, false]),
+        ];
+        for (rollout, expected) in cases {
+            let down: [&[i32]; 3] = [&[], &[3], &[1, 3]];
+            assert_eq!(
+                down.map(|down| may_change(&rollout, down)),
+                expected,
+                "{rollout:?}"
+            );
+        }
+    }
 }

@@ -17,6 +17,8 @@ use crate::observed::{
 };
 use crate::testing;
 
+mod scaling;
+
 struct World {
     cluster: KafkaCluster,
     observed: Observed,
@@ -39,6 +41,8 @@ impl World {
         for volume in &mut observed.volumes {
             volume.metadata.uid.get_or_insert_default();
         }
+        let confirmed = observed.admin.confirmed();
+        observed.quorum = confirmed.map(|facts| testing::quorum(&facts.voters));
         while let Some(question) = question(&self.cluster, &observed, testing::now()) {
             match question {
                 Question::ValidateConfig(properties) => {
@@ -53,7 +57,11 @@ impl World {
                     assert_eq!(former, None, "asked twice");
                 }
                 Question::DrainStatus(id) => {
-                    let known = DrainProgress::Known { blocked: None };
+                    let known = DrainProgress::Known {
+                        bytes_left: None,
+                        last_progress_at: None,
+                        blocked: None,
+                    };
                     let former = observed.answers.drains.insert(id, known);
                     assert_eq!(former, None, "asked twice");
                 }
@@ -117,7 +125,7 @@ impl World {
         use scale::Step;
         self.facts(|facts| match step {
             Step::AddVoter(id) => facts.voters.push(*id),
-            Step::RemoveVoter(id) => {
+            Step::RemoveVoter { id, .. } => {
                 facts.voters.retain(|voter| voter != id);
                 if facts.controller_id == Some(*id) {
                     facts.controller_id = facts.voters.first().copied();
@@ -396,132 +404,6 @@ fn what_is_changed_by_hand_is_set_right() {
     let plan = world.plan();
     assert_eq!(plan.apply.len(), 1);
     assert!(plan.action.is_none());
-}
-
-#[test]
-fn scaling_up_touches_no_running_broker() {
-    let mut world = World::new();
-    world.settle();
-    let before: Vec<_> = world
-        .revisions()
-        .into_iter()
-        .map(|r| r.map(str::to_owned))
-        .collect();
-    world.cluster.spec.pools[0].replicas = 5;
-    assert_eq!(world.settle(), 0);
-    let after = world.revisions();
-    assert_eq!(after.len(), 5);
-    assert!(
-        before
-            .iter()
-            .zip(after)
-            .all(|(before, after)| before.as_deref() == after)
-    );
-    let status = world.cluster.status.as_ref().unwrap();
-    assert_eq!(status.voters, [0, 1, 2]);
-    assert_eq!(status.brokers[3].zone.as_deref(), Some("a"));
-    assert_eq!(status.brokers[4].zone.as_deref(), Some("b"));
-}
-
-fn ids(world: &World) -> Vec<i32> {
-    let status = world.cluster.status.as_ref().unwrap();
-    status.brokers.iter().map(|broker| broker.id).collect()
-}
-
-#[test]
-fn a_removed_broker_leaves_nothing_but_its_volume_and_its_id_is_not_given_again() {
-    let mut world = World::new();
-    world.cluster.spec.pools[0].replicas = 5;
-    world.settle();
-    let revisions = |world: &World| -> Vec<_> {
-        let revisions = world.revisions().into_iter();
-        revisions
-            .map(|revision| revision.map(str::to_owned))
-            .collect()
-    };
-    let before = revisions(&world);
-    world.cluster.spec.pools[0].replicas = 4;
-    world.cluster.spec.pools[0].remove = vec![1];
-    assert_eq!(world.settle(), 1, "no other broker is stopped");
-    assert_eq!(ids(&world), [0, 2, 3, 4]);
-    let status = world.cluster.status.as_ref().unwrap();
-    assert_eq!(
-        status.voters,
-        [0, 2, 4],
-        "the vote goes to the broker of the same zone"
-    );
-    assert_eq!(revisions(&world), [&before[..1], &before[2..]].concat());
-    let services = world.observed.services.iter();
-    let of_removed = |service: &&Service| name(&service.metadata).ends_with("external-1");
-    assert_eq!(services.filter(of_removed).count(), 0);
-    assert_eq!(world.observed.volumes.len(), 5);
-    world.cluster.spec.pools[0].replicas = 5;
-    world.settle();
-    assert_eq!(ids(&world), [0, 2, 3, 4, 5]);
-
-    let mut again = World::new();
-    again.cluster.spec.pools[0].replicas = 5;
-    again.observed.volumes = world.observed.volumes.clone();
-    again.settle();
-    assert_eq!(ids(&again), [0, 2, 3, 4, 5], "a retired volume is nobody's");
-}
-
-#[test]
-fn volumes_of_removed_brokers_are_deleted_only_if_asked_to() {
-    let mut world = World::new();
-    world.cluster.spec.pools[0].replicas = 4;
-    world.settle();
-    world.cluster.spec.scale_down.volume_policy = DeletionPolicy::Delete;
-    world.settle();
-    assert_eq!(world.observed.volumes.len(), 4);
-    world.cluster.spec.pools[0].replicas = 3;
-    world.settle();
-    assert_eq!(world.observed.volumes.len(), 3);
-    assert_eq!(ids(&world), [0, 1, 2]);
-}
-
-#[test]
-fn a_removal_is_taken_back_at_any_step() {
-    for passes in 0..20 {
-        let mut world = World::new();
-        world.cluster.spec.pools[0].replicas = 4;
-        world.settle();
-        world.cluster.spec.pools[0].replicas = 3;
-        world.cluster.spec.pools[0].remove = vec![2];
-        for _ in 0..passes {
-            let plan = world.plan();
-            world.carry_out(&plan);
-            world.start_pods();
-        }
-        world.cluster.spec.pools[0].replicas = 4;
-        world.settle();
-        let facts = world.observed.admin.confirmed().unwrap();
-        assert_eq!(facts.brokers.len(), 4);
-        assert!(
-            facts
-                .brokers
-                .values()
-                .all(|broker| !broker.cordoned && !broker.drain)
-        );
-        let status = world.cluster.status.as_ref().unwrap();
-        assert!(
-            status.brokers.iter().all(|broker| !broker.leaving),
-            "{status:?}"
-        );
-        assert_eq!(status.voters.len(), 3);
-    }
-}
-
-#[test]
-fn voters_become_more_and_fewer_without_a_restart() {
-    let mut world = World::new();
-    world.cluster.spec.pools[0].replicas = 5;
-    world.settle();
-    for (count, voters) in [(5, vec![0, 1, 2, 3, 4]), (1, vec![0]), (3, vec![0, 1, 2])] {
-        world.cluster.spec.controllers.count = count;
-        assert_eq!(world.settle(), 0);
-        assert_eq!(world.cluster.status.as_ref().unwrap().voters, voters);
-    }
 }
 
 #[test]

@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use klamm_crds::Pool;
 
-use super::Situation;
 use crate::allocation::Broker;
 use crate::naming;
-use crate::observed::{ClusterFacts, Observed};
+use crate::observed::{Admin, ClusterFacts, Observed};
 
 /// What Kubernetes has of a broker.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -56,32 +55,33 @@ pub(crate) fn leaving(pools: &[Pool], brokers: &[Broker]) -> BTreeSet<i32> {
 
 /// Leaving brokers that need no process any more. While no active controller answers, these are the
 /// ones that have none and did not vote, so that nothing empty is brought back.
-pub(crate) fn gone(situation: &Situation<'_>) -> BTreeSet<i32> {
-    let has_set = |id: &i32| {
-        let process = situation.processes.get(id);
-        process.is_some_and(|process| process.stateful_set)
+pub(crate) fn gone(
+    leaving: &BTreeSet<i32>,
+    processes: &BTreeMap<i32, Process>,
+    admin: &Admin,
+    voters_recorded: &[i32],
+) -> BTreeSet<i32> {
+    let has_set = |id: i32| processes.get(&id).is_some_and(|of| of.stateful_set);
+    let is_gone = |id: &i32| match admin.confirmed() {
+        Some(facts) => is_empty(facts, *id),
+        None => !has_set(*id) && !voters_recorded.contains(id),
     };
-    let recorded = |id: &i32| situation.voters_recorded.contains(id);
-    let leaving = situation.leaving.iter().copied();
-    match situation.admin.confirmed() {
-        Some(facts) => leaving.filter(|id| is_empty(facts, *id)).collect(),
-        None => leaving.filter(|id| !has_set(id) && !recorded(id)).collect(),
-    }
+    leaving.iter().copied().filter(is_gone).collect()
 }
 
 /// Leaving brokers that have left no process, and that the active controller does not know.
-pub(crate) fn departed(situation: &Situation<'_>) -> BTreeSet<i32> {
-    let Some(facts) = situation.admin.confirmed() else {
+pub(crate) fn departed(
+    leaving: &BTreeSet<i32>,
+    processes: &BTreeMap<i32, Process>,
+    admin: &Admin,
+) -> BTreeSet<i32> {
+    let Some(facts) = admin.confirmed() else {
         return BTreeSet::new();
     };
-    let process = |id: &i32| situation.processes.get(id).copied().unwrap_or_default();
-    let is_left = |id: &&i32| process(id) != Process::default();
-    let leaving = situation.leaving.iter();
-    leaving
-        .filter(|id| !facts.brokers.contains_key(id) && !facts.voters.contains(id))
-        .filter(|id| !is_left(id))
-        .copied()
-        .collect()
+    let is_known = |id: &i32| facts.brokers.contains_key(id) || facts.voters.contains(id);
+    let process = |id: &i32| processes.get(id).copied().unwrap_or_default();
+    let is_departed = |id: &i32| !is_known(id) && process(id) == Process::default();
+    leaving.iter().copied().filter(is_departed).collect()
 }
 
 /// Whether a broker that was leaving is like any other again.

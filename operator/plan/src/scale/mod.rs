@@ -7,18 +7,24 @@
 //! nothing while the active controller does not answer.
 //!
 //! Invariants (a model of a cluster): no process with a replica or a vote is stopped; voters change one
-//! by one; what is wanted again serves again; repeated steps end with the brokers and voters that the
-//! spec wants.
+//! by one, and a majority of them answers after each change; what is wanted again serves again; repeated
+//! steps end with the brokers and voters that the spec wants.
 
 mod departure;
+mod members;
+#[cfg(test)]
+mod model;
+mod progress;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
 
 use crate::allocation::Broker;
-use crate::observed::{Admin, BrokerState, ClusterFacts, DrainProgress};
-use crate::voters;
+use crate::observed::{Admin, BrokerState, ClusterFacts, DrainProgress, QuorumFacts};
 
 pub use departure::Process;
 pub(crate) use departure::{departed, gone, leaving, processes, taken_back};
@@ -33,12 +39,17 @@ pub struct Situation<'a> {
     /// What Kubernetes has of each broker.
     pub processes: &'a BTreeMap<i32, Process>,
     pub admin: &'a Admin,
+    /// Nothing when nobody has told it; no voter changes then.
+    pub quorum: Option<&'a QuorumFacts>,
     /// Answers about brokers that are being emptied.
     pub drains: &'a BTreeMap<i32, DrainProgress>,
     /// Who voted when the active controller was last heard.
     pub voters_recorded: &'a [i32],
     /// How many brokers shall vote.
     pub voters: usize,
+    /// A broker of which no replica has left for so long is told of.
+    pub drain_stall_timeout: Duration,
+    pub now: Timestamp,
 }
 
 /// What to do now.
@@ -49,12 +60,38 @@ pub enum Scale {
     /// The one thing to be done.
     Step(Step),
     /// What is waited for.
-    Waiting {
-        reason: &'static str,
-        message: String,
-    },
+    Waiting { reason: Reason, message: String },
     /// The active controller must be asked how far this broker is emptied.
     Ask(i32),
+}
+
+/// What is waited for. Ascending by how much it matters.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Reason {
+    /// Replicas are on their way, or an empty broker's process is.
+    Draining,
+    /// A voter that shall go has to stay for now.
+    VoterChange,
+    /// Replicas have nowhere to go.
+    DrainBlocked,
+    /// Nobody who knows can be asked.
+    AdminUnreachable,
+    /// No replica has left for long.
+    DrainStalled,
+}
+
+impl Reason {
+    /// As a reason of a condition.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "ScalingDown",
+            Self::VoterChange => "VoterChange",
+            Self::DrainBlocked => "DrainBlocked",
+            Self::AdminUnreachable => "AdminUnreachable",
+            Self::DrainStalled => "DrainStalled",
+        }
+    }
 }
 
 /// One step. Each may be repeated.
@@ -68,16 +105,14 @@ pub enum Step {
     Uncordon(i32),
     /// The broker gets the quorum's log, and votes once it has all of it.
     AddVoter(i32),
-    RemoveVoter(i32),
+    /// The voter or learner is a member no longer.
+    RemoveVoter { id: i32, directory: String },
     /// The controller moves the broker's replicas to others.
     Drain(i32),
     /// The empty broker's StatefulSet is deleted, and its pod with it.
     Stop(i32),
     /// The stopped broker's id is forgotten by the controller.
-    Unregister {
-        id: i32,
-        incarnation: String,
-    },
+    Unregister { id: i32, incarnation: String },
 }
 
 /// Decides.
@@ -89,19 +124,19 @@ pub fn decide(situation: &Situation<'_>) -> Scale {
             return Scale::Settled;
         }
         let message = "no active controller answers the operator".to_owned();
-        return waiting("AdminUnreachable", message);
+        return waiting(Reason::AdminUnreachable, message);
     };
     let step = take_back(situation, facts)
         .or_else(|| cordon(situation, facts))
         .map(Scale::Step);
-    step.or_else(|| vote(situation, facts))
+    step.or_else(|| members::change(situation, facts))
         .or_else(|| drain(situation, facts).map(Scale::Step))
         .or_else(|| remove(situation, facts).map(Scale::Step))
-        .or_else(|| wait(situation, facts))
+        .or_else(|| progress::wait(situation, facts))
         .unwrap_or(Scale::Settled)
 }
 
-fn waiting(reason: &'static str, message: String) -> Scale {
+fn waiting(reason: Reason, message: String) -> Scale {
     Scale::Waiting { reason, message }
 }
 
@@ -130,32 +165,6 @@ fn cordon(situation: &Situation<'_>, facts: &ClusterFacts) -> Option<Step> {
     leaving.find(open).copied().map(Step::Cordon)
 }
 
-/// One change of the voters: a new one joins before an old one goes, the active controller last.
-fn vote(situation: &Situation<'_>, facts: &ClusterFacts) -> Option<Scale> {
-    let stays = |broker: &&Broker| !situation.leaving.contains(&broker.id);
-    let staying = situation.brokers.iter().filter(stays);
-    // A voter that is down keeps its place: it may come back with its log at any time.
-    let able = |id: i32| facts.voters.contains(&id) || situation.admin.serves(id);
-    let able: Vec<_> = staying
-        .clone()
-        .filter(|broker| able(broker.id))
-        .map(|broker| (broker.id, broker.zone.as_deref()))
-        .collect();
-    let wanted = voters::choose(&able, &facts.voters, situation.voters);
-    let mut joining = wanted.iter().filter(|id| !facts.voters.contains(id));
-    if let Some(id) = joining.next() {
-        return Some(Scale::Step(Step::AddVoter(*id)));
-    }
-    let surplus = facts.voters.iter().filter(|id| !wanted.contains(id));
-    let next = surplus.min_by_key(|id| (facts.controller_id == Some(**id), **id))?;
-    if wanted.len() < situation.voters.min(staying.count()).max(1) {
-        let message =
-            format!("broker {next} votes until another one serves that can take its place");
-        return Some(waiting("VoterChange", message));
-    }
-    Some(Scale::Step(Step::RemoveVoter(*next)))
-}
-
 fn drain(situation: &Situation<'_>, facts: &ClusterFacts) -> Option<Step> {
     let mut leaving = situation.leaving.iter();
     let idle = |id: &&i32| facts.brokers.get(id).is_some_and(|broker| !broker.drain);
@@ -163,9 +172,16 @@ fn drain(situation: &Situation<'_>, facts: &ClusterFacts) -> Option<Step> {
 }
 
 fn remove(situation: &Situation<'_>, facts: &ClusterFacts) -> Option<Step> {
-    let gone = gone(situation);
+    let Situation {
+        leaving,
+        processes,
+        admin,
+        voters_recorded,
+        ..
+    } = *situation;
+    let gone = gone(leaving, processes, admin, voters_recorded);
     gone.into_iter().find_map(|id| {
-        let process = situation.processes.get(&id).copied().unwrap_or_default();
+        let process = processes.get(&id).copied().unwrap_or_default();
         if process.stateful_set {
             return Some(Step::Stop(id));
         }
@@ -175,31 +191,5 @@ fn remove(situation: &Situation<'_>, facts: &ClusterFacts) -> Option<Step> {
             id,
             incarnation: broker.incarnation.clone(),
         })
-    })
-}
-
-fn wait(situation: &Situation<'_>, facts: &ClusterFacts) -> Option<Scale> {
-    let id = *situation.leaving.first()?;
-    let replicas = facts.brokers.get(&id).map_or(0, |broker| broker.replicas);
-    if replicas == 0 {
-        let message = format!("broker {id}, which is empty, is stopping");
-        return Some(waiting("ScalingDown", message));
-    }
-    let Some(drain) = situation.drains.get(&id) else {
-        return Some(Scale::Ask(id));
-    };
-    Some(match drain {
-        DrainProgress::Known { blocked: Some(why) } => waiting(
-            "DrainBlocked",
-            format!("{replicas} replicas of broker {id} are left, and some cannot move: {why}"),
-        ),
-        DrainProgress::Known { blocked: None } => waiting(
-            "ScalingDown",
-            format!("{replicas} replicas of broker {id} are left and move to others"),
-        ),
-        DrainProgress::Unknown(why) => waiting(
-            "AdminUnreachable",
-            format!("nobody can tell how far broker {id} is emptied: {why}"),
-        ),
     })
 }
