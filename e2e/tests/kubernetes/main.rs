@@ -14,6 +14,7 @@ mod operator_deleted;
 mod scaled;
 mod topic_lifecycle;
 mod true_status;
+mod volume_lost;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,7 @@ use tokio::runtime::Runtime;
 type Case = fn(&Runtime, &Example) -> Result<()>;
 
 #[rustfmt::skip]
-const CASES: [(&str, Case); 20] = [
+const CASES: [(&str, Case); 21] = [
     ("bad clusters are refused with advice", |on, e| on.block_on(bad_specs::of_clusters(e))),
     ("bad topics are refused with advice", |on, e| on.block_on(bad_specs::of_topics(e))),
     ("what only the operator can refuse is a condition", |on, e| on.block_on(bad_specs::found_by_operator(e))),
@@ -45,6 +46,7 @@ const CASES: [(&str, Case); 20] = [
     ("a changed setting restarts one broker after the other", |on, e| on.block_on(config_changed::under_load(e))),
     ("a missing broker keeps the others from being restarted", |on, e| on.block_on(broker_missing::under_load(e))),
     ("every broker is killed at once", |on, e| on.block_on(every_broker_deleted::data_stays(e))),
+    ("a voter loses its volume", |on, e| on.block_on(volume_lost::under_load(e))),
     ("a broker joins, and one of the voters is removed", |on, e| on.block_on(scaled::under_load(e))),
 ];
 

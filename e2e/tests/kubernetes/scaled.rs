@@ -1,7 +1,7 @@
 //! A fourth broker joins and gets replicas. Then one of the three voters is removed: its vote and its
 //! replicas go to others first, and its volume stays. Clients notice neither.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -20,7 +20,9 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 pub(crate) async fn under_load(example: &Example) -> Result<()> {
     let bootstrap = example.external_bootstrap().await?;
+    let start = Instant::now();
     scale(example, 4, &[]).await?;
+    let joined = start.elapsed();
     example
         .create_topic(TOPIC, PARTITIONS, DeletionPolicy::Delete)
         .await?;
@@ -37,11 +39,13 @@ pub(crate) async fn under_load(example: &Example) -> Result<()> {
     ensure!(hosts(&before, REMOVED_BROKER)? > 0, "the test needs one");
 
     let mut load = SteadyLoad::start(&bootstrap, TOPIC, PARTITIONS)?;
+    let start = Instant::now();
     let status = scale(example, 3, &[REMOVED_BROKER]).await?;
+    let removed = start.elapsed();
     load.wait_for_progress()?;
     let outcome = load.stop_and_verify()?;
     println!(
-        "    {} messages, longest stall {:.1?}",
+        "    joined after {joined:.1?}, removed after {removed:.1?}, {} messages, longest stall {:.1?}",
         outcome.acknowledged, outcome.longest_stall
     );
     let ids: Vec<_> = status.brokers.iter().map(|broker| broker.id).collect();
