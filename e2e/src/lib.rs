@@ -22,3 +22,6 @@ pub mod tool;
 
 /// The environment variable with the path of the `klamm-broker` to test.
 pub const BROKER_BIN: &str = "KLAMM_BROKER_BIN";
+
+/// The environment variable with the path of the `klamm` command to test.
+pub const CLI_BIN: &str = "KLAMM_CLI_BIN";

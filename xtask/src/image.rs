@@ -23,15 +23,17 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub(crate) struct Binaries {
     pub(crate) broker: PathBuf,
     pub(crate) operator: PathBuf,
+    pub(crate) cli: PathBuf,
 }
 
 impl Binaries {
     pub(crate) fn build() -> Result<Self> {
-        announce("building klamm-broker and klamm-operator (release, static)");
+        announce("building klamm-broker, klamm-operator and klamm (release, static)");
         let directory = build_release(&[])?;
         Ok(Self {
             broker: directory.join("klamm-broker"),
             operator: directory.join("klamm-operator"),
+            cli: directory.join("klamm"),
         })
     }
 }
@@ -48,7 +50,10 @@ pub(crate) fn build_release(others: &[&str]) -> Result<PathBuf> {
     );
     let mut command = cargo();
     command.args(["build", "--release", "--locked", "--target", &target]);
-    for package in ["klamm-broker", "klamm-operator"].iter().chain(others) {
+    for package in ["klamm-broker", "klamm-operator", "klamm-cli"]
+        .iter()
+        .chain(others)
+    {
         command.args(["--package", package]);
     }
     run(command.env(flags, "-C target-feature=+crt-static"))?;
@@ -77,7 +82,8 @@ pub(crate) fn build(tag: &str, binaries: &Binaries) -> Result<BuiltImage> {
     let programs = archive.layer(
         &Layer::default()
             .file("klamm-broker", &binaries.broker, 0o755)
-            .file("klamm-operator", &binaries.operator, 0o755),
+            .file("klamm-operator", &binaries.operator, 0o755)
+            .file("klamm", &binaries.cli, 0o755),
     )?;
     let name = qualified(tag);
     let (repository, _) = name.rsplit_once(':').context("the tag has no version")?;

@@ -258,7 +258,8 @@ fn end_to_end_tests(products: &Products, wanted: impl Fn(&str) -> bool) -> Resul
     command
         .args(["test", "--workspace", "--locked", "--no-fail-fast"])
         .env("KLAMM_BROKER_BIN", &binaries.broker)
-        .env("KLAMM_OPERATOR_BIN", &binaries.operator);
+        .env("KLAMM_OPERATOR_BIN", &binaries.operator)
+        .env("KLAMM_CLI_BIN", &binaries.cli);
     for target in targets {
         command.args(["--test", target]);
     }

@@ -4,6 +4,7 @@ mod go;
 mod java;
 mod java_history;
 mod kcat;
+mod klamm;
 mod program;
 mod python;
 
@@ -13,6 +14,7 @@ pub use go::franz_go;
 pub use java::Java;
 pub use java_history::java_history;
 pub use kcat::Kcat;
+pub use klamm::Klamm;
 pub use program::Program;
 pub use python::{confluent_kafka, confluent_kafka_history, kafka_python};
 

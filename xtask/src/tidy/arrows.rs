@@ -42,6 +42,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("klamm-e2e", &["klamm-crds", "klamm-proto"]),
     ("klamm-chaos", &["klamm-e2e", "klamm-proto"]),
+    ("klamm-client", &["broker-wire"]),
+    ("klamm-cli", &["klamm-client"]),
     ("klamm-bench", &["broker-wire"]),
     (
         "klamm-bench-instructions",
