@@ -22,8 +22,15 @@ const CODEC_MESSAGES: u64 = 2_000;
 /// Configuration that the cases rely on.
 pub const OVERRIDES: [&str; 1] = ["num.partitions=6"];
 
-/// Messages through a group: of two members, then of one that goes on where these were.
+/// Messages through a group, and in every codec.
 pub fn messages(cases: &mut Cases, client: &dyn KafkaClient) {
+    group_of_two(cases, client);
+    let name = client.name();
+    cases.run(&format!("{name}: every codec"), || codecs(client));
+}
+
+/// Messages through a group: of two members, then of one that goes on where these were.
+pub fn group_of_two(cases: &mut Cases, client: &dyn KafkaClient) {
     let name = client.name();
     let topic = format!("{name}-messages");
     let mut sent = false;
@@ -43,7 +50,6 @@ pub fn messages(cases: &mut Cases, client: &dyn KafkaClient) {
             resume(client, &topic)
         },
     );
-    cases.run(&format!("{name}: every codec"), || codecs(client));
 }
 
 fn two_members(client: &dyn KafkaClient, topic: &str) -> Result<()> {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::init_producer_id::ProducerIds;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
-use crate::coordinator::GroupCoordinator;
+use crate::coordinator::{Client, GroupCoordinator};
 use crate::partition::PartitionManager;
 
 /// Fetch sessions at a time; `max.incremental.fetch.session.cache.slots` of Kafka.
@@ -75,6 +75,17 @@ pub struct RequestInfo {
     /// Name of the listener that the client is connected to; it gets the brokers' addresses of the
     /// same listener.
     pub listener: Arc<str>,
+}
+
+impl RequestInfo {
+    /// The sender as descriptions of groups have it.
+    pub(super) fn client(&self) -> Client {
+        Client {
+            id: self.client_id.as_deref().unwrap_or_default().to_owned(),
+            // The form in which Java prints an address, and Kafka's tools show it.
+            host: format!("/{}", self.client_host),
+        }
+    }
 }
 
 /// The topic id of a request, which is never "not given" in the versions that have it.

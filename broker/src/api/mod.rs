@@ -12,6 +12,8 @@ mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 mod api_versions;
 mod authorized_operations;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod context;
 mod create_partitions;
 mod create_topics;
@@ -96,13 +98,8 @@ pub enum Call {
 pub struct Query {
     correlation_id: i32,
     info: RequestInfo,
-    body: QueryBody,
-}
-
-enum QueryBody {
-    Known(Request),
-    /// ApiVersions in a version of the future: the answer says so in version 0 (KIP-511).
-    UnknownApiVersions,
+    /// `None` is ApiVersions in a version of the future: the answer says so in version 0 (KIP-511).
+    request: Option<Request>,
 }
 
 impl Call {
@@ -125,11 +122,10 @@ impl Call {
             return match api {
                 ApiKey::ApiVersions => {
                     let info = RequestInfo { version: 0, ..info };
-                    let body = QueryBody::UnknownApiVersions;
                     Ok(Self::Query(Box::new(Query {
                         correlation_id,
                         info,
-                        body,
+                        request: None,
                     })))
                 }
                 _ => Err(RequestError::UnsupportedVersion { api, version }),
@@ -145,14 +141,11 @@ impl Call {
                     frame,
                 )))
             }
-            Ok(request) => {
-                let body = QueryBody::Known(request);
-                Ok(Self::Query(Box::new(Query {
-                    correlation_id,
-                    info,
-                    body,
-                })))
-            }
+            Ok(request) => Ok(Self::Query(Box::new(Query {
+                correlation_id,
+                info,
+                request: Some(request),
+            }))),
             Err(source) => Err(RequestError::Malformed {
                 api,
                 version,
@@ -173,17 +166,14 @@ impl Query {
         let Self {
             correlation_id,
             info,
-            body,
+            request,
         } = self;
         let reply = ReplyTo {
             correlation_id,
             version: info.version,
         };
-        let request = match body {
-            QueryBody::Known(request) => request,
-            QueryBody::UnknownApiVersions => {
-                return reply.with(ApiKey::ApiVersions, &api_versions::unsupported_version());
-            }
+        let Some(request) = request else {
+            return reply.with(ApiKey::ApiVersions, &api_versions::unsupported_version());
         };
         answer(ctx, &info, request, reply).await
     }
@@ -272,6 +262,12 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
         Request::AlterConfigs(r) => handle!(AlterConfigs, alter_configs, r),
         Request::IncrementalAlterConfigs(r) => {
             handle!(IncrementalAlterConfigs, incremental_alter_configs, r)
+        }
+        Request::ConsumerGroupHeartbeat(r) => {
+            handle!(ConsumerGroupHeartbeat, consumer_group_heartbeat, r)
+        }
+        Request::ConsumerGroupDescribe(r) => {
+            handle!(ConsumerGroupDescribe, consumer_group_describe, r)
         }
         Request::DescribeTopicPartitions(r) => {
             handle!(DescribeTopicPartitions, describe_topic_partitions, r)

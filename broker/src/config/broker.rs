@@ -159,6 +159,9 @@ impl BrokerConfig {
             session_timeout_min: self.millis("group.min.session.timeout.ms"),
             session_timeout_max: self.millis("group.max.session.timeout.ms"),
             group_size_max: self.size("group.max.size"),
+            consumer_session_timeout: self.millis("group.consumer.session.timeout.ms"),
+            consumer_heartbeat_interval: self.millis("group.consumer.heartbeat.interval.ms"),
+            consumer_group_size_max: self.size("group.consumer.max.size"),
             offset_metadata_bytes_max: self.size("offset.metadata.max.bytes"),
             offsets_retention: self.millis("offsets.retention.minutes") * 60_000,
         }

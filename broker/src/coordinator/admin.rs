@@ -14,8 +14,9 @@ use bytes::Bytes;
 use super::error::{Unavailable, result_code};
 use super::{GroupCoordinator, PartitionLog};
 
-/// The only type of group here; consumer groups of KIP-848 have another.
+/// The types of groups (KIP-848).
 const CLASSIC: &str = "Classic";
+const CONSUMER: &str = "Consumer";
 
 impl<L: PartitionLog> GroupCoordinator<L> {
     /// State and members of groups.
@@ -63,17 +64,16 @@ impl<L: PartitionLog> GroupCoordinator<L> {
                     .iter()
                     .any(|admitted| admitted.eq_ignore_ascii_case(name))
         };
-        if !admits(&request.types_filter, CLASSIC) {
-            return response;
-        }
         for shard in self.shards() {
             let found = shard.with_groups(|groups, _, _| groups.list().collect::<Vec<_>>());
             match found {
                 Ok(listings) => {
-                    let admitted = listings.into_iter().filter(|listing| {
-                        admits(&request.states_filter, &listing.state.to_string())
+                    let listed = listings.into_iter().map(listed);
+                    let admitted = listed.filter(|group| {
+                        admits(&request.types_filter, &group.group_type)
+                            && admits(&request.states_filter, &group.group_state)
                     });
-                    response.groups.extend(admitted.map(listed));
+                    response.groups.extend(admitted);
                 }
                 Err(Unavailable::Loading) => {
                     response.error_code = ErrorCode::CoordinatorLoadInProgress
@@ -155,7 +155,13 @@ fn listed(listing: GroupListing) -> ListedGroup {
     ListedGroup {
         group_id: listing.group.to_string().into(),
         protocol_type: listing.protocol_type.into(),
-        group_state: listing.state.to_string().into(),
-        group_type: CLASSIC.into(),
+        group_state: match listing.consumer {
+            Some(state) => state.to_string().into(),
+            None => listing.state.to_string().into(),
+        },
+        group_type: match listing.consumer {
+            Some(_) => CONSUMER.into(),
+            None => CLASSIC.into(),
+        },
     }
 }

@@ -13,6 +13,8 @@
 //!           session_timeout_ms i32, subscription bytes, assignment bytes
 //! ```
 
+mod consumer;
+
 use broker_core::group::{
     CommittedOffset, Generation, GroupMetadata, GroupRecord, MemberMetadata, Opaque,
 };
@@ -46,6 +48,9 @@ pub(super) struct Encoded {
 
 /// Encodes a record. Its texts have at most [`broker_core::group::ID_BYTES_MAX`] bytes.
 pub(super) fn encode(record: &GroupRecord) -> Encoded {
+    if let Some(encoded) = consumer::encode(record) {
+        return encoded;
+    }
     let mut key = Vec::new();
     let value = match record {
         GroupRecord::OffsetCommit {
@@ -65,6 +70,11 @@ pub(super) fn encode(record: &GroupRecord) -> Encoded {
             put_text(&mut key, group);
             value.as_ref().map(encode_group)
         }
+        GroupRecord::ConsumerGroupMetadata { .. }
+        | GroupRecord::ConsumerMemberMetadata { .. }
+        | GroupRecord::ConsumerTargetMetadata { .. }
+        | GroupRecord::ConsumerTargetMember { .. }
+        | GroupRecord::ConsumerCurrentMember { .. } => unreachable!("encoded above"),
     };
     Encoded { key, value }
 }
@@ -135,7 +145,7 @@ fn put_millis(out: &mut Vec<u8>, duration: Duration) {
     out.put_i32(i32::try_from(duration.as_millis()).unwrap_or(i32::MAX));
 }
 
-/// Decodes a record. `None`: a kind that the classic coordinator does not use.
+/// Decodes a record. `None`: a kind that this coordinator does not use.
 ///
 /// # Errors
 /// [`DecodeError`].
@@ -152,7 +162,7 @@ pub(super) fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<GroupRec
             group: key.text()?.into(),
             value: value.map(decode_group).transpose()?,
         },
-        _ => return Ok(None),
+        version => return consumer::decode(version, key, value),
     };
     Ok(Some(record))
 }
@@ -404,6 +414,6 @@ mod tests {
             (Offset(42), LeaderEpoch::NONE)
         );
         assert_eq!(decode(&key, Some(b"\0\x09")), Err(DecodeError::Version(9)));
-        assert_eq!(decode(b"\0\x03\0\x01g", None), Ok(None), "a KIP-848 group");
+        assert_eq!(decode(b"\0\x0b\0\x01g", None), Ok(None), "a share group");
     }
 }

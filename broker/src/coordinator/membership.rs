@@ -1,10 +1,13 @@
 //! JoinGroup, SyncGroup, Heartbeat and LeaveGroup.
 
+use std::sync::Arc;
+
 use broker_core::Duration;
 use broker_core::group::{
     Generation, GroupError, HeartbeatRequest as Heartbeat, JoinFeatures, JoinRequest, Joined,
     LeaveRequest, LeavingMember, Opaque, Protocol, Response, SyncRequest, Synced,
 };
+use broker_core::metadata::Image;
 use broker_wire::message::join_group::JoinGroupResponseMember;
 use broker_wire::message::leave_group::{MemberIdentity, MemberResponse};
 use broker_wire::message::{
@@ -34,6 +37,7 @@ impl<L: PartitionLog> GroupCoordinator<L> {
         request: JoinGroupRequest,
         version: i16,
         client: Client,
+        image: Arc<Image>,
     ) -> JoinGroupResponse {
         let member_id = request.member_id.clone();
         let request = join_request(&request, version, client);
@@ -41,8 +45,10 @@ impl<L: PartitionLog> GroupCoordinator<L> {
             Ok(shard) => shard,
             Err(unavailable) => return join_refused(unavailable.code(), member_id),
         };
-        let submitted =
-            shard.submit(|groups, now, token, out| groups.handle_join(now, request, token, out));
+        let topics = self.images.topics(image);
+        let submitted = shard.submit(|groups, now, token, out| {
+            groups.handle_join(now, request, &topics, token, out);
+        });
         match submitted.await {
             Ok(Response::Join(Ok(joined))) => join_response(joined),
             Ok(Response::Join(Err(GroupError::MemberIdRequired { member_id }))) => {
@@ -139,11 +145,11 @@ impl<L: PartitionLog> GroupCoordinator<L> {
     }
 }
 
-fn owned(text: &Str) -> String {
+pub(super) fn owned(text: &Str) -> String {
     text.as_str().to_owned()
 }
 
-fn millis(value: i32) -> Duration {
+pub(super) fn millis(value: i32) -> Duration {
     Duration::from_millis(u64::try_from(value).unwrap_or(0))
 }
 

@@ -5,6 +5,7 @@
 //! one task that loads them and then keeps time, one that writes their records.
 //!
 //! * `membership`: JoinGroup, SyncGroup, Heartbeat, LeaveGroup;
+//! * `consumer`: ConsumerGroupHeartbeat, ConsumerGroupDescribe;
 //! * `offsets`: OffsetCommit, OffsetFetch; `delete_offsets`: OffsetDelete;
 //! * `admin`: DescribeGroups, ListGroups, DeleteGroups.
 //!
@@ -12,6 +13,7 @@
 
 mod admin;
 mod codec;
+mod consumer;
 mod delete_offsets;
 mod error;
 mod loader;
@@ -24,6 +26,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod topics;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -43,6 +46,7 @@ use crate::lease::Lease;
 use crate::partition::RoleEvent;
 use error::Unavailable;
 use shard::Shard;
+use topics::ImageVersions;
 
 /// The topic that groups live in.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -55,6 +59,7 @@ pub struct GroupCoordinator<L = LedPartition> {
     lease: Arc<Lease>,
     shards: RwLock<BTreeMap<PartitionIndex, Led>>,
     rebalances: Arc<Rebalances>,
+    images: ImageVersions,
     log: PhantomData<fn(L)>,
 }
 
@@ -101,6 +106,7 @@ impl<L: PartitionLog> GroupCoordinator<L> {
             lease,
             shards: RwLock::default(),
             rebalances: Arc::default(),
+            images: ImageVersions::default(),
             log: PhantomData,
         }
     }

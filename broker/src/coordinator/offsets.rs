@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use broker_core::group::{
-    CommitRequest, CommittedOffset, Generation, Groups, OffsetToCommit, Response,
+    CommitRequest, CommittedOffset, Generation, GroupEpoch, GroupError, Groups, OffsetToCommit,
+    Response,
 };
 use broker_core::{LeaderEpoch, Offset, PartitionIndex, Timestamp};
 use broker_wire::message::offset_commit::{
@@ -123,9 +124,10 @@ impl<L: PartitionLog> GroupCoordinator<L> {
         let group = request.group_id.clone();
         let found = self
             .confirmed_shard(&group)
-            .and_then(|shard| shard.with_groups(|groups, _, _| found_topics(groups, &request)));
+            .and_then(|shard| shard.with_groups(|groups, _, _| checked_topics(groups, &request)));
         let (topics, error_code) = match found {
-            Ok(topics) => (topics, ErrorCode::None),
+            Ok(Ok(topics)) => (topics, ErrorCode::None),
+            Ok(Err(error)) => (refused_topics(&request, code(&error)), code(&error)),
             Err(unavailable) => (
                 refused_topics(&request, unavailable.code()),
                 unavailable.code(),
@@ -171,6 +173,21 @@ fn commit_request(request: &OffsetCommitRequest, known: &[bool]) -> CommitReques
         generation: Generation(request.generation_id_or_member_epoch),
         offsets,
     }
+}
+
+/// As [`found_topics`], for members of consumer groups only in their present epoch (v9).
+fn checked_topics(
+    groups: &Groups,
+    request: &OffsetFetchRequestGroup,
+) -> Result<Vec<OffsetFetchResponseTopics>, GroupError> {
+    if let Some(member_id) = request.member_id.as_ref().filter(|id| !id.is_empty()) {
+        groups.check_reader(
+            &request.group_id,
+            member_id,
+            GroupEpoch(request.member_epoch),
+        )?;
+    }
+    Ok(found_topics(groups, request))
 }
 
 fn found_topics(

@@ -38,7 +38,7 @@ struct State {
 
 enum Phase {
     Loading,
-    Serving(Groups),
+    Serving(Box<Groups>),
     Resigned,
 }
 
@@ -65,7 +65,7 @@ impl Shard {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Loading) {
             groups.handle_loaded(now());
-            state.phase = Phase::Serving(groups);
+            state.phase = Phase::Serving(Box::new(groups));
             self.rescheduled.notify_one();
         }
     }

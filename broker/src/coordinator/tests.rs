@@ -1,5 +1,7 @@
 //! The coordinator over a log in memory.
 
+mod consumer;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,11 +141,21 @@ fn client() -> Client {
 /// Joins as the only member, with the extra round for the member id.
 async fn join(coordinator: &Coordinator) -> JoinGroupResponse {
     let first = coordinator
-        .join(join_request(Str::default()), JOIN_VERSION, client())
+        .join(
+            join_request(Str::default()),
+            JOIN_VERSION,
+            client(),
+            Arc::default(),
+        )
         .await;
     assert_eq!(first.error_code, ErrorCode::MemberIdRequired);
     let joined = coordinator
-        .join(join_request(first.member_id), JOIN_VERSION, client())
+        .join(
+            join_request(first.member_id),
+            JOIN_VERSION,
+            client(),
+            Arc::default(),
+        )
         .await;
     assert_eq!(joined.error_code, ErrorCode::None);
     joined
@@ -267,7 +279,7 @@ async fn who_waits_is_told_when_the_coordinator_resigns() {
         // Takes part in the next rebalance, which the member that joined does not.
         async move {
             coordinator
-                .join(join_request(Str::default()), 0, client())
+                .join(join_request(Str::default()), 0, client(), Arc::default())
                 .await
         }
     });

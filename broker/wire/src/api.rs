@@ -87,6 +87,8 @@ apis! {
     UpdateFeatures = 57, 0..=2, flexible 0;
     DescribeCluster = 60, 0..=2, flexible 0;
     UnregisterBroker = 64, 0..=0, flexible 0;
+    ConsumerGroupHeartbeat = 68, 0..=1, flexible 0;
+    ConsumerGroupDescribe = 69, 0..=1, flexible 0;
     DescribeTopicPartitions = 75, 0..=0, flexible 0;
     AddRaftVoter = 80, 0..=0, flexible 0;
     RemoveRaftVoter = 81, 0..=0, flexible 0;

@@ -87,7 +87,7 @@ def produce(bootstrap, topic, compression):
         sys.exit(f"{len(failures)} messages failed, {left} were not answered: {failures[:1]}")
 
 
-def member(bootstrap, topic, group):
+def member(bootstrap, topic, group, protocol="classic"):
     stopping = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.append(True))
@@ -95,15 +95,14 @@ def member(bootstrap, topic, group):
         {
             "bootstrap.servers": bootstrap,
             "group.id": group,
+            "group.protocol": protocol,
             "auto.offset.reset": "earliest",
             "enable.auto.offset.store": False,
         }
     )
 
-    def assigned(_consumer, partitions):
-        print("assigned", len(partitions), file=sys.stderr, flush=True)
-
-    consumer.subscribe([topic], on_assign=assigned)
+    consumer.subscribe([topic])
+    assigned = 0
     out = sys.stdout.buffer
     while not stopping:
         for message in consumer.consume(500, timeout=0.2):
@@ -113,6 +112,9 @@ def member(bootstrap, topic, group):
             out.write(position + message.key() + b"\t" + message.value() + b"\n")
             consumer.store_offsets(message)
         out.flush()
+        if len(consumer.assignment()) != assigned:
+            assigned = len(consumer.assignment())
+            print("assigned", assigned, file=sys.stderr, flush=True)
     consumer.close()
 
 

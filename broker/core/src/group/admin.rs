@@ -4,9 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::consumer::ConsumerGroupState;
 use super::effect::{Context, ReplyToken, Response, Then};
 use super::error::{AppendError, GroupError};
-use super::membership::{Group, State};
+use super::membership::{CONSUMER, Group, State};
 use super::record::{GroupId, GroupRecord, Opaque};
 use crate::Time;
 
@@ -33,6 +34,8 @@ pub struct GroupListing {
     /// Empty for a group that only holds offsets.
     pub protocol_type: String,
     pub state: GroupState,
+    /// Set for a group of the consumer protocol, whose state it is.
+    pub consumer: Option<ConsumerGroupState>,
 }
 
 /// A group with its members.
@@ -70,8 +73,12 @@ impl Group {
     pub(super) fn listing(&self) -> GroupListing {
         GroupListing {
             group: self.id.clone(),
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            protocol_type: match self.consumer {
+                Some(_) => CONSUMER.into(),
+                None => self.protocol_type.clone().unwrap_or_default(),
+            },
             state: self.public_state(),
+            consumer: self.consumer.as_ref().map(|consumer| consumer.state()),
         }
     }
 
@@ -105,6 +112,7 @@ impl Group {
     pub(super) fn handle_delete(&mut self, cx: &mut Context<'_>, token: ReplyToken) {
         let refusal = match self.state {
             State::Dead => GroupError::GroupIdNotFound,
+            State::Empty if self.has_consumers() => GroupError::NonEmptyGroup,
             State::Empty if self.appends_in_flight > 0 => GroupError::CoordinatorNotAvailable,
             State::Empty => return self.delete(cx, Some(token)),
             _ => GroupError::NonEmptyGroup,
@@ -126,6 +134,9 @@ impl Group {
                 group: self.id.clone(),
                 value: None,
             });
+        }
+        if let Some(consumer) = &self.consumer {
+            records.extend(consumer.tombstones(&self.id));
         }
         if !records.is_empty() {
             self.append(cx, records, Then::Delete { token });

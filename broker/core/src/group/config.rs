@@ -10,6 +10,11 @@ pub const ID_BYTES_MAX: usize = i16::MAX as usize;
 pub const PROTOCOLS_MAX: usize = 64;
 /// Largest subscription of a member over all protocols it offers.
 pub const MEMBER_BYTES_MAX: usize = 1 << 20;
+/// Largest member of a consumer group. Its record has to find room in the log, beyond whose
+/// `max.message.bytes` none of the group could be written any more.
+pub const CONSUMER_MEMBER_BYTES_MAX: usize = 900 << 10;
+/// Most different regular expressions that the members of a consumer group subscribe by.
+pub const REGEXES_MAX: usize = 32;
 /// Memory that the members of one partition's groups may take; no more can join then.
 pub const MEMBERS_BYTES_MAX: usize = 256 << 20;
 /// Most groups in one partition.
@@ -30,6 +35,12 @@ pub struct GroupConfig {
     pub session_timeout_max: Duration,
     /// `group.max.size`: most members of a group.
     pub group_size_max: usize,
+    /// `group.consumer.session.timeout.ms`
+    pub consumer_session_timeout: Duration,
+    /// `group.consumer.heartbeat.interval.ms`
+    pub consumer_heartbeat_interval: Duration,
+    /// `group.consumer.max.size`: most members of a consumer group.
+    pub consumer_group_size_max: usize,
     /// `offset.metadata.max.bytes`
     pub offset_metadata_bytes_max: usize,
     /// `offsets.retention.minutes`
@@ -43,6 +54,9 @@ impl Default for GroupConfig {
             session_timeout_min: Duration::from_secs(6),
             session_timeout_max: Duration::from_secs(30 * 60),
             group_size_max: 10_000,
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
+            consumer_group_size_max: 10_000,
             offset_metadata_bytes_max: 4096,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
         }

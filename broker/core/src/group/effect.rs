@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::config::GroupConfig;
+use super::consumer::ConsumerHeartbeat;
 use super::error::GroupError;
 use super::groups::Now;
 use super::record::{Generation, GroupId, GroupRecord, Opaque};
@@ -17,7 +18,7 @@ use super::record::{Generation, GroupId, GroupRecord, Opaque};
 pub struct ReplyToken(pub u64);
 
 /// Names an [`Effect::Append`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct AppendId(pub u64);
 
 /// To be carried out in the order given.
@@ -52,6 +53,7 @@ pub enum Response {
     Delete(Result<(), GroupError>),
     /// One result for each partition of the request, in its order.
     DeleteOffsets(Result<Vec<Result<(), GroupError>>, GroupError>),
+    ConsumerHeartbeat(Result<ConsumerHeartbeat, GroupError>),
 }
 
 /// Answer to JoinGroup.
@@ -116,6 +118,14 @@ pub enum RebalanceReason {
         members: usize,
     },
     NotStored,
+    /// A member of a consumer group did not give up its partitions, or join again, in time.
+    ReconcileTimedOut {
+        member_id: String,
+    },
+    /// Topics that members of a consumer group subscribe to.
+    TopicsChanged,
+    /// The last member of the consumer protocol left.
+    ProtocolChanged,
 }
 
 impl RebalanceReason {
@@ -131,6 +141,9 @@ impl RebalanceReason {
             Self::SessionExpired { .. } => "session_expired",
             Self::SyncTimedOut { .. } => "sync_timed_out",
             Self::NotStored => "not_stored",
+            Self::ReconcileTimedOut { .. } => "reconcile_timed_out",
+            Self::TopicsChanged => "topics_changed",
+            Self::ProtocolChanged => "protocol_changed",
         }
     }
 }
@@ -167,6 +180,13 @@ impl fmt::Display for RebalanceReason {
                 return write!(f, "{members} members did not sync in time");
             }
             Self::NotStored => return f.write_str("the group could not be stored"),
+            Self::ReconcileTimedOut { member_id } => {
+                return write!(f, "member {member_id} did not follow in time");
+            }
+            Self::TopicsChanged => return f.write_str("topics changed"),
+            Self::ProtocolChanged => {
+                return f.write_str("the group uses the classic protocol again");
+            }
         };
         match client {
             Some(reason) => write!(f, " ({reason})"),
@@ -198,6 +218,23 @@ pub(super) enum Then {
         answer: Option<(ReplyToken, Vec<Result<(), GroupError>>)>,
     },
     StoreEmpty,
+    /// Applied before, answered now.
+    ConsumerHeartbeat {
+        answer: Option<(ReplyToken, ConsumerHeartbeat)>,
+    },
+    ConsumerJoin {
+        token: ReplyToken,
+        joined: Joined,
+    },
+}
+
+impl Then {
+    pub(super) const fn is_about_offsets(&self) -> bool {
+        matches!(
+            self,
+            Self::CommitOffsets { .. } | Self::DeleteOffsets { .. }
+        )
+    }
 }
 
 #[derive(Debug)]
@@ -211,8 +248,14 @@ pub(super) struct PendingAppend {
 /// Appends under way, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Appends {
-    next_id: u64,
+    next_id: AppendId,
     pub(super) pending: VecDeque<PendingAppend>,
+}
+
+impl Appends {
+    pub(super) const fn next_id(&self) -> AppendId {
+        self.next_id
+    }
 }
 
 /// What a group may touch besides itself.
@@ -229,8 +272,8 @@ impl Context<'_> {
     }
 
     pub(super) fn append(&mut self, group: &GroupId, records: Vec<GroupRecord>, then: Then) {
-        let id = AppendId(self.appends.next_id);
-        self.appends.next_id += 1;
+        let id = self.appends.next_id;
+        self.appends.next_id.0 += 1;
         let records: Arc<[GroupRecord]> = records.into();
         self.out.push(Effect::Append {
             id,

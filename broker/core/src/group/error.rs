@@ -43,6 +43,21 @@ pub enum GroupError {
     NonEmptyGroup,
     #[error("a member of the group consumes this topic")]
     SubscribedToTopic,
+    #[error("the member's epoch is not the one that the group knows; join again")]
+    FencedMemberEpoch,
+    #[error(
+        "the member's epoch is not the current one; try again with the one of the next heartbeat"
+    )]
+    StaleMemberEpoch,
+    #[error("another member uses this group.instance.id; stop it first")]
+    UnreleasedInstanceId,
+    #[error("the server assignors are uniform and range")]
+    UnsupportedAssignor,
+    #[error(
+        "the members of a group have at most {} regular expressions",
+        super::REGEXES_MAX
+    )]
+    TooManyRegexes,
     #[error("the group's record is larger than the log accepts")]
     RecordTooLarge,
 }

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 
 use super::admin::{GroupDescription, GroupListing};
 use super::config::GroupConfig;
+use super::consumer::ConsumerGroupDescription;
+use super::consumer::record::GroupEpoch;
 use super::effect::{AppendId, Appends, Context, Effect, PendingAppend, Response, Then};
 use super::error::{AppendError, GroupError};
 use super::membership::Group;
@@ -53,17 +55,19 @@ impl Groups {
     /// Takes over one committed record: all of them, in order, while loading; afterwards
     /// [`handle_appended`](Self::handle_appended) does it.
     pub fn apply(&mut self, record: &GroupRecord) {
-        let (GroupRecord::GroupMetadata { group: id, .. }
-        | GroupRecord::OffsetCommit { group: id, .. }) = record;
+        let id = record.group();
         let group = self
             .groups
             .entry(id.clone())
             .or_insert_with(|| Group::new(id.clone()));
         match record {
             GroupRecord::GroupMetadata { value, .. } => {
-                self.member_bytes -= group.member_bytes;
+                self.member_bytes -= group.memory_bytes();
+                if value.is_some() {
+                    group.consumer = None;
+                }
                 group.apply_metadata(value.as_ref());
-                self.member_bytes += group.member_bytes;
+                self.member_bytes += group.memory_bytes();
             }
             GroupRecord::OffsetCommit {
                 topic,
@@ -83,6 +87,15 @@ impl Groups {
                 let previous = group.offsets.remove(topic, *partition);
                 self.offsets -= usize::from(previous.is_some());
             }
+            GroupRecord::ConsumerGroupMetadata { .. }
+            | GroupRecord::ConsumerMemberMetadata { .. }
+            | GroupRecord::ConsumerTargetMetadata { .. }
+            | GroupRecord::ConsumerTargetMember { .. }
+            | GroupRecord::ConsumerCurrentMember { .. } => {
+                self.member_bytes -= group.memory_bytes();
+                group.apply_consumer(record);
+                self.member_bytes += group.memory_bytes();
+            }
         }
         if group.is_unused() {
             self.groups.remove(id);
@@ -98,6 +111,7 @@ impl Groups {
                 for member_id in member_ids {
                     group.renew_session(cx, &member_id);
                 }
+                group.start_consumer_sessions(cx);
             });
         }
     }
@@ -144,6 +158,12 @@ impl Groups {
         }
         self.with_group(now, &group, out, |group, cx| {
             group.appends_in_flight -= 1;
+            let result = match group.consumer.as_deref_mut() {
+                Some(consumer) if !then.is_about_offsets() => {
+                    consumer.note_appended(id, cx.appends.next_id(), &records, result)
+                }
+                _ => result,
+            };
             group.handle_appended(cx, then, result);
         })
         .expect("a group with appends in flight is kept");
@@ -196,9 +216,12 @@ impl Groups {
                 Then::DeleteOffsets {
                     answer: Some((token, _)),
                 } => cx.reply(token, Response::DeleteOffsets(Err(error))),
-                Then::ReplaceStaticMember { token, .. } => {
+                Then::ReplaceStaticMember { token, .. } | Then::ConsumerJoin { token, .. } => {
                     cx.reply(token, Response::Join(Err(error)))
                 }
+                Then::ConsumerHeartbeat {
+                    answer: Some((token, _)),
+                } => cx.reply(token, Response::ConsumerHeartbeat(Err(error))),
                 Then::Delete { token: Some(token) } => {
                     cx.reply(token, Response::Delete(Err(error)))
                 }
@@ -234,10 +257,36 @@ impl Groups {
         self.groups.values().map(Group::listing)
     }
 
-    /// A group with its members, if it exists.
+    /// A group of the classic protocol with its members, if it exists.
     #[must_use]
     pub fn describe(&self, group: &str) -> Option<GroupDescription> {
-        self.groups.get(group).map(Group::description)
+        let group = self.groups.get(group);
+        let classic = group.filter(|group| group.consumer.is_none());
+        classic.map(Group::description)
+    }
+
+    /// A group of the consumer protocol with its members, if it exists.
+    #[must_use]
+    pub fn describe_consumer_group(&self, group: &str) -> Option<ConsumerGroupDescription> {
+        let consumer = self.groups.get(group)?.consumer.as_ref()?;
+        Some(consumer.description())
+    }
+
+    /// Checks who reads committed offsets as a member of a consumer group.
+    ///
+    /// # Errors
+    /// When the group does not know the member, or in another epoch.
+    pub fn check_reader(
+        &self,
+        group: &str,
+        member_id: &str,
+        epoch: GroupEpoch,
+    ) -> Result<(), GroupError> {
+        let consumer = self
+            .groups
+            .get(group)
+            .and_then(|group| group.consumer.as_ref());
+        consumer.map_or(Ok(()), |consumer| consumer.check_epoch(member_id, epoch))
     }
 
     fn with_each_group(
@@ -261,7 +310,7 @@ impl Groups {
         f: impl FnOnce(&mut Group, &mut Context<'_>) -> R,
     ) -> Option<R> {
         let group = self.groups.get_mut(id)?;
-        let (wakeup, member_bytes) = (group.wakeup, group.member_bytes);
+        let (wakeup, member_bytes) = (group.wakeup, group.memory_bytes());
         let mut cx = Context {
             now,
             config: &self.config,
@@ -269,7 +318,7 @@ impl Groups {
             appends: &mut self.appends,
         };
         let result = f(group, &mut cx);
-        self.member_bytes = self.member_bytes - member_bytes + group.member_bytes;
+        self.member_bytes = self.member_bytes - member_bytes + group.memory_bytes();
         let is_unused = group.is_unused();
         let wakeup_after = group.wakeup.filter(|_| !is_unused);
         if wakeup != wakeup_after {

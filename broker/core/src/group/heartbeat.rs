@@ -25,6 +25,10 @@ impl Group {
         if self.state == State::Dead {
             return Err(GroupError::CoordinatorNotAvailable);
         }
+        if self.consumer.is_some() {
+            let instance_id = request.instance_id.as_deref();
+            return self.beat_consumer(cx, &request.member_id, instance_id, request.generation);
+        }
         self.check_member(&request.member_id, request.instance_id.as_deref())?;
         self.check_generation(request.generation)?;
         self.renew_session(cx, &request.member_id);

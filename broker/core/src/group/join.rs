@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::config::{
     GroupConfig, ID_BYTES_MAX, MEMBER_BYTES_MAX, PROTOCOLS_MAX, UNKNOWN_MEMBER_ID,
 };
+use super::consumer::Topics;
 use super::effect::{Context, Joined, RebalanceReason, ReplyToken, Response, Then};
 use super::error::GroupError;
 use super::member::{Member, NEW_MEMBER_JOIN_TIMEOUT, Protocol, Waiting};
@@ -77,11 +78,11 @@ impl JoinRequest {
         Ok(())
     }
 
-    fn is_new(&self) -> bool {
+    pub(super) fn is_new(&self) -> bool {
         self.member_id == UNKNOWN_MEMBER_ID
     }
 
-    fn new_member_id(&self) -> String {
+    pub(super) fn new_member_id(&self) -> String {
         let prefix = self.instance_id.as_ref().unwrap_or(&self.client_id);
         format!("{prefix}-{}", self.member_id_suffix)
     }
@@ -117,8 +118,20 @@ impl Group {
         &mut self,
         cx: &mut Context<'_>,
         request: JoinRequest,
+        topics: &dyn Topics,
         token: ReplyToken,
     ) {
+        if self.state == State::Dead {
+            let error = GroupError::CoordinatorNotAvailable;
+            return cx.reply(token, Response::Join(Err(error)));
+        }
+        self.leave_consumer_protocol(cx);
+        if self.consumer.is_some() {
+            if let Err(error) = self.join_consumer(cx, request, topics, token) {
+                cx.reply(token, Response::Join(Err(error)));
+            }
+            return;
+        }
         let outcome = self
             .join(cx, request, token)
             .unwrap_or_else(|error| JoinOutcome::Answered(Err(error)));
@@ -133,9 +146,6 @@ impl Group {
         request: JoinRequest,
         token: ReplyToken,
     ) -> JoinResult {
-        if self.state == State::Dead {
-            return Err(GroupError::CoordinatorNotAvailable);
-        }
         self.check_size(cx, &request)?;
         if !self.supports(&request.protocol_type, &request.protocols) {
             return Err(GroupError::InconsistentGroupProtocol);

@@ -42,6 +42,10 @@ impl Group {
     }
 
     fn leave(&mut self, cx: &mut Context<'_>, leaving: LeavingMember) -> Result<(), GroupError> {
+        if self.consumer.is_some() {
+            let instance_id = leaving.instance_id.as_deref();
+            return self.leave_consumer(cx, &leaving.member_id, instance_id, leaving.reason);
+        }
         if self.take_pending(&leaving.member_id) {
             self.try_complete_join(cx);
             return Ok(());

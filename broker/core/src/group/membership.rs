@@ -5,17 +5,22 @@
 //! Invariants: `static_members` names exactly the members with an instance id; the leader is a
 //! member; `wakeup` is never later than the group's earliest deadline.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::consumer::ConsumerGroup;
 use super::effect::{Context, Joined, Synced};
 use super::error::GroupError;
 use super::member::{MEMBER_OVERHEAD_BYTES, Member, Protocol};
 use super::offsets::Offsets;
 use super::rebalance::JoinPhase;
-use super::record::{Generation, GroupId, GroupMetadata, Opaque};
+use super::record::{Generation, GroupId, GroupMetadata, GroupRecord, Opaque};
 use crate::{Time, Timestamp};
+
+/// Protocol type of consumers, the only one whose subscriptions are known.
+pub(super) const CONSUMER: &str = "consumer";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -46,12 +51,14 @@ pub(super) struct Group {
     pending_members: BTreeMap<String, Time>,
     /// When members that have not sent SyncGroup are given up.
     pub(super) sync_deadline: Option<Time>,
+    /// Set for a group of the consumer protocol; then nothing above holds anything.
+    pub(super) consumer: Option<Box<ConsumerGroup>>,
     pub(super) offsets: Offsets,
     pub(super) appends_in_flight: usize,
     /// Whether the log has a record of the group itself.
     pub(super) is_stored: bool,
     pub(super) wakeup: Option<Time>,
-    /// Memory that members and pending members take.
+    /// Memory that members and pending members of the classic protocol take.
     pub(super) member_bytes: usize,
 }
 
@@ -69,6 +76,7 @@ impl Group {
             static_members: BTreeMap::new(),
             pending_members: BTreeMap::new(),
             sync_deadline: None,
+            consumer: None,
             offsets: Offsets::default(),
             appends_in_flight: 0,
             is_stored: false,
@@ -106,10 +114,31 @@ impl Group {
         }
     }
 
+    /// Takes over what the log says of a group of the consumer protocol. The tombstone of the group itself
+    /// comes last.
+    pub(super) fn apply_consumer(&mut self, record: &GroupRecord) {
+        match record {
+            GroupRecord::ConsumerGroupMetadata { value: None, .. } => self.consumer = None,
+            GroupRecord::ConsumerGroupMetadata { .. } if !self.members.is_empty() => {
+                self.apply_metadata(None);
+                self.consumer.get_or_insert_default().apply(record);
+            }
+            _ if self.consumer.is_none() && record.is_tombstone() => {}
+            _ => self.consumer.get_or_insert_default().apply(record),
+        }
+    }
+
+    /// Whether there are members of a consumer group.
+    pub(super) fn has_consumers(&self) -> bool {
+        let consumer = self.consumer.as_ref();
+        consumer.is_some_and(|consumer| !consumer.is_empty())
+    }
+
     /// Nothing is known of the group and nobody waits for it: it may be forgotten.
     pub(super) fn is_unused(&self) -> bool {
         matches!(self.state, State::Empty | State::Dead)
             && !self.is_stored
+            && self.consumer.is_none()
             && self.members.is_empty()
             && self.pending_members.is_empty()
             && self.offsets.is_empty()
@@ -290,6 +319,15 @@ impl Group {
         }
     }
 
+    /// Memory that members and pending members take.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.member_bytes
+            + self
+                .consumer
+                .as_ref()
+                .map_or(0, |consumer| consumer.member_bytes)
+    }
+
     /// Makes sure that the group is woken at `at` or earlier.
     pub(super) fn arm(&mut self, at: Time) {
         self.wakeup = Some(self.wakeup.map_or(at, |wakeup| wakeup.min(at)));
@@ -318,8 +356,11 @@ impl Group {
         };
         let sessions = self.members.values().filter_map(Member::deadline);
         let pending = self.pending_members.values().copied();
+        let consumer = self.consumer.as_ref();
+        let consumer = consumer.and_then(|consumer| consumer.earliest_deadline());
         sessions
             .chain(pending)
+            .chain(consumer)
             .chain(joining)
             .chain(self.sync_deadline)
             .min()

@@ -1,12 +1,13 @@
-//! The classic consumer-group coordinator: the groups of one partition of `__consumer_offsets`.
+//! The group coordinator: the groups of one partition of `__consumer_offsets`, of the classic protocol
+//! and of the consumer protocol ([`consumer`]).
 //!
 //! [`Groups`] is a machine over replicated state. What the log holds (committed offsets, and each
-//! group as of its last completed generation) is changed by [`Groups::apply`], live and while
-//! loading. Membership during a rebalance lives in memory only: after a change of the coordinator
-//! clients join again.
+//! classic group as of its last completed generation) is changed by [`Groups::apply`], live and while
+//! loading. Membership during a rebalance of a classic group lives in memory only: after a change of
+//! the coordinator clients join again.
 //!
-//! Subscriptions and assignments are opaque here, so every protocol type and every assignor, eager
-//! or cooperative, works.
+//! Subscriptions and assignments of classic groups are opaque here, so every protocol type and every
+//! assignor, eager or cooperative, works.
 //!
 //! Invariants (tests in `properties.rs`): a group's generation never falls; within one generation a
 //! member's assignment never changes; each [`ReplyToken`] is answered once; applying the appended
@@ -14,6 +15,8 @@
 
 mod admin;
 mod config;
+mod consumer;
+mod consumer_protocol;
 mod effect;
 mod error;
 mod groups;
@@ -36,8 +39,17 @@ mod tests;
 
 pub use admin::{GroupDescription, GroupListing, GroupState, MemberDescription};
 pub use config::{
-    APPENDS_MAX, GROUPS_MAX, GroupConfig, ID_BYTES_MAX, MEMBER_BYTES_MAX, MEMBERS_BYTES_MAX,
-    OFFSETS_MAX, PROTOCOLS_MAX, UNKNOWN_MEMBER_ID,
+    APPENDS_MAX, CONSUMER_MEMBER_BYTES_MAX, GROUPS_MAX, GroupConfig, ID_BYTES_MAX,
+    MEMBER_BYTES_MAX, MEMBERS_BYTES_MAX, OFFSETS_MAX, PROTOCOLS_MAX, REGEXES_MAX,
+    UNKNOWN_MEMBER_ID,
+};
+pub use consumer::record::{
+    ClassicMemberMetadata, ConsumerGroupMetadata, ConsumerMemberMetadata, CurrentAssignment,
+    GroupEpoch, MemberState, Partitions,
+};
+pub use consumer::{
+    ConsumerGroupDescription, ConsumerGroupState, ConsumerHeartbeat, ConsumerHeartbeatRequest,
+    ConsumerMemberDescription, Topics,
 };
 pub use effect::{
     AppendId, Effect, Joined, JoinedMember, RebalanceReason, ReplyToken, Response, Synced,

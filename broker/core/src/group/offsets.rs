@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::config::{ID_BYTES_MAX, UNKNOWN_MEMBER_ID};
+use super::consumer::record::GroupEpoch;
 use super::effect::{Context, ReplyToken, Response, Then};
 use super::error::GroupError;
 use super::membership::{Group, State};
@@ -125,6 +126,13 @@ impl Group {
 
     fn check_commit(&self, request: &CommitRequest) -> Result<(), GroupError> {
         let is_outsider = request.generation < Generation(0);
+        if let Some(consumer) = self
+            .consumer
+            .as_ref()
+            .filter(|consumer| !consumer.is_empty())
+        {
+            return consumer.check_epoch(&request.member_id, GroupEpoch(request.generation.0));
+        }
         match self.state {
             State::Dead => return Err(GroupError::CoordinatorNotAvailable),
             State::Empty if is_outsider => return Ok(()),
@@ -152,6 +160,7 @@ impl Group {
     ) {
         let refusal = match self.state {
             State::Dead => Some(GroupError::GroupIdNotFound),
+            _ if self.consumer.is_some() => None,
             State::Empty => None,
             _ => (!self.uses_consumer_protocol()).then_some(GroupError::NonEmptyGroup),
         };
@@ -184,7 +193,7 @@ impl Group {
     /// A stable group of consumers keeps those of the topics that it consumes (KIP-211), any other
     /// group with members all.
     pub(super) fn expire_offsets(&mut self, cx: &mut Context<'_>) {
-        if self.state == State::Stable && self.uses_consumer_protocol() {
+        if self.has_consumers() || (self.state == State::Stable && self.uses_consumer_protocol()) {
             self.expire_unsubscribed(cx);
             return;
         }

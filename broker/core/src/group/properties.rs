@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::tests::NoTopics;
 use super::*;
 use crate::{Duration, LeaderEpoch, Offset, PartitionIndex, Time, Timestamp};
 
@@ -117,7 +118,8 @@ impl World {
             } => {
                 let token = self.send(client);
                 let request = self.join_request(client, subscription);
-                self.groups().handle_join(now, request, token, &mut out);
+                self.groups()
+                    .handle_join(now, request, &NoTopics, token, &mut out);
             }
             Step::Sync { client } => {
                 let token = self.send(client);

@@ -217,6 +217,7 @@ impl Group {
             self.try_complete_join(cx);
         }
         self.expire_sessions(cx);
+        self.expire_consumer_members(cx);
         if let State::PreparingRebalance(phase) = self.state
             && phase.deadline <= now
         {

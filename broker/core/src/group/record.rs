@@ -5,6 +5,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::consumer::record::{
+    ConsumerGroupMetadata, ConsumerMemberMetadata, CurrentAssignment, GroupEpoch, Partitions,
+};
 use crate::{Duration, LeaderEpoch, Offset, PartitionIndex, Timestamp};
 
 /// A group's name, shared by everything that refers to the group.
@@ -39,6 +42,59 @@ pub enum GroupRecord {
         partition: PartitionIndex,
         value: Option<CommittedOffset>,
     },
+    ConsumerGroupMetadata {
+        group: GroupId,
+        value: Option<ConsumerGroupMetadata>,
+    },
+    ConsumerMemberMetadata {
+        group: GroupId,
+        member_id: String,
+        value: Option<ConsumerMemberMetadata>,
+    },
+    /// The epoch that target assignments were made for.
+    ConsumerTargetMetadata {
+        group: GroupId,
+        value: Option<GroupEpoch>,
+    },
+    ConsumerTargetMember {
+        group: GroupId,
+        member_id: String,
+        value: Option<Partitions>,
+    },
+    ConsumerCurrentMember {
+        group: GroupId,
+        member_id: String,
+        value: Option<CurrentAssignment>,
+    },
+}
+
+impl GroupRecord {
+    /// Whether it only says that something is gone.
+    pub(super) const fn is_tombstone(&self) -> bool {
+        match self {
+            Self::GroupMetadata { value, .. } => value.is_none(),
+            Self::OffsetCommit { value, .. } => value.is_none(),
+            Self::ConsumerGroupMetadata { value, .. } => value.is_none(),
+            Self::ConsumerMemberMetadata { value, .. } => value.is_none(),
+            Self::ConsumerTargetMetadata { value, .. } => value.is_none(),
+            Self::ConsumerTargetMember { value, .. } => value.is_none(),
+            Self::ConsumerCurrentMember { value, .. } => value.is_none(),
+        }
+    }
+
+    /// Whose record it is.
+    #[must_use]
+    pub const fn group(&self) -> &GroupId {
+        match self {
+            Self::GroupMetadata { group, .. }
+            | Self::OffsetCommit { group, .. }
+            | Self::ConsumerGroupMetadata { group, .. }
+            | Self::ConsumerMemberMetadata { group, .. }
+            | Self::ConsumerTargetMetadata { group, .. }
+            | Self::ConsumerTargetMember { group, .. }
+            | Self::ConsumerCurrentMember { group, .. } => group,
+        }
+    }
 }
 
 /// A group as of its last completed generation.

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use super::config::{
     APPENDS_MAX, GROUPS_MAX, ID_BYTES_MAX, MEMBERS_BYTES_MAX, OFFSETS_MAX, UNKNOWN_MEMBER_ID,
 };
+use super::consumer::record::GroupEpoch;
+use super::consumer::{ConsumerHeartbeatRequest, Topics};
 use super::effect::{Context, Effect, ReplyToken, Response};
 use super::error::GroupError;
 use super::groups::{Groups, Now};
@@ -22,6 +24,7 @@ impl Groups {
         &mut self,
         now: Now,
         request: JoinRequest,
+        topics: &dyn Topics,
         token: ReplyToken,
         out: &mut Vec<Effect>,
     ) {
@@ -35,7 +38,7 @@ impl Groups {
         }
         self.create_group(&group);
         self.with_group(now, &group, out, |group, cx| {
-            group.handle_join(cx, request, token)
+            group.handle_join(cx, request, topics, token);
         });
     }
 
@@ -49,6 +52,54 @@ impl Groups {
             return Err(GroupError::CoordinatorNotAvailable);
         }
         Ok(())
+    }
+
+    /// ConsumerGroupHeartbeat. Answered with [`Response::ConsumerHeartbeat`] once what it changes is
+    /// durable.
+    pub fn handle_consumer_heartbeat(
+        &mut self,
+        now: Now,
+        request: &ConsumerHeartbeatRequest,
+        topics: &dyn Topics,
+        token: ReplyToken,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Err(error) = self.check_consumer_heartbeat(request) {
+            let response = Response::ConsumerHeartbeat(Err(error));
+            out.push(Effect::Reply { token, response });
+            return;
+        }
+        self.create_group(&request.group);
+        self.with_group(now, &request.group, out, |group, cx| {
+            let ready = match request.epoch {
+                GroupEpoch::JOIN => group.enter_consumer_protocol(cx, request, topics),
+                _ => Ok(()),
+            };
+            match ready {
+                Ok(()) => group.handle_consumer_heartbeat(cx, request, topics, token),
+                Err(error) => cx.reply(token, Response::ConsumerHeartbeat(Err(error))),
+            }
+        });
+    }
+
+    fn check_consumer_heartbeat(
+        &self,
+        request: &ConsumerHeartbeatRequest,
+    ) -> Result<(), GroupError> {
+        self.check_group_id(&request.group)?;
+        request.check()?;
+        let is_full = self.member_bytes >= MEMBERS_BYTES_MAX && self.is_enlarged_by(request);
+        if is_full || self.appends.pending.len() >= APPENDS_MAX {
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
+        Ok(())
+    }
+
+    fn is_enlarged_by(&self, request: &ConsumerHeartbeatRequest) -> bool {
+        let group = self.groups.get(&request.group);
+        let consumer = group.and_then(|group| group.consumer.as_ref());
+        request.epoch == GroupEpoch::JOIN
+            || consumer.is_some_and(|consumer| consumer.is_enlarged_by(request))
     }
 
     /// SyncGroup. Answered with [`Response::Sync`] once the leader's assignment is durable.

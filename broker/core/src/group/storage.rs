@@ -79,6 +79,9 @@ impl Group {
                 let result = result.map(|()| results).map_err(GroupError::from);
                 cx.reply(token, Response::DeleteOffsets(result));
             }
+            Then::ConsumerHeartbeat { .. } | Then::ConsumerJoin { .. } => {
+                self.consumer_appended(cx, then, result);
+            }
             Then::DeleteOffsets { answer: None } | Then::StoreEmpty => {}
         }
     }

@@ -31,6 +31,9 @@ impl Group {
         request: SyncRequest,
         token: ReplyToken,
     ) {
+        if self.consumer.is_some() {
+            return self.sync_consumer(cx, &request, token);
+        }
         let refusal = match self.check_sync(&request) {
             Err(error) => error,
             Ok(()) => match self.state {

@@ -2,18 +2,36 @@
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::subscription::tests::subscription;
+use super::consumer_protocol::tests::subscription;
 use super::*;
-use crate::{Duration, LeaderEpoch, Offset, PartitionIndex, Time, Timestamp};
+use crate::{Duration, LeaderEpoch, Offset, PartitionIndex, Time, Timestamp, TopicId};
 
 const GROUP: &str = "orders";
 const SESSION: Duration = Duration::from_secs(10);
 const REBALANCE: Duration = Duration::from_secs(60);
 const START: Timestamp = Timestamp(1_700_000_000_000);
+
+/// A cluster without topics.
+pub(super) struct NoTopics;
+
+impl Topics for NoTopics {
+    fn version(&self) -> u64 {
+        0
+    }
+
+    fn find(&self, _name: &str) -> Option<(TopicId, u32)> {
+        None
+    }
+
+    fn matching(&self, _regex: &str) -> Vec<String> {
+        Vec::new()
+    }
+}
 
 /// A coordinator whose appends are committed at once, or when the test says so.
 struct Fixture {
@@ -100,7 +118,7 @@ impl Fixture {
         let token = self.token();
         let mut out = Vec::new();
         self.groups
-            .handle_join(self.now(), request, token, &mut out);
+            .handle_join(self.now(), request, &NoTopics, token, &mut out);
         self.perform(out);
         token
     }

@@ -153,6 +153,8 @@ every_api! {
     describe_groups: DescribeGroupsRequest, DescribeGroupsResponse;
     list_groups: ListGroupsRequest, ListGroupsResponse;
     delete_groups: DeleteGroupsRequest, DeleteGroupsResponse;
+    consumer_group_heartbeat: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
+    consumer_group_describe: ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse;
     offset_delete: OffsetDeleteRequest, OffsetDeleteResponse;
     unregister_broker: UnregisterBrokerRequest, UnregisterBrokerResponse;
     list_partition_reassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
