@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
@@ -77,6 +78,10 @@ def member(bootstrap, topic, group):
         bootstrap_servers=bootstrap, group_id=group, auto_offset_reset="earliest"
     )
     consumer.subscribe([topic], listener=Assigned())
+    # Else it joins twice, for the topic is news to it then. A poll that ends between JoinGroup and
+    # SyncGroup of such a second time never takes the partitions, nor sends heartbeats.
+    while not consumer.partitions_for_topic(topic):
+        time.sleep(0.1)
     out = sys.stdout.buffer
     while not stopping:
         for records in consumer.poll(timeout_ms=200).values():
