@@ -5,11 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use broker_core::Offset;
+use broker_core::{LeaderEpoch, Offset};
 use broker_wire::record::BatchError;
 
 use super::Log;
 use crate::checkpoint::replace;
+use crate::epochs::EpochHistory;
 use crate::fs::{Fs, FsFile};
 use crate::index::{OffsetIndex, TimeIndex};
 use crate::index_check::IndexCheck;
@@ -28,6 +29,8 @@ pub struct SegmentScrub {
     position: u64,
     offset: Offset,
     index_interval_bytes: u64,
+    /// Checksums leave a batch's epoch out.
+    epochs: EpochHistory,
     /// `None` before the first step.
     indexes: Option<IndexCheck>,
 }
@@ -144,6 +147,11 @@ impl SegmentScrub {
                     if header.base_offset < self.offset.0 || reaches - 1 > RELATIVE_OFFSET_MAX {
                         break Err(self.damaged(position, header.base_offset));
                     }
+                    let epoch = LeaderEpoch(header.partition_leader_epoch);
+                    let expected = self.epochs.epoch_of(Offset(header.base_offset));
+                    if expected.is_some_and(|expected| expected != epoch) {
+                        break Err(self.other_epoch(position, epoch));
+                    }
                     indexes.note(&header, position);
                     self.position = position + header.total_len() as u64;
                     self.offset = Offset(header.next_offset());
@@ -183,6 +191,17 @@ impl SegmentScrub {
         }
     }
 
+    fn other_epoch(&self, position: u64, epoch: LeaderEpoch) -> ScrubError {
+        ScrubError::Damaged {
+            segment: self.base,
+            position,
+            source: BatchError::InvalidField {
+                field: "partition_leader_epoch",
+                value: epoch.0.into(),
+            },
+        }
+    }
+
     fn error(&self, error: WalkError) -> ScrubError {
         let segment = self.base;
         match error {
@@ -213,6 +232,7 @@ impl Log {
             end: segment.end,
             size: segment.size,
             index_interval_bytes: self.config.index_interval_bytes,
+            epochs: self.epochs.clone(),
             indexes: None,
             index_paths: [offsets.to_owned(), times.to_owned()],
             position: 0,

@@ -4,7 +4,9 @@
 use proptest::prelude::*;
 
 use super::owner::{Loss, Owner, Step, Stop};
+use super::*;
 use crate::fs::memory::{Fault, FaultSpan};
+use crate::log::ScrubStep;
 
 /// Draws of what a power failure leaves, for each operation.
 const SEEDS: u64 = 4;
@@ -194,6 +196,16 @@ proptest! {
             let _ = history.iter().try_for_each(|step| owner.apply(step));
             owner.stop(if *power { Loss::Power } else { Loss::Process });
             owner.recover();
+            scrub_all(owner.log());
         }
+    }
+}
+
+/// Nothing is damaged, so nothing may be called damaged.
+fn scrub_all(log: &Log) {
+    let mut next = Offset(0);
+    while let Some(mut scrub) = log.scrub_from(next) {
+        next = scrub.end();
+        while scrub.step(1 << 20).unwrap() == ScrubStep::More {}
     }
 }

@@ -97,6 +97,23 @@ fn a_flipped_bit_under_a_checksum_and_a_cut_segment_are_found() {
 }
 
 #[test]
+fn a_flipped_bit_of_a_leader_epoch_was_never_found() {
+    let (fs, mut log) = durable_log();
+    let (name, base) = (name(&log, "log"), log.segments[1].base);
+    let batch_len = batch(2, 60, 0, 0).len();
+    for at in batch_len..batch_len + CHECKED_FROM {
+        flip(&fs, &name, at);
+        let found = scrub(&mut log);
+        let damaged: Vec<_> = found.iter().filter(|(_, found)| found.is_err()).collect();
+        assert!(
+            matches!(damaged[..], [(at, _)] if *at == base),
+            "{at}: {found:?}"
+        );
+        flip(&fs, &name, at);
+    }
+}
+
+#[test]
 fn damaged_cut_and_deleted_indexes_are_made_anew() {
     for suffix in ["index", "timeindex"] {
         let (fs, mut log) = durable_log();
