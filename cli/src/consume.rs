@@ -129,6 +129,8 @@ async fn print_records(
             partitions = consumer.partitions();
             let count = partitions.unwrap_or(0);
             eprintln!("partitions to read: {count}");
+            // Joining a group is no idleness.
+            last = Instant::now();
         }
         if !records.is_empty() {
             last = Instant::now();

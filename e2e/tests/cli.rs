@@ -50,7 +50,7 @@ fn produce(klamm: &Klamm, args: &[&str], lines: &str) -> Result<()> {
 }
 
 fn read(klamm: &Klamm, args: &[&str]) -> Result<String> {
-    let read = klamm.tool(&["consume", "--idle", "3"]).args(args);
+    let read = klamm.tool(&["consume", "--idle", "5"]).args(args);
     Ok(read.run()?.stdout)
 }
 
@@ -173,12 +173,12 @@ fn refused(klamm: &Klamm, args: &[&str], message: &str) -> Result<()> {
 
 fn health(klamm: &Klamm, cluster: &DevCluster) -> Result<()> {
     klamm.create_topic("cli-health", 6, 3)?;
-    klamm.tool(&["cluster"]).run()?;
+    let healthy = || klamm.tool(&["cluster"]).run().is_ok();
+    wait_until("it is healthy", suite::TIME_LIMIT, healthy)?;
     let pid = cluster.broker_pid(2)?;
     pause(pid)?;
     let unhealthy = || klamm.tool(&["cluster"]).run().is_err();
     wait_until("a paused broker is noticed", suite::TIME_LIMIT, unhealthy)?;
     send_signal(pid, Signal::CONT)?;
-    let healthy = || klamm.tool(&["cluster"]).run().is_ok();
     wait_until("it is healthy again", suite::TIME_LIMIT, healthy)
 }
