@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Subcommand;
 use klamm_client::Cluster;
-use klamm_client::admin::GroupDetail;
+use klamm_client::groups::GroupDetail;
 use serde::Serialize;
 
 use crate::output::{Output, print_line};

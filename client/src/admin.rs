@@ -1,6 +1,4 @@
-//! Topics, groups and configurations.
-
-use std::collections::BTreeMap;
+//! Topics and configurations.
 
 use broker_wire::message::create_partitions::CreatePartitionsTopic;
 use broker_wire::message::create_topics::{CreatableTopic, CreatableTopicConfig};
@@ -8,22 +6,18 @@ use broker_wire::message::delete_topics::DeleteTopicsRequest;
 use broker_wire::message::describe_configs::DescribeConfigsResource;
 use broker_wire::message::incremental_alter_configs::{AlterConfigsResource, AlterableConfig};
 use broker_wire::message::{
-    CreatePartitionsRequest, CreateTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest,
-    IncrementalAlterConfigsRequest, ListGroupsRequest, OffsetFetchRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DescribeConfigsRequest,
+    IncrementalAlterConfigsRequest,
 };
 use broker_wire::{ErrorCode, Str};
 
-use crate::assignment::decode_assignment;
-use crate::cluster::{Cluster, retry};
+use crate::cluster::Cluster;
 use crate::error::{ClientError, check};
 use crate::offsets::log_ends;
 
 const CREATE_TOPICS_VERSION: i16 = 5;
 const DELETE_TOPICS_VERSION: i16 = 5;
 const CREATE_PARTITIONS_VERSION: i16 = 2;
-const LIST_GROUPS_VERSION: i16 = 4;
-const DESCRIBE_GROUPS_VERSION: i16 = 5;
-const OFFSET_FETCH_VERSION: i16 = 7;
 const DESCRIBE_CONFIGS_VERSION: i16 = 4;
 const ALTER_CONFIGS_VERSION: i16 = 1;
 const TIMEOUT_MS: i32 = 30_000;
@@ -74,63 +68,6 @@ pub enum ConfigChange {
     Set(String, String),
     /// The key, which gets back its default.
     Delete(String),
-}
-
-/// A consumer group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    /// Its name.
-    pub name: String,
-    /// `Stable`, `Empty`, `PreparingRebalance`, …
-    pub state: String,
-}
-
-/// A member of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupMember {
-    /// What the coordinator calls it.
-    pub id: String,
-    /// What it calls itself.
-    pub client_id: String,
-    /// Where it is connected from.
-    pub host: String,
-    /// What it reads.
-    pub partitions: Vec<(String, i32)>,
-}
-
-/// How far a group is in a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupOffset {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The next offset to be read.
-    pub committed: i64,
-    /// The next offset to be written.
-    pub end: i64,
-    /// Who reads it.
-    pub member: Option<String>,
-}
-
-impl GroupOffset {
-    /// Records that are not read yet.
-    #[must_use]
-    pub const fn lag(&self) -> i64 {
-        let lag = self.end - self.committed;
-        if lag < 0 { 0 } else { lag }
-    }
-}
-
-/// A group with members and offsets.
-#[derive(Clone, Debug)]
-pub struct GroupDetail {
-    /// `Stable`, `Empty`, `PreparingRebalance`, …
-    pub state: String,
-    /// By id.
-    pub members: Vec<GroupMember>,
-    /// By topic and partition.
-    pub offsets: Vec<GroupOffset>,
 }
 
 impl Cluster {
@@ -222,125 +159,6 @@ impl Cluster {
     /// When its leader does not answer.
     pub async fn offsets(&self, topic: &str, partition: i32) -> Result<(i64, i64), ClientError> {
         log_ends(self, &(topic.to_owned(), partition)).await
-    }
-
-    /// All groups, by name.
-    ///
-    /// # Errors
-    /// When a broker does not answer: its groups would be missing.
-    pub async fn groups(&self) -> Result<Vec<Group>, ClientError> {
-        let request = ListGroupsRequest::default();
-        let mut groups = BTreeMap::new();
-        for broker in self.metadata(Some(&[])).await?.brokers.values() {
-            let what = format!("list the groups of broker {}", broker.id);
-            let answer = retry(&what, async || {
-                let call = self.call_at(&broker.address, LIST_GROUPS_VERSION, &request);
-                let answer = call.await?;
-                check(&what, answer.error_code, None)?;
-                Ok(answer)
-            })
-            .await?;
-            for group in answer.groups {
-                groups.insert(group.group_id.to_string(), group.group_state.to_string());
-            }
-        }
-        let groups = groups.into_iter();
-        Ok(groups.map(|(name, state)| Group { name, state }).collect())
-    }
-
-    /// Who is in a group, and how far it is.
-    ///
-    /// # Errors
-    /// When there is no such group.
-    pub async fn group(&self, group: &str) -> Result<GroupDetail, ClientError> {
-        let coordinator = self.coordinator(group).await?;
-        let what = format!("describe group {group}");
-        let request = DescribeGroupsRequest {
-            groups: vec![Str::from(group.to_owned())],
-            ..DescribeGroupsRequest::default()
-        };
-        let call = self.call_at(&coordinator.address, DESCRIBE_GROUPS_VERSION, &request);
-        let mut described = call.await?.groups.into_iter();
-        let described = described
-            .next()
-            .ok_or_else(|| ClientError::Unknown(format!("group {group}")))?;
-        check(
-            &what,
-            described.error_code,
-            described.error_message.as_deref(),
-        )?;
-        let members = described.members.into_iter().map(|member| {
-            let assignment = decode_assignment(member.member_assignment).unwrap_or_default();
-            let partitions = assignment.into_iter().flat_map(|(topic, partitions)| {
-                partitions
-                    .into_iter()
-                    .map(move |partition| (topic.clone(), partition))
-            });
-            GroupMember {
-                id: member.member_id.to_string(),
-                client_id: member.client_id.to_string(),
-                host: member.client_host.to_string(),
-                partitions: partitions.collect(),
-            }
-        });
-        let members: Vec<_> = members.collect();
-        let offsets = self
-            .group_offsets(group, &coordinator.address, &members)
-            .await?;
-        let state = described.group_state.to_string();
-        if state == "Dead" && offsets.is_empty() {
-            return Err(ClientError::Unknown(format!("group {group}")));
-        }
-        Ok(GroupDetail {
-            state,
-            members,
-            offsets,
-        })
-    }
-
-    async fn group_offsets(
-        &self,
-        group: &str,
-        coordinator: &str,
-        members: &[GroupMember],
-    ) -> Result<Vec<GroupOffset>, ClientError> {
-        let request = OffsetFetchRequest {
-            group_id: Str::from(group.to_owned()),
-            topics: None,
-            ..OffsetFetchRequest::default()
-        };
-        let answer = self
-            .call_at(coordinator, OFFSET_FETCH_VERSION, &request)
-            .await?;
-        check(
-            format!("read the offsets of group {group}"),
-            answer.error_code,
-            None,
-        )?;
-        let mut offsets = Vec::new();
-        for topic in answer.topics {
-            for partition in topic.partitions {
-                let place = (topic.name.to_string(), partition.partition_index);
-                let reader = members
-                    .iter()
-                    .find(|member| member.partitions.contains(&place));
-                let end = match log_ends(self, &place).await {
-                    Ok((_, end)) => end,
-                    // The topic is gone; its offsets expire.
-                    Err(ClientError::Unknown(_)) => continue,
-                    Err(error) => return Err(error),
-                };
-                offsets.push(GroupOffset {
-                    topic: place.0,
-                    partition: place.1,
-                    committed: partition.committed_offset,
-                    end,
-                    member: reader.map(|member| member.id.clone()),
-                });
-            }
-        }
-        offsets.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        Ok(offsets)
     }
 
     /// The configuration in effect, by key.

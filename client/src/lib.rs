@@ -5,7 +5,7 @@
 //!   key, else to one after the other ([`Partitioner`]);
 //! * [`Consumer`] reads records: as a member of a group, [`DEFAULT_GROUP`] when none is named, or
 //!   the partitions that it is given;
-//! * [`admin`] has topics, groups, configurations and the cluster's health.
+//! * [`admin`] has topics and configurations, [`groups`] the consumer groups.
 //!
 //! It works with any broker that speaks Kafka's protocol as of 2.4 or later. Nothing goes on in the
 //! background: a member of a group has to call [`Consumer::poll`] within its session time-out.
@@ -19,6 +19,7 @@ mod consumer;
 mod error;
 mod fetched;
 mod group;
+pub mod groups;
 mod metadata;
 mod offsets;
 mod partitioner;

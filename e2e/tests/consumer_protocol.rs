@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use klamm_e2e::cases::Cases;
-use klamm_e2e::client::{Java, KafkaClient, PARTITIONS, Program, confluent_kafka};
+use klamm_e2e::client::{Java, KafkaClient, Klamm, PARTITIONS, Program, confluent_kafka};
 use klamm_e2e::dev_cluster::DevCluster;
 use klamm_e2e::messages::{parse, value};
 use klamm_e2e::process::{Signal, wait_until};
@@ -31,7 +31,7 @@ fn run(cases: &mut Cases) -> Result<()> {
         describe(&java)
     });
     cases.run("consumer-protocol: a regular expression subscribes", || {
-        regex(&confluent)
+        regex(&confluent, &Klamm::new(&cluster.bootstrap())?)
     });
     cases.run("consumer-protocol: a group changes protocols", || {
         migrate(&java, &confluent)
@@ -116,7 +116,7 @@ fn describe(java: &Java) -> Result<()> {
 }
 
 /// The coordinator matches names; a topic that comes later is found as well.
-fn regex(confluent: &Program) -> Result<()> {
+fn regex(confluent: &Program, klamm: &Klamm) -> Result<()> {
     let new = NewConfluent(confluent);
     new.ensure_topic("regex-a")?;
     let mut members = [new.member("^regex-.*", "regex-group").spawn()?];
@@ -128,6 +128,9 @@ fn regex(confluent: &Program) -> Result<()> {
     ] {
         suite::produce(&new, topic, numbers, "none")?;
     }
+    let described = klamm.json(&["groups", "describe", "regex-group"])?;
+    let members_described = described["members"].as_array().map_or(0, Vec::len);
+    ensure!(members_described == 1, "{described}");
     let consumed = suite::consume(&mut members, 2 * MESSAGES)?;
     let count: usize = consumed.iter().map(Vec::len).sum();
     ensure!(count as u64 == 2 * MESSAGES, "{count} messages");
