@@ -82,7 +82,7 @@ pub(crate) async fn run(cluster: &Cluster, output: Output, arguments: Arguments)
         },
         ..ProducerOptions::default()
     };
-    let mut producer = Producer::new(cluster, options).await?;
+    let mut producer = Producer::new(cluster, options);
     let mut lines = lines();
     let mut count = 0;
     loop {

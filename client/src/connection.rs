@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use broker_wire::message::{ApiVersionsRequest, RequestMessage};
-use broker_wire::{Str, decode_response, encode_request};
+use broker_wire::{ApiKey, Str, decode_response, encode_request};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -68,15 +68,20 @@ impl Connection {
         version: i16,
         request: &R,
     ) -> Result<R::Response, ClientError> {
-        let served = self.versions.get(&(R::API as i16));
-        if !served.is_some_and(|(min, max)| (*min..=*max).contains(&version)) {
-            return Err(ClientError::Unsupported {
-                address: self.address.clone(),
-                api: R::API,
-                version,
-            });
-        }
+        self.check_served(R::API, version)?;
         self.send(version, request).await
+    }
+
+    fn check_served(&self, api: ApiKey, version: i16) -> Result<(), ClientError> {
+        let served = self.versions.get(&(api as i16));
+        if served.is_some_and(|(min, max)| (*min..=*max).contains(&version)) {
+            return Ok(());
+        }
+        Err(ClientError::Unsupported {
+            address: self.address.clone(),
+            api,
+            version,
+        })
     }
 
     async fn send<R: RequestMessage>(
@@ -107,6 +112,7 @@ impl Connection {
         version: i16,
         request: &R,
     ) -> Result<(), ClientError> {
+        self.check_served(R::API, version)?;
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let frame = encode_request(version, self.correlation_id, Some(&self.client_id), request);
         let written = within(ANSWER_TIMEOUT, self.stream.write_all(&frame)).await;

@@ -7,7 +7,7 @@
 //!   the partitions that it is given;
 //! * [`admin`] has topics and configurations, [`groups`] the consumer groups.
 //!
-//! It works with any broker that speaks Kafka's protocol as of 2.4 or later. Nothing goes on in the
+//! It works with any broker that speaks Kafka's protocol as of 2.8 or later. Nothing goes on in the
 //! background: a member of a group has to call [`Consumer::poll`] within its session time-out.
 //! Answers are bounded by [`RESPONSE_BYTES_MAX`], decompressed batches by [`BATCH_BYTES_MAX`].
 

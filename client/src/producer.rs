@@ -102,6 +102,8 @@ pub struct Producer<'a> {
     options: ProducerOptions,
     metadata: Metadata,
     partitioner: Partitioner,
+    /// `None` before the first batch and after one was given up: its sequence numbers are a gap that
+    /// no broker takes.
     identity: Option<Identity>,
     waiting: BTreeMap<(String, i32), Waiting>,
     /// Next sequence number of each partition.
@@ -129,24 +131,18 @@ struct Batch {
 }
 
 impl<'a> Producer<'a> {
-    /// Gets an identity from the cluster, unless `acks` are fewer than all.
-    ///
-    /// # Errors
-    /// When no broker answers.
-    pub async fn new(cluster: &'a Cluster, options: ProducerOptions) -> Result<Self, ClientError> {
-        let identity = match options.acks {
-            Acks::All => Some(identity(cluster).await?),
-            Acks::None | Acks::Leader => None,
-        };
-        Ok(Self {
+    /// Nothing is sent yet.
+    #[must_use]
+    pub fn new(cluster: &'a Cluster, options: ProducerOptions) -> Self {
+        Self {
             cluster,
             options,
             metadata: Metadata::default(),
             partitioner: Partitioner::default(),
-            identity,
+            identity: None,
             waiting: BTreeMap::new(),
             sequences: BTreeMap::new(),
-        })
+        }
     }
 
     /// Takes a record. What is complete by it is sent: then this returns after the acknowledgement,
@@ -178,10 +174,8 @@ impl<'a> Producer<'a> {
         if keyless {
             self.partitioner.batch_complete(&topic);
         }
-        let complete = self.waiting.remove_entry(&place).into_iter();
-        let batches = complete.map(|(place, waiting)| self.batch(place, &waiting));
-        let batches = batches.collect::<Result<Vec<_>, _>>()?;
-        self.deliver(batches).await
+        let complete = self.waiting.remove_entry(&place);
+        self.append(complete.into_iter().collect()).await
     }
 
     /// Sends all that waits, and returns once it is acknowledged.
@@ -189,10 +183,31 @@ impl<'a> Producer<'a> {
     /// # Errors
     /// When a batch can't be appended. Its records are given up; others may be appended.
     pub async fn flush(&mut self) -> Result<Vec<Appended>, ClientError> {
-        let waiting = std::mem::take(&mut self.waiting).into_iter();
-        let batches = waiting.map(|(place, waiting)| self.batch(place, &waiting));
-        let batches = batches.collect::<Result<Vec<_>, _>>()?;
-        self.deliver(batches).await
+        let waiting = std::mem::take(&mut self.waiting);
+        self.append(waiting).await
+    }
+
+    async fn append(
+        &mut self,
+        waiting: BTreeMap<(String, i32), Waiting>,
+    ) -> Result<Vec<Appended>, ClientError> {
+        if waiting.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.options.acks == Acks::All && self.identity.is_none() {
+            self.identity = Some(identity(self.cluster).await?);
+            self.sequences.clear();
+        }
+        let batches = waiting.into_iter();
+        let batches = batches.map(|(place, waiting)| self.batch(place, &waiting));
+        let appended = match batches.collect() {
+            Ok(batches) => self.deliver(batches).await,
+            Err(error) => Err(error),
+        };
+        if appended.is_err() {
+            self.identity = None;
+        }
+        appended
     }
 
     async fn choose(&mut self, record: &Record) -> Result<i32, ClientError> {
