@@ -119,14 +119,14 @@ fn list(metadata: &Metadata, output: Output, internal: bool) -> Result<()> {
 async fn describe(cluster: &Cluster, output: Output, name: &str) -> Result<()> {
     let metadata = cluster.metadata(Some(&[name])).await?;
     let topic = find(&metadata, name)?;
-    let mut described = Vec::new();
-    for partition in &topic.partitions {
-        let offsets = match partition.leader {
-            Some(_) => Some(cluster.offsets(name, partition.index).await?),
-            None => None,
-        };
-        described.push(describe_partition(partition, offsets));
-    }
+    let led = topic.partitions.iter().filter(|p| p.leader.is_some());
+    let led: Vec<_> = led.map(|partition| partition.index).collect();
+    let offsets = cluster.offsets(name, &led).await?;
+    let described: Vec<_> = topic
+        .partitions
+        .iter()
+        .map(|partition| describe_partition(partition, offsets.get(&partition.index).copied()))
+        .collect();
     let unknown = |offset: Option<i64>| offset.map_or_else(|| "-".to_owned(), |o| o.to_string());
     let rows = described.iter().map(|partition| {
         [

@@ -1,5 +1,7 @@
 //! Topics and configurations.
 
+use std::collections::BTreeMap;
+
 use broker_wire::message::create_partitions::CreatePartitionsTopic;
 use broker_wire::message::create_topics::{CreatableTopic, CreatableTopicConfig};
 use broker_wire::message::delete_topics::DeleteTopicsRequest;
@@ -13,7 +15,7 @@ use broker_wire::{ErrorCode, Str};
 
 use crate::cluster::Cluster;
 use crate::error::{ClientError, check};
-use crate::offsets::log_ends;
+use crate::offsets::{LogEnd, log_ends};
 
 const CREATE_TOPICS_VERSION: i16 = 5;
 const DELETE_TOPICS_VERSION: i16 = 5;
@@ -153,12 +155,27 @@ impl Cluster {
             .try_for_each(|result| check(&what, result.error_code, result.error_message.as_deref()))
     }
 
-    /// The first and the next offset of a partition.
+    /// The first and the next offset of partitions, by partition.
     ///
     /// # Errors
-    /// When its leader does not answer.
-    pub async fn offsets(&self, topic: &str, partition: i32) -> Result<(i64, i64), ClientError> {
-        log_ends(self, &(topic.to_owned(), partition)).await
+    /// When a leader does not answer.
+    pub async fn offsets(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<BTreeMap<i32, (i64, i64)>, ClientError> {
+        let places = || {
+            partitions
+                .iter()
+                .map(|partition| (topic.to_owned(), *partition))
+        };
+        let starts = log_ends(self, places(), LogEnd::Earliest).await?;
+        let ends = log_ends(self, places(), LogEnd::Latest).await?;
+        let offsets = starts.into_iter().filter_map(|(place, start)| {
+            let end = ends.get(&place)?;
+            Some((place.1, (start, *end)))
+        });
+        Ok(offsets.collect())
     }
 
     /// The configuration in effect, by key.

@@ -14,7 +14,7 @@ use crate::error::{ClientError, check};
 use crate::fetched::{Aborted, Consumed, read};
 use crate::group::{Member, Membership, Offsets};
 use crate::metadata::Metadata;
-use crate::offsets::{EARLIEST, LATEST, end_of_log};
+use crate::offsets::{LogEnd, log_ends};
 
 const FETCH_VERSION: i16 = 12;
 /// Of one partition in an answer; a larger batch comes alone.
@@ -275,25 +275,32 @@ impl<'a> Consumer<'a> {
                 return Err(ClientError::Unknown(place));
             }
         }
-        for place in places {
-            let position = match committed.get(&place) {
-                Some(offset) => *offset,
-                None => self.start_of(&place, self.options.start).await?,
-            };
-            self.positions.insert(place, position);
+        let (known, unknown): (Vec<_>, Vec<_>) = places
+            .into_iter()
+            .partition(|place| committed.contains_key(place));
+        self.positions = self.starts_of(unknown, self.options.start).await?;
+        for place in known {
+            self.positions.insert(place.clone(), committed[&place]);
         }
         Ok(())
     }
 
-    async fn start_of(&self, place: &(String, i32), start: Start) -> Result<i64, ClientError> {
-        match start {
-            Start::Earliest => end_of_log(self.cluster, place, EARLIEST).await,
-            Start::Latest => end_of_log(self.cluster, place, LATEST).await,
-            Start::Offset(offset) => {
-                let earliest = end_of_log(self.cluster, place, EARLIEST).await?;
-                Ok(offset.max(earliest))
-            }
+    async fn starts_of(
+        &self,
+        places: Vec<(String, i32)>,
+        start: Start,
+    ) -> Result<Offsets, ClientError> {
+        let end = match start {
+            Start::Earliest | Start::Offset(_) => LogEnd::Earliest,
+            Start::Latest => LogEnd::Latest,
+        };
+        let mut starts = log_ends(self.cluster, places, end).await?;
+        if let Start::Offset(offset) = start {
+            starts
+                .values_mut()
+                .for_each(|earliest| *earliest = offset.max(*earliest));
         }
+        Ok(starts)
     }
 
     /// Takes the records of one partition, and tells where to read on; `None` when the metadata is
@@ -311,7 +318,8 @@ impl<'a> Consumer<'a> {
                     Start::Offset(_) => Start::Earliest,
                     start => start,
                 };
-                return self.start_of(place, start).await.map(Some);
+                let starts = self.starts_of(vec![place.clone()], start).await?;
+                return Ok(starts.get(place).copied());
             }
             code if code.retriable() => return Ok(None),
             code => {

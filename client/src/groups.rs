@@ -12,7 +12,8 @@ use broker_wire::{ErrorCode, Str};
 use crate::assignment::decode_assignment;
 use crate::cluster::{Cluster, retry};
 use crate::error::{ClientError, check};
-use crate::offsets::log_ends;
+use crate::group::Offsets;
+use crate::offsets::{LogEnd, log_ends};
 
 const LIST_GROUPS_VERSION: i16 = 4;
 const DESCRIBE_GROUPS_VERSION: i16 = 5;
@@ -189,29 +190,27 @@ impl Cluster {
             .call_at(coordinator, OFFSET_FETCH_VERSION, &request)
             .await?;
         check(what, answer.error_code, None)?;
-        let mut offsets = Vec::new();
+        let mut committed = Offsets::new();
         for topic in answer.topics {
             for partition in topic.partitions {
                 let place = (topic.name.to_string(), partition.partition_index);
-                let mut readers = members.iter();
-                let reader = readers.find(|member| member.partitions.contains(&place));
-                let end = match log_ends(self, &place).await {
-                    Ok((_, end)) => end,
-                    // The topic is gone; its offsets expire.
-                    Err(ClientError::Unknown(_)) => continue,
-                    Err(error) => return Err(error),
-                };
-                offsets.push(GroupOffset {
-                    topic: place.0,
-                    partition: place.1,
-                    committed: partition.committed_offset,
-                    end,
-                    member: reader.map(|member| member.id.clone()),
-                });
+                committed.insert(place, partition.committed_offset);
             }
         }
-        offsets.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
-        Ok(offsets)
+        // Of a topic that is gone the offsets expire.
+        let ends = log_ends(self, committed.keys().cloned(), LogEnd::Latest).await?;
+        let offsets = ends.into_iter().map(|(place, end)| {
+            let mut readers = members.iter();
+            let reader = readers.find(|member| member.partitions.contains(&place));
+            GroupOffset {
+                committed: committed[&place],
+                topic: place.0,
+                partition: place.1,
+                end,
+                member: reader.map(|member| member.id.clone()),
+            }
+        });
+        Ok(offsets.collect())
     }
 }
 
