@@ -13,7 +13,6 @@ pub mod controller;
 pub mod coordinator;
 pub mod dev;
 pub mod health;
-pub mod lease;
 pub mod log_dirs;
 pub mod metrics;
 pub mod net;

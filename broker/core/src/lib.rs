@@ -16,6 +16,7 @@ pub mod controller;
 pub mod fetch_session;
 pub mod group;
 mod ids;
+pub mod lease;
 pub mod liveness;
 pub mod metadata;
 pub mod mutation;

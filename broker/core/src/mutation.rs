@@ -69,6 +69,20 @@ mutations! {
     TakeStaleAnswers,
     /// The controller takes members into the ISR that have restarted since they caught up.
     AcceptRestartedMember,
+    /// A broker that did not run for a while serves as before.
+    ServeWithoutLease,
+    /// A broker that wants to shut down may do so at once.
+    StopBeforeHandover,
+    /// A stop counts as clean before the logs are durable.
+    CallEveryStopClean,
+    /// No replica is elected uncleanly where that is allowed.
+    NeverElectUncleanly,
+    /// A replica that leads without records that were committed does not report them.
+    HideMissingRecords,
+    /// Records above the high watermark are deleted where a client asks for it.
+    DeleteUncommitted,
+    /// A log start offset is told before it is written down.
+    ForgetLogStart,
 }
 
 #[cfg(feature = "mutations")]

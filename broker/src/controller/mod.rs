@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker_core::controller::{Command, Defaults, RegisterBroker, Response};
+use broker_core::lease::Lease;
 use broker_core::metadata::{self, Counts, Image};
 use broker_core::{BrokerEpoch, BrokerId};
 use klamm_proto::v1::QuorumDescription;
@@ -57,7 +58,6 @@ pub use service::ControllerService;
 pub use view::{ControllerView, ViewError};
 pub use voters::ChangeVotersError;
 
-use crate::lease::Lease;
 use crate::rpc::{Guard, MESSAGE_BYTES_MAX, Token};
 use addresses::{Addresses, Voters};
 use broker_core::liveness::LivenessConfig;

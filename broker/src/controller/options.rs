@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use broker_core::BrokerId;
 use broker_core::controller::{ConfigTable, Defaults, MoveRequest, PlacementRequest};
+use broker_core::lease::Lease;
 
-use crate::lease::Lease;
 use crate::rpc::{self, Token};
 
 /// Everything [`super::Controller::start`] needs.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker_core::controller::{Command, CommandError, Failure, RegisterBroker, Response};
+use broker_core::lease::Lease;
 use broker_core::{BrokerEpoch, BrokerId, Time};
 use klamm_proto::v1::{HeartbeatRequest, HeartbeatResponse, QuorumVoter};
 use tokio::sync::{mpsc, watch};
@@ -20,7 +21,6 @@ use super::feed::Feed;
 use super::peers::Peers;
 use super::submit::Submitter;
 use crate::clock;
-use crate::lease::Lease;
 
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -34,6 +34,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use broker_core::group::GroupConfig;
+use broker_core::lease::Lease;
 use broker_core::{LeaderEpoch, PartitionIndex};
 use parking_lot::RwLock;
 
@@ -42,7 +43,7 @@ pub use membership::Client;
 pub use partition_log::LedPartition;
 pub use rebalances::Rebalances;
 
-use crate::lease::Lease;
+use crate::clock;
 use crate::partition::RoleEvent;
 use error::Unavailable;
 use shard::Shard;
@@ -173,7 +174,7 @@ impl<L: PartitionLog> GroupCoordinator<L> {
         let shards = self.shards.read();
         let led = shards
             .get(&self.find(group))
-            .filter(|_| self.lease.holds())
+            .filter(|_| self.lease.holds(clock::now()))
             .ok_or(Unavailable::NotCoordinator)?;
         Ok(Arc::clone(&led.shard))
     }
@@ -182,7 +183,7 @@ impl<L: PartitionLog> GroupCoordinator<L> {
     /// of more.
     fn confirmed_shard(&self, group: &str) -> Result<Arc<Shard>, Unavailable> {
         let shard = self.shard(group)?;
-        let confirmed = self.lease.is_confirmed().then_some(shard);
+        let confirmed = self.lease.is_confirmed(clock::now()).then_some(shard);
         confirmed.ok_or(Unavailable::NotCoordinator)
     }
 

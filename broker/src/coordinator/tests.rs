@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use broker_core::Offset;
 use broker_core::group::AppendError;
+use broker_core::lease::Lease;
 use broker_wire::message::join_group::JoinGroupRequestProtocol;
 use broker_wire::message::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use broker_wire::message::offset_fetch::OffsetFetchRequestTopic;
@@ -24,7 +25,6 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::clock;
-use crate::lease::Lease;
 
 const GROUP: &str = "orders";
 const JOIN_VERSION: i16 = 9;

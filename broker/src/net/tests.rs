@@ -433,7 +433,7 @@ async fn a_leader_that_was_cut_off_sent_consumers_back_to_the_start() {
     broker.lease.end();
     broker.lease.accept(clock::now(), Duration::from_secs(2));
     broker.lease.extend(clock::now(), Duration::from_secs(3600));
-    while broker.lease.is_confirmed() {
+    while broker.lease.is_confirmed(clock::now()) {
         sleep(Duration::from_millis(20)).await;
     }
     let (error, high_watermark, records) = fetched(client.call(12, &fetch(0, 0)).await);

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use broker_core::lease::Lease;
 use broker_core::metadata::{Image, ReplicaChange, changes};
 use broker_core::{BrokerId, LeaderEpoch, TopicPartition};
 use parking_lot::{Mutex, RwLock};
@@ -17,7 +18,6 @@ use super::opening::{Storage, Wanted, delete};
 use super::waiting_for_space::WaitingForSpace;
 use super::{Assigned, Partition, Shared};
 use crate::config::{BrokerConfig, Dynamic};
-use crate::lease::Lease;
 use crate::log_dirs::LogDirs;
 
 /// What a metadata change made of a hosted partition.

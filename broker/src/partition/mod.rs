@@ -42,6 +42,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use broker_core::lease::Lease;
 use broker_core::metadata::PartitionImage;
 use broker_core::partition::{
     Assignment, IsrProposal, LeaderEnds, NotLeader, Replica, RoleChange, Settings, WaitQueue,
@@ -65,7 +66,6 @@ pub use wakers::{FetchWaker, PullWaker};
 
 use crate::clock;
 use crate::config::{IsrTiming, TopicConfig};
-use crate::lease::Lease;
 use crate::log_dirs::Directory;
 use damage::DamagedReplicas;
 use delete_records::FollowerStarts;
@@ -289,7 +289,7 @@ impl Partition {
     /// # Errors
     /// [`NotLeader`] when this broker did not run for a while: another one may lead.
     fn check_lease(&self) -> Result<(), NotLeader> {
-        if self.shared.lease.holds() {
+        if self.shared.lease.holds(clock::now()) {
             Ok(())
         } else {
             Err(NotLeader)
@@ -302,7 +302,7 @@ impl Partition {
     /// # Errors
     /// [`NotLeader`] when the controller has not answered this broker for a while.
     pub fn check_confirmed(&self) -> Result<(), NotLeader> {
-        if self.shared.lease.is_confirmed() {
+        if self.shared.lease.is_confirmed(clock::now()) {
             Ok(())
         } else {
             Err(NotLeader)

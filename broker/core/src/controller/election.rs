@@ -269,7 +269,8 @@ fn elect(partition: &PartitionImage, rules: &Rules<'_>) -> Option<Elected> {
             let mut last_known = partition.last_known_elr.iter().copied();
             last_known.find(|id| partition.has_replica(*id) && can_lead(id))
         };
-        (rules.unclean_leader_election || mutated(Mutation::ElectAnyReplica))
+        let allowed = rules.unclean_leader_election && !mutated(Mutation::NeverElectUncleanly);
+        (allowed || mutated(Mutation::ElectAnyReplica))
             .then(|| last_known().or_else(any))
             .flatten()
     };

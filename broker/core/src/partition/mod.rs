@@ -34,6 +34,7 @@ pub use producers::{
 };
 pub use waiting::WaitQueue;
 
+use crate::mutation::{Mutation, mutated};
 use crate::{BrokerId, Duration, LeaderEpoch, Offset, PartitionEpoch, Time, Timestamp};
 use awaited::AwaitedBatches;
 use follower::Follower;
@@ -199,7 +200,11 @@ impl Replica {
         }
         let log_end = ends.written;
         self.role = Role::Leader(Leader::new(self.me, now, assignment, log_end));
-        let missing = log_end.records_until(self.leader_high_watermark);
+        let missing = if mutated(Mutation::HideMissingRecords) {
+            0
+        } else {
+            log_end.records_until(self.leader_high_watermark)
+        };
         self.leader_high_watermark = self.leader_high_watermark.min(log_end);
         self.advance_high_watermark(ends.own);
         RoleChange::BecameLeader { missing }

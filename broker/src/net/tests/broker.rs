@@ -7,6 +7,7 @@ use std::time::Duration;
 use broker_core::controller::{
     BrokerRef, Command, CreateTopics, NewTopic, RegisterBroker, Response,
 };
+use broker_core::lease::Lease;
 use broker_core::metadata::{self, Endpoint, Image};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -18,7 +19,6 @@ use crate::config::{BrokerConfig, Properties};
 use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_BYTES, Timing};
 use crate::coordinator::GroupCoordinator;
 use crate::health::Health;
-use crate::lease::Lease;
 use crate::net::{NetMetrics, Server};
 use crate::partition::{PartitionManager, Storage};
 use crate::policy::policy;

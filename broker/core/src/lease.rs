@@ -8,11 +8,10 @@
 //! A broker that runs, but is cut off, may have a successor all the same. What it has committed stays
 //! true; where its log ends is told only while the lease is confirmed, by a recent answer.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use broker_core::{Duration, Time};
-
-use crate::clock;
+use crate::mutation::{Mutation, mutated};
+use crate::{Duration, Time};
 
 /// See the module's documentation. Lapsed until the controller has accepted the broker.
 #[derive(Debug, Default)]
@@ -22,24 +21,16 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Whether this broker may serve as a leader now.
+    /// Whether this broker may serve as a leader at `now`.
     #[must_use]
-    pub fn holds(&self) -> bool {
-        self.holds_at(clock::now())
-    }
-
-    fn holds_at(&self, now: Time) -> bool {
-        now.0 < self.until.load(Ordering::Acquire)
+    pub fn holds(&self, now: Time) -> bool {
+        now.0 < self.until.load(Ordering::Acquire) || mutated(Mutation::ServeWithoutLease)
     }
 
     /// Whether nobody else can lead in this broker's place: the controller has answered so recently
     /// that it can't have fenced this broker since.
     #[must_use]
-    pub fn is_confirmed(&self) -> bool {
-        self.is_confirmed_at(clock::now())
-    }
-
-    fn is_confirmed_at(&self, now: Time) -> bool {
+    pub fn is_confirmed(&self, now: Time) -> bool {
         now.0 < self.confirmed_until.load(Ordering::Acquire)
     }
 
@@ -52,7 +43,7 @@ impl Lease {
 
     /// This broker runs at `now`.
     pub fn extend(&self, now: Time, duration: Duration) {
-        if self.holds_at(now) {
+        if self.holds(now) {
             self.until.fetch_max(now.plus(duration).0, Ordering::AcqRel);
         }
     }
@@ -73,24 +64,21 @@ mod tests {
     #[test]
     fn a_broker_that_did_not_run_waits_for_the_controller() {
         let lease = Lease::default();
-        assert!(!lease.holds_at(Time(0)), "not accepted yet");
+        assert!(!lease.holds(Time(0)), "not accepted yet");
         lease.extend(Time(0), DURATION);
-        assert!(!lease.holds_at(Time(1)));
+        assert!(!lease.holds(Time(1)));
         lease.accept(Time(10), DURATION);
-        assert!(lease.holds_at(Time(109)));
+        assert!(lease.holds(Time(109)));
         lease.extend(Time(60), DURATION);
-        assert!(lease.holds_at(Time(159)), "it runs");
+        assert!(lease.holds(Time(159)), "it runs");
         lease.extend(Time(500), DURATION);
-        assert!(!lease.holds_at(Time(500)), "it was paused");
+        assert!(!lease.holds(Time(500)), "it was paused");
         lease.accept(Time(155), DURATION);
-        assert!(
-            !lease.holds_at(Time(500)),
-            "an answer from before the pause"
-        );
+        assert!(!lease.holds(Time(500)), "an answer from before the pause");
         lease.accept(Time(510), DURATION);
-        assert!(lease.holds_at(Time(511)));
+        assert!(lease.holds(Time(511)));
         lease.end();
-        assert!(!lease.holds_at(Time(511)));
+        assert!(!lease.holds(Time(511)));
     }
 
     #[test]
@@ -98,11 +86,11 @@ mod tests {
         let lease = Lease::default();
         lease.accept(Time(0), DURATION);
         lease.extend(Time(60), DURATION);
-        assert!(lease.is_confirmed_at(Time(99)));
-        assert!(lease.holds_at(Time(100)) && !lease.is_confirmed_at(Time(100)));
+        assert!(lease.is_confirmed(Time(99)));
+        assert!(lease.holds(Time(100)) && !lease.is_confirmed(Time(100)));
         lease.accept(Time(90), DURATION);
-        assert!(lease.is_confirmed_at(Time(189)));
+        assert!(lease.is_confirmed(Time(189)));
         lease.end();
-        assert!(!lease.is_confirmed_at(Time(91)));
+        assert!(!lease.is_confirmed(Time(91)));
     }
 }
