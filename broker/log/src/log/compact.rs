@@ -154,7 +154,9 @@ impl Log {
 
     /// Goes on where a checkpoint says, after the log was opened.
     pub fn resume_compaction(&mut self, compacted_upto: Offset) {
-        let limit = self.believes_up_to.unwrap_or(compacted_upto);
+        let limit = self
+            .limits
+            .map_or(compacted_upto, |limits| limits.recovery_point);
         self.compacted_upto = compacted_upto.min(limit).min(self.end_offset());
     }
 

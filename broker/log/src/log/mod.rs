@@ -46,6 +46,7 @@ pub use retention::{DeletedSegment, DeletedSegments, DeletionReason};
 pub use scrub::{IndexVerdict, NewIndexes, ScrubError, ScrubStep, SegmentFiles, SegmentScrub};
 pub use sync::{SyncHandle, Synced};
 pub use truncate::Checkpoint;
+use truncate::Limits;
 
 /// The log of one partition.
 pub struct Log {
@@ -71,7 +72,9 @@ pub struct Log {
     /// When the oldest record that is not durable was appended.
     unsynced_since: Option<Timestamp>,
     /// What the file `truncated-to` holds, while it exists.
-    believes_up_to: Option<Offset>,
+    limits: Option<Limits>,
+    /// See [`Log::checkpointed_start`].
+    checkpointed_start: Offset,
     failed: Arc<AtomicBool>,
 }
 
@@ -79,6 +82,12 @@ impl Log {
     /// First offset that can be read.
     pub fn start_offset(&self) -> Offset {
         self.start
+    }
+
+    /// Where the log starts at least when it is opened next, as its owner has checkpointed by now: what
+    /// lies below [`Log::start_offset`] and not below this may come back.
+    pub fn checkpointed_start(&self) -> Offset {
+        self.checkpointed_start.min(self.start)
     }
 
     /// Offset that the next record gets.

@@ -14,8 +14,7 @@ use broker_core::{LeaderEpoch, Offset};
 use broker_wire::record::BatchHeader;
 
 use super::Log;
-use super::truncate::TRUNCATED_TO;
-use crate::checkpoint::read_text;
+use super::truncate::Limits;
 use crate::config::LogConfig;
 use crate::epochs::{EpochEntry, EpochFile, EpochHistory};
 use crate::error::{OpenError, ReadError};
@@ -120,7 +119,7 @@ struct Opener<'a> {
     progress: &'a RecoveryProgress,
     /// The checkpointed one, unless the log was truncated since.
     recovery_point: Offset,
-    believes_up_to: Option<Offset>,
+    limits: Option<Limits>,
     epoch_file: EpochFile,
     epochs: EpochHistory,
     epochs_changed: bool,
@@ -146,12 +145,10 @@ impl<'a> Opener<'a> {
             recovery_point = Offset(0);
         }
         let epoch_file = EpochFile::new(fs.clone(), dir.join(EpochFile::NAME));
-        let mut believes_up_to = None;
-        if let Some(limit) = read_text(&*fs, &dir.join(TRUNCATED_TO), 32)? {
-            let limit = Offset(limit.trim().parse().unwrap_or(0));
-            recovery_point = recovery_point.min(limit);
-            options.log_start = options.log_start.min(limit);
-            believes_up_to = Some(limit);
+        let limits = Limits::read(&*fs, dir)?;
+        if let Some(limits) = limits {
+            recovery_point = recovery_point.min(limits.recovery_point);
+            options.log_start = limits.start(options.log_start);
         }
         Ok(Self {
             fs,
@@ -160,7 +157,7 @@ impl<'a> Opener<'a> {
             options,
             progress,
             recovery_point,
-            believes_up_to,
+            limits,
             epoch_file,
             epochs: EpochHistory::default(),
             epochs_changed: false,
@@ -177,7 +174,7 @@ impl<'a> Opener<'a> {
         self.remove_deleted(&mut bases)?;
         if let Some(&first) = bases.first()
             && self.options.clean_shutdown
-            && self.believes_up_to.is_none()
+            && self.limits.is_none()
             && first > self.options.log_start
         {
             // Without a clean shutdown the front may have been deleted after the last checkpoint.
@@ -410,7 +407,7 @@ impl<'a> Opener<'a> {
             });
         }
         let sync = cut
-            || self.believes_up_to.is_some()
+            || self.limits.is_some()
             || self.options.clean_shutdown
             || next.is_some_and(durable);
         self.report.indexes_rebuilt += usize::from(from.position == 0 && file_len > 0);
@@ -597,7 +594,7 @@ impl<'a> Opener<'a> {
                 .push(Segment::create(&self.fs, self.dir, base, &self.config)?);
             self.fs.sync_dir(self.dir)?;
         }
-        if self.believes_up_to.is_some() {
+        if self.limits.is_some() {
             self.fs.sync_dir(self.dir)?;
         }
         let (first, last) = (&self.segments[0], &self.segments[self.segments.len() - 1]);
@@ -632,7 +629,8 @@ impl<'a> Opener<'a> {
             recovery_point,
             compacted_upto: Offset(0),
             unsynced_since: None,
-            believes_up_to: self.believes_up_to,
+            limits: self.limits,
+            checkpointed_start: self.options.log_start.min(start),
             failed: Arc::new(AtomicBool::new(false)),
         };
         Ok((log, self.report))

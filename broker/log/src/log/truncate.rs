@@ -1,20 +1,75 @@
 //! Cutting the log at its end, when the leader's log differs.
 
 use std::io;
+use std::path::Path;
 
 use broker_core::Offset;
 
 use super::Log;
-use crate::checkpoint;
+use crate::checkpoint::{self, read_text};
 use crate::error::StorageError;
-use crate::fs::is_no_space;
+use crate::fs::{Fs, is_no_space};
 use crate::segment::Segment;
 
-/// Limits what the next open believes of recovery point and log start offset, which were checkpointed
-/// earlier: the records above the offset in this file may have been written after the truncation. And
-/// what is seen to be cut when the process was killed may be back after a power failure: with this
+/// Holds [`Limits`] for the next open: records above them may have been written after the truncation.
+/// And what is seen to be cut when the process was killed may be back after a power failure: with this
 /// file, the open makes durable what it finds before anything is appended to it.
-pub(super) const TRUNCATED_TO: &str = "truncated-to";
+const TRUNCATED_TO: &str = "truncated-to";
+/// Two offsets with a line end each.
+const LIMITS_BYTES_MAX: u64 = 42;
+const NO_LIMIT: &str = "-";
+
+/// What the next open believes at most of offsets that were checkpointed before a truncation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Where the first file begins that was cut.
+    pub(super) recovery_point: Offset,
+    /// No higher than where a log was cut that started later.
+    start: Option<Offset>,
+}
+
+impl Limits {
+    /// Those of the log in `dir`, `None` when its checkpoints are younger than its last truncation.
+    pub(super) fn read(fs: &dyn Fs, dir: &Path) -> io::Result<Option<Self>> {
+        let text = read_text(fs, &dir.join(TRUNCATED_TO), LIMITS_BYTES_MAX)?;
+        Ok(text.map(|text| {
+            let offset = |line: &str| Offset(line.parse().unwrap_or(0));
+            let mut lines = text.lines().map(str::trim);
+            let recovery_point = lines.next().map(offset).unwrap_or_default();
+            let start = match lines.next() {
+                Some(NO_LIMIT) => None,
+                Some(line) => Some(offset(line)),
+                // Earlier versions wrote one for both.
+                None => Some(recovery_point),
+            };
+            Self {
+                recovery_point,
+                start,
+            }
+        }))
+    }
+
+    fn text(self) -> String {
+        let start = self
+            .start
+            .map_or_else(|| NO_LIMIT.to_owned(), |start| start.to_string());
+        format!("{}\n{start}\n", self.recovery_point)
+    }
+
+    /// What is left of a checkpointed start offset.
+    pub(super) fn start(self, checkpointed: Offset) -> Offset {
+        self.start
+            .map_or(checkpointed, |limit| limit.min(checkpointed))
+    }
+
+    fn min(self, other: Self) -> Self {
+        let start = self.start.into_iter().chain(other.start).min();
+        Self {
+            recovery_point: self.recovery_point.min(other.recovery_point),
+            start,
+        }
+    }
+}
 
 /// What the owner of a log writes down every few seconds, the start offset first: the recovery point
 /// may be that of a log whose front was deleted. See [`Log::checkpointed`].
@@ -42,12 +97,18 @@ impl Log {
             .segments
             .partition_point(|segment| segment.base < offset);
         let last = &self.segments[kept - 1];
-        // A batch that goes as a whole may take the start offset with it.
-        let takes_start =
-            matches!(last.find(offset), Ok(Some((_, header))) if header.base_offset < self.start.0);
-        self.limit_belief(match offset < self.recovery_point || takes_start {
-            true => last.base,
-            false => self.recovery_point,
+        // A batch that goes as a whole may take the start offset with it, and so may a gap.
+        let ends_there = match last.find(Offset(offset.0 - 1)) {
+            Ok(Some((_, header))) => header.next_offset() == offset.0,
+            Ok(None) | Err(_) => false,
+        };
+        let keeps_start = self.start <= last.base || (self.start <= offset && ends_there);
+        self.limit_belief(Limits {
+            recovery_point: match offset < self.recovery_point || !keeps_start {
+                true => last.base,
+                false => self.recovery_point,
+            },
+            start: (!keeps_start).then_some(last.base),
         })?;
         self.truncations += 1;
         self.cut(kept, offset).map_err(|error| self.fatal(error))
@@ -76,7 +137,10 @@ impl Log {
     /// before its leader's. Durable when it returns.
     pub fn truncate_fully_and_start_at(&mut self, offset: Offset) -> Result<(), StorageError> {
         self.check_writable()?;
-        self.limit_belief(Offset(0))?;
+        self.limit_belief(Limits {
+            recovery_point: Offset(0),
+            start: (offset < self.start).then_some(offset),
+        })?;
         self.truncations += 1;
         self.remove_segments_from(0)
             .map_err(|error| self.fatal(error))?;
@@ -99,22 +163,48 @@ impl Log {
     /// Takes note that the owner's checkpoints hold `checkpoint` durably, so that no earlier one can
     /// vouch for records that were cut off since.
     pub fn checkpointed(&mut self, checkpoint: Checkpoint) {
-        if checkpoint.truncations == self.truncations && self.believes_up_to.take().is_some() {
-            // Should the removal fail or not last, the next open scans more than it must.
-            let _ = self.fs.remove(&self.dir.join(TRUNCATED_TO));
+        if checkpoint.truncations != self.truncations || self.is_failed() {
+            return;
         }
+        // Should that fail, the next open scans more than it must.
+        let _ = self.lift_limits();
+        let start = checkpoint.start_offset;
+        self.checkpointed_start = self.limits.map_or(start, |limits| limits.start(start));
     }
 
-    /// Before a truncation: limits what the next open believes to what lies below `offset`, where the
-    /// first file begins that is about to be cut, and has it make durable what it finds.
-    fn limit_belief(&mut self, offset: Offset) -> Result<(), StorageError> {
-        if self.believes_up_to.is_some_and(|limit| limit <= offset) {
+    /// The file may be back after a power failure: it must not limit the start offset then.
+    fn lift_limits(&mut self) -> Result<(), StorageError> {
+        let Some(limits) = self.limits else {
+            return Ok(());
+        };
+        if limits.start.is_some() {
+            self.write_limits(Limits {
+                start: None,
+                ..limits
+            })?;
+        }
+        self.fs
+            .remove(&self.dir.join(TRUNCATED_TO))
+            .map_err(StorageError::Io)?;
+        self.limits = None;
+        Ok(())
+    }
+
+    /// Before a truncation: limits what the next open believes, and has it make durable what it finds.
+    fn limit_belief(&mut self, limits: Limits) -> Result<(), StorageError> {
+        let limits = self.limits.map_or(limits, |known| known.min(limits));
+        self.checkpointed_start = limits.start(self.checkpointed_start);
+        if self.limits == Some(limits) {
             return Ok(());
         }
-        let text = format!("{offset}\n");
-        checkpoint::replace(&*self.fs, &self.dir.join(TRUNCATED_TO), text.as_bytes())
+        self.write_limits(limits)
+    }
+
+    fn write_limits(&mut self, limits: Limits) -> Result<(), StorageError> {
+        let path = self.dir.join(TRUNCATED_TO);
+        checkpoint::replace(&*self.fs, &path, limits.text().as_bytes())
             .map_err(|error| self.storage_error(error))?;
-        self.believes_up_to = Some(offset);
+        self.limits = Some(limits);
         Ok(())
     }
 

@@ -55,6 +55,44 @@ fn a_deleted_segment_that_comes_back_torn_is_not_taken_for_lost_records() {
 }
 
 #[test]
+fn a_truncation_does_not_bring_deleted_records_back() {
+    let mut owner = Owner::new(1);
+    owner.open().unwrap();
+    for step in [
+        append(10, 5, 1),
+        append(1, 5, 1),
+        Step::Checkpoint { meanwhile: false },
+        Step::DeleteBefore(40),
+        Step::WriteCheckpoints,
+        Step::Truncate(99),
+        Step::Reopen(Stop::Killed),
+    ] {
+        owner.apply(&step).unwrap();
+    }
+    assert_eq!(owner.log().start_offset(), Offset(4));
+}
+
+#[test]
+fn a_truncation_that_failed_was_forgotten_with_the_next_checkpoint() {
+    for after in 0..20 {
+        let mut owner = Owner::new(1);
+        owner.open().unwrap();
+        for step in [
+            append(3, 50, 1),
+            append(3, 50, 1),
+            Step::Checkpoint { meanwhile: false },
+        ] {
+            owner.apply(&step).unwrap();
+        }
+        owner.disk.fail_after(after, Fault::Io, FaultSpan::Once);
+        let _ = owner.apply(&Step::Truncate(60));
+        let _ = owner.apply(&Step::WriteCheckpoints);
+        owner.stop(Loss::Process);
+        owner.recover();
+    }
+}
+
+#[test]
 fn starting_over_below_the_checkpointed_start_keeps_what_is_flushed_there() {
     let history = [
         append(3, 50, 1),

@@ -71,6 +71,8 @@ pub(super) struct Owner {
     pub(super) model: Model,
     /// Records below were confirmed to be durable and not truncated since.
     durable: i64,
+    /// Offsets below were confirmed to stay deleted.
+    start_min: i64,
     /// Offsets below may be deleted by what was asked for.
     start_max: i64,
     /// The log may be empty and begin here: it is being started over.
@@ -89,6 +91,7 @@ impl Owner {
             running: None,
             model: Model::default(),
             durable: 0,
+            start_min: 0,
             start_max: 0,
             starting_over_at: None,
             epoch: 0,
@@ -143,8 +146,10 @@ impl Owner {
 
     /// Leaves the log as a process does that is gone, and what `loss` says of the disk.
     pub(super) fn stop(&mut self, loss: Loss) {
-        let running = self.running.take();
-        self.disk_failed |= running.is_some_and(|(_, log)| log.is_failed());
+        if let Some((_, log)) = self.running.take() {
+            self.disk_failed |= log.is_failed();
+            self.start_min = self.start_min.min(log.checkpointed_start().0);
+        }
         match loss {
             Loss::Process => self.disk.heal(),
             Loss::Power => self.disk.crash(),
@@ -266,6 +271,7 @@ impl Owner {
             .and_then(|()| dir.write_recovery_points(&entry(checkpoint.recovery_point)))
             .map_err(StorageError::from_io)?;
         log.checkpointed(checkpoint);
+        self.start_min = log.checkpointed_start().0;
         Ok(())
     }
 
@@ -334,6 +340,7 @@ impl Owner {
         if stop == Stop::Clean {
             self.close_cleanly()?;
         }
+        self.start_min = self.start_min.min(self.log().checkpointed_start().0);
         self.running = None;
         let report = self
             .open()
@@ -373,8 +380,12 @@ impl Owner {
             };
             self.start_max = start;
         }
-        let start_max = self.start_max;
+        let (start_min, start_max) = (self.start_min, self.start_max);
         assert!(end >= durable, "durable up to {durable}, found up to {end}");
+        assert!(
+            start >= start_min,
+            "what lies below {start_min} was deleted, found from {start}"
+        );
         assert!(
             start <= start_max,
             "nobody deleted below {start}, only below {start_max}"
