@@ -82,11 +82,7 @@ impl Directory {
 
     /// Forgets what is written down of a log, so that a new one of the name is not held against it.
     pub(crate) fn forget(&self, name: &LogName) -> io::Result<()> {
-        let mut checkpoints = self.checkpoints.lock();
-        match checkpoints.forget(name) {
-            true => checkpoints.write(&self.dir),
-            false => Ok(()),
-        }
+        self.write_checkpoints(|checkpoints| checkpoints.forget(name))
     }
 
     /// Replicas in it, for the choice of a directory for the next one.
@@ -100,5 +96,39 @@ impl Directory {
 
     pub(crate) fn replica_removed(&self) {
         self.replicas.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use broker_core::Offset;
+    use broker_log::fs::memory::{Fault, FaultSpan, MemoryFs};
+
+    use super::super::{Checkpointed, Failures};
+    use super::*;
+
+    #[test]
+    fn what_a_full_disk_kept_of_a_deleted_log_was_held_against_the_next_one() {
+        let disk = MemoryFs::new(1);
+        let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+        let path = PathBuf::from("/d");
+        let dir = LogDir::open(Arc::clone(&fs), &path, "c", 1, "id").unwrap();
+        let condition = Condition::new(path, Arc::new(Failures::default()), 0);
+        let directory = Directory::new(fs, dir, Arc::new(condition));
+        let name = ("t".to_owned(), 0);
+        let checkpointed = Checkpointed {
+            recovery_point: Offset(7),
+            ..Checkpointed::default()
+        };
+        let note = |c: &mut Checkpoints| c.set(name.clone(), checkpointed);
+        directory.write_checkpoints(note).unwrap();
+
+        disk.fail_after(0, Fault::NoSpace, FaultSpan::Once);
+        directory.forget(&name).unwrap_err();
+        directory.forget(&name).unwrap();
+        directory.read_checkpoints().unwrap();
+        assert_eq!(directory.checkpoints().get(&name), Checkpointed::default());
     }
 }
