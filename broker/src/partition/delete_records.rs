@@ -1,10 +1,14 @@
 //! DeleteRecords (KIP-107): the leader raises its log start offset, followers take it over with
 //! their pulls, and their next pulls tell the leader how far they are.
+//!
+//! A log start offset counts once it is written down: then no restart, after whatever end of the
+//! process, brings back what lies below.
 
 use std::collections::BTreeMap;
 
 use broker_core::partition::NotLeader;
 use broker_core::{BrokerId, Offset};
+use broker_log::Checkpoint;
 use tokio::sync::futures::Notified;
 
 use super::housekeeping::remove;
@@ -54,8 +58,8 @@ impl Partition {
         Ok(before)
     }
 
-    /// Leader: the lowest log start offset among this replica and the followers of `live`, -1
-    /// while one of them has not pulled.
+    /// Leader: the lowest log start offset that is written down among this replica and the followers
+    /// of `live`, -1 while one of them has not pulled.
     ///
     /// # Errors
     /// [`NotLeader`].
@@ -66,8 +70,21 @@ impl Partition {
         }
         let start = |id| state.follower_starts.0.get(id).copied();
         let followers = live.iter().map(|id| start(id).unwrap_or(Offset(-1)));
-        let own = state.log.start_offset();
+        let own = state.log.checkpointed_start();
         Ok(followers.fold(own, Offset::min))
+    }
+
+    /// Whether the log starts later than is written down.
+    #[must_use]
+    pub fn log_start_is_due(&self) -> bool {
+        let state = self.state.lock();
+        !state.closed && state.log.start_offset() > state.log.checkpointed_start()
+    }
+
+    /// The checkpoint files hold `checkpoint`.
+    pub(super) fn checkpointed(&self, checkpoint: Checkpoint) {
+        self.state.lock().log.checkpointed(checkpoint);
+        self.low_watermark_moved.notify_waiters();
     }
 
     /// Ready once [`Partition::low_watermark`] may have another answer than at this call.

@@ -58,7 +58,7 @@ pub use counts::Counts;
 pub use error::{AppendError, DeleteRecordsError, ReadError};
 pub use manager::{PartitionManager, RoleEvent};
 pub use moving::MoveError;
-pub use opening::{Storage, StorageOpenError};
+pub use opening::{Storage, StorageOpenError, write_log_starts};
 pub use placed::PlacedLog;
 pub use pull::{FollowerState, FollowerStep, Pulled, PulledContent};
 pub use read::{Fetched, FoundOffset, OffsetQuery};

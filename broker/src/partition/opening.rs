@@ -463,9 +463,31 @@ fn write_checkpoints(directory: &Arc<Directory>, partitions: &[Arc<Partition>]) 
         }
     })?;
     for (partition, checkpoint) in checkpointed {
-        partition.state.lock().log.checkpointed(checkpoint);
+        partition.checkpointed(checkpoint);
     }
     Ok(())
+}
+
+/// Writes down where the logs of `partitions` start: what was deleted must not come back once somebody
+/// counts on it. Blocks.
+pub fn write_log_starts(partitions: Vec<Arc<Partition>>) {
+    let mut by_directory: Vec<(Arc<Directory>, Vec<Arc<Partition>>)> = Vec::new();
+    for partition in partitions {
+        let directory = partition.directory();
+        let mut known = by_directory.iter_mut();
+        match known.find(|(known, _)| Arc::ptr_eq(known, &directory)) {
+            Some((_, partitions)) => partitions.push(partition),
+            None => by_directory.push((directory, vec![partition])),
+        }
+    }
+    for (directory, partitions) in by_directory {
+        if let Err(error) = write_checkpoints(&directory, &partitions) {
+            tracing::error!(
+                dir = %directory.path().display(), %error,
+                "log start offsets not written down; trying again"
+            );
+        }
+    }
 }
 
 fn name(topic: &str, partition: PartitionIndex) -> LogName {

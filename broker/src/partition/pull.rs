@@ -22,6 +22,7 @@ pub struct FollowerState {
     pub fetch_offset: Offset,
     /// Epoch of the last batch, [`LeaderEpoch::NONE`] in an empty log.
     pub last_epoch: LeaderEpoch,
+    /// Where the log starts, as it is written down.
     pub log_start: Offset,
 }
 
@@ -254,7 +255,7 @@ impl State {
                 .epochs()
                 .latest_before(end)
                 .unwrap_or(LeaderEpoch::NONE),
-            log_start: self.log.start_offset(),
+            log_start: self.log.checkpointed_start(),
         }
     }
 
@@ -275,14 +276,19 @@ impl State {
             && Offset(first.base_offset) < self.log.end_offset()
         {
             let end = self.log.end_offset();
-            let holds_start = self.log.start_offset() == end && first.next_offset() > end.0;
-            if !holds_start {
+            let leader_start = Offset(pulled.log_start_offset);
+            let nothing_below = self.log.start_offset() == end || leader_start >= end;
+            if !nothing_below || first.next_offset() <= end.0 {
                 // Two pulls may name a partition before the first is answered: the second answer
                 // repeats what the first brought, and is answered with where the log ends by now.
                 return Ok(true);
             }
-            // The leader's log starts within a batch, which comes as a whole.
-            self.start_log_at(Offset(first.base_offset))?;
+            // The leader's log starts within a batch, which comes as a whole. What was below is deleted
+            // there, not given up.
+            let base = Offset(first.base_offset);
+            self.start_log_at(base)?;
+            let _ = self.replica.handle_truncation(base);
+            self.replica.set_producers(partition::Producers::default());
         }
         if !pulled.records.is_empty() {
             let appended = self
@@ -336,7 +342,9 @@ impl State {
         let fs = Arc::clone(self.directory.fs());
         producers::discard_above(&*fs, &self.log, to)?;
         self.log.truncate_to(to)?;
-        self.note_cut(self.log.end_offset());
+        // A batch goes as a whole.
+        let to = self.log.end_offset();
+        self.note_cut(to);
         partition.note_given_up(self.replica.handle_truncation(to), to);
         // Should the log not be readable: a batch that was cut is no duplicate of one that comes again.
         self.replica.set_producers(partition::Producers::default());

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{PULL_MESSAGE_BYTES_MAX, ReplicationQuotas, from_key, to_key};
-use crate::partition::{FollowerState, FollowerStep, Partition, RoleEvent};
+use crate::partition::{FollowerState, FollowerStep, Partition, RoleEvent, write_log_starts};
 use crate::rpc::{self, Token};
 
 /// Changes of the followed partitions that may wait for a busy fetcher.
@@ -233,7 +233,7 @@ impl Fetcher {
         let mut client = ReplicaClient::new(self.connection()?)
             .max_decoding_message_size(PULL_MESSAGE_BYTES_MAX);
         let (requests, receiver) = mpsc::channel(PULLS_MAX);
-        self.flush_changed().await;
+        self.write_changed().await;
         requests
             .send(self.request()?)
             .await
@@ -264,7 +264,7 @@ impl Fetcher {
             }
             self.resume_refused();
             if outstanding == 0 || !self.changed.is_empty() || !self.removed.is_empty() {
-                self.flush_changed().await;
+                self.write_changed().await;
                 requests
                     .send(self.request()?)
                     .await
@@ -384,12 +384,28 @@ impl Fetcher {
         }
     }
 
-    /// Where every message must be durable before it counts, fsync comes before the pull, which
-    /// acknowledges: that of what was taken over last, and of what an earlier process or role left.
-    async fn flush_changed(&self) {
+    /// Makes durable what the pull is about to acknowledge. Where every message must be before it
+    /// counts, that is what was taken over last, and what an earlier process or role left; everywhere
+    /// it is where the log starts, with a pause before what could not be written is tried again.
+    async fn write_changed(&mut self) {
         let named = self.changed.iter();
-        let named = named.filter_map(|id| self.partitions.get(id));
-        flush_all(named.filter(|p| p.flush_is_due()).cloned().collect()).await;
+        let named: Vec<_> = named.filter_map(|id| self.partitions.get(id)).collect();
+        let due = |is_due: fn(&Partition) -> bool| -> Vec<_> {
+            let due = named.iter().filter(|partition| is_due(partition));
+            due.map(|partition| Arc::clone(partition)).collect()
+        };
+        let (flushes, starts) = (
+            due(Partition::flush_is_due),
+            due(Partition::log_start_is_due),
+        );
+        flush_all(flushes).await;
+        write_starts(starts.clone()).await;
+        let unwritten = starts
+            .iter()
+            .filter(|partition| partition.log_start_is_due());
+        let again_at = Instant::now() + BACK_OFF;
+        self.retry
+            .extend(unwritten.map(|partition| (partition.id(), again_at)));
     }
 
     fn resume_refused(&mut self) {
@@ -416,6 +432,16 @@ fn pull(id: TopicPartition, state: FollowerState, bytes_max: u32) -> PullPartiti
         log_start_offset: state.log_start.0,
         bytes_max,
         refused: false,
+    }
+}
+
+async fn write_starts(partitions: Vec<Arc<Partition>>) {
+    if partitions.is_empty() {
+        return;
+    }
+    let written = tokio::task::spawn_blocking(move || write_log_starts(partitions));
+    if let Err(error) = written.await {
+        tracing::error!(%error, "writing log start offsets ended abnormally");
     }
 }
 

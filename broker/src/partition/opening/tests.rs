@@ -3,6 +3,7 @@
 mod compaction;
 mod counting_fs;
 mod damaged;
+mod deleting;
 mod full;
 mod power;
 mod producers;

@@ -13,18 +13,18 @@ use super::counting_fs::CountingFs;
 use super::*;
 
 const LEADER: BrokerId = BrokerId(2);
-const EPOCH: LeaderEpoch = LeaderEpoch(1);
+pub(super) const EPOCH: LeaderEpoch = LeaderEpoch(1);
 const SEGMENT_BYTES: u64 = 64 << 10;
 const INDEX_INTERVAL_BYTES: u64 = 4 << 10;
 
 /// A replica that follows, on a disk that outlives it.
-struct Follower {
+pub(super) struct Follower {
     storage: Storage,
-    partition: Arc<Partition>,
+    pub(super) partition: Arc<Partition>,
 }
 
 impl Follower {
-    fn start(disks: &Disks) -> Self {
+    pub(super) fn start(disks: &Disks) -> Self {
         Self::start_on(disks, RealFs)
     }
 
@@ -48,19 +48,19 @@ impl Follower {
     }
 
     /// What the task of the manager does every few seconds.
-    fn checkpoint(&self) {
+    pub(super) fn checkpoint(&self) {
         self.partition.checkpoint();
         self.storage
             .write_checkpoints(&[Arc::clone(&self.partition)]);
     }
 
     /// Kills the broker and starts another one on its disks.
-    fn restart(self, disks: &Disks) -> Self {
+    pub(super) fn restart(self, disks: &Disks) -> Self {
         drop(self);
         Self::start(disks)
     }
 
-    fn end(&self) -> Offset {
+    pub(super) fn end(&self) -> Offset {
         self.partition.state.lock().log.end_offset()
     }
 
@@ -68,7 +68,7 @@ impl Follower {
         self.partition.state.lock().replica.producers().clone()
     }
 
-    fn take_over(&self, pulled: PulledPartition) {
+    pub(super) fn take_over(&self, pulled: PulledPartition) {
         let pulled = PulledPartition {
             leader_epoch: EPOCH.0,
             ..pulled
@@ -78,7 +78,7 @@ impl Follower {
     }
 
     /// One batch of one record at the end of the log.
-    fn append(&self, producer: i64, sequence: i32) {
+    pub(super) fn append(&self, producer: i64, sequence: i32) {
         self.append_at(self.end(), producer, sequence);
     }
 
@@ -124,7 +124,7 @@ impl Follower {
     }
 }
 
-fn diverging_at(end: Offset) -> PulledPartition {
+pub(super) fn diverging_at(end: Offset) -> PulledPartition {
     PulledPartition {
         leader_epoch: EPOCH.0,
         diverging: Some(DivergingEpoch {
