@@ -23,7 +23,7 @@ use crate::api::Context;
 use crate::client_listeners::ClientListeners;
 use crate::clock;
 use crate::config::{BrokerConfig, HostPort};
-use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_BYTES, Timing};
+use crate::controller::{Controller, ControllerOptions, Position, SNAPSHOT_INTERVAL_BYTES, Timing};
 use crate::coordinator::GroupCoordinator;
 use crate::health::{Health, Phase};
 use crate::log_dirs::LogDirs;
@@ -353,10 +353,11 @@ async fn follow_metadata(
         return;
     }
     let mut failures = partitions.dirs().failures().watch();
+    let mut positions = controller.positions();
     let mut applied = Arc::new(Image::default());
     let mut strays_deleted = false;
     loop {
-        let new = Arc::clone(&images.borrow_and_update());
+        let Position { offset, image: new } = positions.borrow_and_update().clone();
         let (manager, old, image) = (
             Arc::clone(&partitions),
             Arc::clone(&applied),
@@ -377,13 +378,14 @@ async fn follow_metadata(
             groups.on_topic_deleted(topic);
         }
         applied = new;
+        controller.metadata_applied(offset);
         // An unfenced broker has all metadata up to its registration.
         if !strays_deleted && !controller.is_fenced() {
             partitions.delete_strays(&applied);
             strays_deleted = true;
         }
         let goes_on = tokio::select! {
-            changed = images.changed() => changed,
+            changed = positions.changed() => changed,
             changed = failures.changed() => changed,
             () = partitions.needs_attention() => Ok(()),
         };

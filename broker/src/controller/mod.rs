@@ -63,6 +63,7 @@ use addresses::{Addresses, Voters};
 use broker_core::liveness::LivenessConfig;
 use evacuations::Evacuations;
 use feed::Feed;
+pub(crate) use feed::Position;
 use follow::Following;
 use peers::Peers;
 use raft::{Quorum, QuorumOptions};
@@ -202,7 +203,6 @@ impl Controller {
             submitter: self.submitter.clone(),
             peers: Arc::clone(&self.peers),
             addresses: Arc::clone(&self.addresses),
-            feed: Arc::clone(&self.feed),
             membership: Arc::clone(&self.membership),
             hosted_bytes: Arc::clone(&self.hosted_bytes),
             keep: Arc::new(keep),
@@ -239,6 +239,19 @@ impl Controller {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Image>> {
         self.feed.images()
+    }
+
+    /// The newest metadata with its offset. Changes with every batch, whether it changes the metadata
+    /// or not.
+    #[must_use]
+    pub(crate) fn positions(&self) -> watch::Receiver<Position> {
+        self.feed.positions()
+    }
+
+    /// Tells that partitions and groups here are as the metadata up to `offset` says. The active
+    /// controller lets this broker lead, after it was fenced, once that is in there.
+    pub(crate) fn metadata_applied(&self, offset: Option<u64>) {
+        self.membership.applied.send_replace(offset);
     }
 
     /// Offset of the last metadata record in [`Controller::image`]; `None` before the first one.

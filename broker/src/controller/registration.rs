@@ -17,7 +17,6 @@ use tonic::{Code, Status, Streaming};
 
 use super::addresses::Addresses;
 use super::error::known_controller;
-use super::feed::Feed;
 use super::peers::Peers;
 use super::submit::Submitter;
 use crate::clock;
@@ -41,6 +40,8 @@ const UNANSWERED_MAX: usize = 64;
 pub(crate) struct Membership {
     /// Epoch of the registration; `None` before the first one.
     pub(crate) epoch: watch::Sender<Option<BrokerEpoch>>,
+    /// Metadata offset up to which this broker has done what the metadata asks of it.
+    pub(crate) applied: watch::Sender<Option<u64>>,
     /// Asks for the leaders to be moved away.
     pub(crate) wants_shutdown: watch::Sender<bool>,
     /// The active controller has moved the leaders away.
@@ -54,7 +55,6 @@ pub(crate) struct Registration {
     pub(crate) submitter: Submitter,
     pub(crate) peers: Arc<Peers>,
     pub(crate) addresses: Arc<Addresses>,
-    pub(crate) feed: Arc<Feed>,
     pub(crate) membership: Arc<Membership>,
     /// Size of this broker's logs.
     pub(crate) hosted_bytes: Arc<AtomicU64>,
@@ -213,7 +213,7 @@ impl Registration {
         let request = HeartbeatRequest {
             broker_id: self.me.0,
             broker_epoch: epoch.0,
-            metadata_offset: self.feed.position().offset,
+            metadata_offset: *self.membership.applied.borrow(),
             wants_shutdown: *self.membership.wants_shutdown.borrow(),
             hosted_bytes: self.hosted_bytes.load(Ordering::Relaxed),
         };

@@ -261,7 +261,23 @@ impl Node {
         assert_eq!(created.topics[0].failure, None);
     }
 
+    /// Joins the cluster, and applies all metadata at once.
     pub(super) fn join(&self, incarnation: &str) {
+        let controller = Arc::clone(&self.controller);
+        self.runtime.as_ref().unwrap().spawn(async move {
+            let mut positions = controller.positions();
+            loop {
+                controller.metadata_applied(positions.borrow_and_update().offset);
+                if positions.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.join_without_applying(incarnation);
+    }
+
+    /// Joins the cluster, and leaves metadata as it is.
+    pub(super) fn join_without_applying(&self, incarnation: &str) {
         let registration = metadata::RegisterBroker {
             broker_id: self.id.0,
             incarnation: format!("{}-{incarnation}", self.id),

@@ -82,3 +82,33 @@ async fn the_controller_answers_when_it_comes_up_later_than_the_broker() {
         .everywhere("both are unfenced", is_unfenced(BrokerId(1)))
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_knew_metadata_was_unfenced_before_it_had_applied_it() {
+    let cluster = Cluster::start(1, 1).await;
+    let (controller, id) = (&cluster.nodes[&BrokerId(0)], BrokerId(1));
+    let lagging = &cluster.nodes[&id];
+    lagging.join_without_applying("first");
+    lagging
+        .image("it is registered", |image| image.brokers.contains_key(&id))
+        .await;
+    eventually("the controller hears of it", async || {
+        controller.controller.hosted_bytes(id).is_some()
+    })
+    .await;
+    controller.join("first");
+    for topic in ["one", "two", "three"] {
+        controller
+            .image("the controller is unfenced", is_unfenced(BrokerId(0)))
+            .await;
+        controller.create_topic(topic).await;
+        lagging
+            .image("it knows of the topic", has_topic(topic))
+            .await;
+    }
+    assert!(lagging.controller.is_fenced());
+
+    let known = lagging.controller.metadata_offset();
+    lagging.controller.metadata_applied(known);
+    cluster.everywhere("it is unfenced", is_unfenced(id)).await;
+}
