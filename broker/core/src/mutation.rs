@@ -71,6 +71,8 @@ mutations! {
     AcceptRestartedMember,
     /// A broker that did not run for a while serves as before.
     ServeWithoutLease,
+    /// A broker counts as knowing metadata that its partitions do not follow yet.
+    ReportKnownMetadata,
     /// A broker that wants to shut down may do so at once.
     StopBeforeHandover,
     /// A stop counts as clean before the logs are durable.

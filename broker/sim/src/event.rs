@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use broker_core::controller::{Command, Response};
 use broker_core::partition::Acks;
-use broker_core::{BrokerEpoch, LeaderEpoch, Offset, TopicPartition};
+use broker_core::{BrokerEpoch, LeaderEpoch, Offset, Time, TopicPartition};
 use bytes::Bytes;
 
 use crate::trace::Micros;
@@ -80,7 +80,11 @@ pub(crate) enum Event {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum BrokerTimer {
     Heartbeat,
+    /// The process runs.
+    Lease,
     Metadata,
+    /// The disk has done what metadata asked of it.
+    Applied,
     Isr,
     Fetchers,
     /// Looks for logs whose last flush failed or is overdue.
@@ -127,6 +131,16 @@ pub(crate) enum Message {
         request: u64,
         result: Result<Option<(LeaderEpoch, Offset)>, FetchError>,
     },
+    DeleteRecords {
+        request: u64,
+        partition: TopicPartition,
+        before: Offset,
+    },
+    /// Where the log of every live replica starts now, or later.
+    RecordsDeleted {
+        request: u64,
+        result: Result<Offset, DeleteError>,
+    },
     Pull(Pull),
     Pulled {
         stream: u64,
@@ -148,12 +162,16 @@ pub(crate) enum Message {
     },
     Heartbeat {
         stream: u64,
+        /// By the sender's clock.
+        sent_at: Time,
         epoch: BrokerEpoch,
         offset: u64,
         wants_shutdown: bool,
     },
     HeartbeatAnswer {
         stream: u64,
+        /// When the heartbeat was sent that this answers.
+        sent_at: Time,
         answer: HeartbeatAnswer,
     },
 }
@@ -172,9 +190,17 @@ pub(crate) enum ProduceError {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeleteError {
+    NotLeader,
+    /// The offset is above the high watermark.
+    OutOfRange,
+    Storage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FetchError {
     NotLeader,
-    OutOfRange { end: Offset },
+    OutOfRange { start: Offset, end: Offset },
     Storage,
 }
 
@@ -192,6 +218,7 @@ pub(crate) struct FollowerPosition {
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) fetch_offset: Offset,
     pub(crate) last_epoch: LeaderEpoch,
+    pub(crate) log_start: Offset,
 }
 
 #[derive(Clone, Debug)]

@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) topics: Vec<TopicPlan>,
     pub(crate) producers: Vec<ProducerPlan>,
     pub(crate) consumers: usize,
+    /// A client deletes records.
+    pub(crate) deletes: bool,
     pub(crate) network: NetworkPlan,
     pub(crate) faults: Vec<PlannedFault>,
     /// From here on nothing fails any more, and everything has to come right again.
@@ -178,11 +180,13 @@ impl Plan {
             brokers: clocks(&mut random.fork(), brokers),
             producers: producers(&mut random.fork()),
             consumers: 1,
+            deletes: false,
             network: network(&mut random.fork()),
             topics,
             faults,
             heal_at,
         };
+        plan.deletes = random.chance(250);
         plan.cut(cut);
         plan
     }

@@ -22,6 +22,9 @@ use crate::event::{Event, HeartbeatAnswer, Message, NotController, Peer};
 use crate::random::Random;
 use crate::trace::Micros;
 
+/// `broker.session.timeout.ms`.
+pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_millis(1000);
+
 const TICK_INTERVAL: Micros = 40_000;
 /// A controller that has no majority for so long is deposed.
 const ELECTION_TIMEOUT: Micros = 500_000;
@@ -135,6 +138,7 @@ impl Quorum {
             }
             Message::Heartbeat {
                 stream,
+                sent_at,
                 epoch,
                 offset,
                 wants_shutdown,
@@ -149,12 +153,12 @@ impl Quorum {
                     wants_shutdown: *wants_shutdown,
                 };
                 let answer = self.heartbeat(env, to, *stream, heartbeat);
-                let stream = *stream;
-                env.send(
-                    Peer::Broker(to),
-                    from,
-                    Message::HeartbeatAnswer { stream, answer },
-                );
+                let answer = Message::HeartbeatAnswer {
+                    stream: *stream,
+                    sent_at: *sent_at,
+                    answer,
+                };
+                env.send(Peer::Broker(to), from, answer);
                 true
             }
             _ => false,
@@ -188,11 +192,11 @@ impl Quorum {
         let image = env.image();
         let known = image.brokers.get(&heartbeat.broker);
         let gets_no_leaders = known.is_none_or(|broker| broker.draining || broker.fenced);
+        let has_handed_over = gets_no_leaders && image.leaders_to_hand_over(heartbeat.broker) == 0;
         HeartbeatAnswer::Heard {
             fenced: known.is_none_or(|broker| broker.fenced),
             may_shutdown: heartbeat.wants_shutdown
-                && gets_no_leaders
-                && image.leaders_to_hand_over(heartbeat.broker) == 0,
+                && (has_handed_over || mutated(Mutation::StopBeforeHandover)),
         }
     }
 
@@ -268,7 +272,7 @@ impl Quorum {
             format!("is the controller of term {term}")
         });
         let config = LivenessConfig {
-            session_timeout: Duration::from_millis(1000),
+            session_timeout: SESSION_TIMEOUT,
             reconnect_grace: Duration::from_millis(300),
             voters: (0..self.brokers)
                 .map(|broker| BrokerId(broker as i32))

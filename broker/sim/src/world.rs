@@ -11,7 +11,7 @@ use broker_core::controller::{
 use broker_core::metadata::ResourceType;
 
 use crate::check::{Checker, Violation};
-use crate::client::{Client, Consumer, Producer};
+use crate::client::{Client, Consumer, Deleter, Producer};
 use crate::env::Env;
 use crate::event::{Event, Message, Peer};
 use crate::network::Network;
@@ -93,6 +93,9 @@ impl World {
             .collect();
         for _ in 0..plan.consumers {
             clients.push(Client::Consumer(Consumer::new(clients.len())));
+        }
+        if plan.deletes {
+            clients.push(Client::Deleter(Deleter::new(clients.len())));
         }
         for client in 0..clients.len() {
             env.after(100_000, Event::ClientTimer { client });

@@ -1,7 +1,7 @@
 //! The high watermark of a leader never falls, and what lies below it never changes: every log
 //! agrees with it up to its own high watermark.
 
-use broker_core::{BrokerId, Offset};
+use broker_core::{BrokerId, LeaderEpoch, Offset};
 use broker_log::MinOneBatch;
 
 use super::{Account, Checker, Committed, records};
@@ -17,6 +17,7 @@ impl Checker {
         hosted: &mut Hosted,
     ) {
         let high_watermark = hosted.replica.high_watermark();
+        self.check_start(now, broker, hosted);
         if hosted.replica.is_leader() {
             if hosted.log.config().flush_messages == Some(1)
                 && high_watermark > hosted.log.durable_end()
@@ -57,7 +58,11 @@ impl Checker {
         to: Offset,
     ) {
         let account = self.accounts.entry(hosted.id).or_default();
+        if account.gave_up && hosted.replica.is_leader() {
+            account.skip_to(hosted.log.start_offset());
+        }
         let mut from = hosted.verified.min(account.end());
+        from = from.max(hosted.log.start_offset());
         while from < to {
             let read = hosted.log.read(from, to, usize::MAX, MinOneBatch::Yes);
             let Some(bytes) = read
@@ -93,6 +98,17 @@ impl Checker {
 }
 
 impl Account {
+    /// Records were deleted that are committed again with the log that brings what comes behind them.
+    fn skip_to(&mut self, start: Offset) {
+        let deleted = Committed {
+            epoch: LeaderEpoch::NONE,
+            value: 0,
+            min_insync_replicas: 0,
+        };
+        let end = self.committed.len().max(start.0 as usize);
+        self.committed.resize(end, deleted);
+    }
+
     fn take(&mut self, hosted: &Hosted, offset: Offset, record: Committed) -> Result<(), String> {
         let leads = hosted.replica.is_leader();
         let Some(known) = self.committed.get(offset.0 as usize) else {

@@ -98,7 +98,7 @@ fn unanswered(env: &Env, image: &Image, clients: &[Client]) -> Option<Waiting> {
             Client::Producer(producer) if !producer.is_idle() => {
                 return Some("a producer waits for an answer".to_owned());
             }
-            Client::Producer(_) => {}
+            Client::Producer(_) | Client::Deleter(_) => {}
             Client::Consumer(consumer) => {
                 for (id, _) in image.partitions() {
                     let committed = env

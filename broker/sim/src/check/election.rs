@@ -88,7 +88,7 @@ impl Checker {
     }
 }
 
-fn allows_unclean(image: &Image, id: TopicPartition) -> bool {
+pub(super) fn allows_unclean(image: &Image, id: TopicPartition) -> bool {
     let topic = image.topics.get(&id.topic);
     let setting =
         topic.and_then(|topic| image.topic_config(topic, "unclean.leader.election.enable"));

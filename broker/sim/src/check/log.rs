@@ -14,6 +14,14 @@ pub(crate) enum Disk {
     Struck,
 }
 
+/// How a log was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// It is durable, and so is the mark that says so.
+    Clean,
+    Unclean,
+}
+
 /// How far a log went when its broker stopped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopped {
@@ -25,11 +33,26 @@ pub(super) struct Stopped {
 
 impl Checker {
     /// A broker's process ends.
-    pub(crate) fn log_stopped(&mut self, broker: BrokerId, hosted: &Hosted, disk: Disk) {
+    pub(crate) fn log_stopped(
+        &mut self,
+        broker: BrokerId,
+        hosted: &Hosted,
+        close: Close,
+        disk: Disk,
+    ) {
         // A failed truncation may be found done.
         let kept = hosted.cut_short_at.unwrap_or(Offset(i64::MAX));
-        let durable = hosted.log.durable_end().min(kept);
         let written = hosted.log.end_offset();
+        let durable = match close {
+            Close::Clean => written,
+            Close::Unclean => hosted.log.durable_end(),
+        };
+        // What was deleted may come back in part.
+        let durable = if durable <= hosted.log.start_offset() {
+            Offset(0)
+        } else {
+            durable.min(kept)
+        };
         let stopped = Stopped {
             durable,
             written: if hosted.log.is_failed() {

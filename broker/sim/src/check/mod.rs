@@ -9,12 +9,17 @@ mod client;
 mod committed;
 mod completeness;
 mod converged;
+mod deletion;
 mod election;
 mod isr;
+mod lease;
 mod log;
+mod shutdown;
+mod unclean;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use broker_core::metadata::Image;
 use broker_core::{BrokerId, LeaderEpoch, Offset, TopicPartition};
@@ -22,7 +27,7 @@ use broker_wire::record::{RecordBatch, batches};
 
 use crate::trace::Micros;
 
-pub(crate) use log::Disk;
+pub(crate) use log::{Close, Disk};
 
 /// Memory for one batch; those of a run are not compressed.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -81,6 +86,8 @@ struct Account {
     leaders: BTreeMap<LeaderEpoch, BrokerId>,
     /// Acknowledged records were given up, and might be: nothing is certain from here on.
     gave_up: bool,
+    /// The highest offset below which a client had records deleted.
+    deleted_to: Offset,
     /// `min.insync.replicas` as the controller knows it.
     min_insync_replicas: usize,
     /// `flush.messages=1`.
@@ -98,6 +105,10 @@ pub(crate) struct Checker {
     /// High watermarks of leaders.
     led_to: BTreeMap<(BrokerId, TopicPartition), (LeaderEpoch, Offset)>,
     touched: BTreeSet<TopicPartition>,
+    /// Where logs start at least, as leaders counted on.
+    starts: BTreeMap<(BrokerId, TopicPartition), Offset>,
+    /// What was committed when they woke up from a pause that was longer than their session.
+    woken: BTreeMap<BrokerId, Arc<Image>>,
     violation: Option<Violation>,
 }
 
@@ -111,6 +122,11 @@ impl Checker {
     pub(crate) fn committed_records(&self) -> u64 {
         let accounts = self.accounts.values();
         accounts.map(|account| account.committed.len() as u64).sum()
+    }
+
+    /// End of what is committed in a partition.
+    pub(crate) fn committed_end(&self, id: TopicPartition) -> Offset {
+        self.accounts.get(&id).map_or(Offset(0), Account::end)
     }
 
     fn note_promises(&mut self, image: &Image) {
@@ -146,6 +162,7 @@ impl Checker {
     pub(crate) fn metadata_committed(&mut self, now: Micros, old: &Image, new: &Image) {
         self.lint(now, new);
         self.note_promises(new);
+        self.check_unclean_election(now, new);
         for (id, state) in new.partitions() {
             let before = old.partition(id);
             if before.is_some_and(|before| before == state) {

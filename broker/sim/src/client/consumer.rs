@@ -130,9 +130,11 @@ impl Consumer {
                 }
                 position.validated = position.asked_epoch;
             }
-            Outcome::Fetched(Err(FetchError::OutOfRange { end })) => {
-                env.check.position_lost(env.now, *id, position.offset, end);
-                position.offset = position.offset.min(end);
+            Outcome::Fetched(Err(FetchError::OutOfRange { start, end })) => {
+                if position.offset > end {
+                    env.check.position_lost(env.now, *id, position.offset, end);
+                }
+                position.offset = position.offset.min(end).max(start);
             }
             Outcome::EpochEnded(Ok(ended)) => {
                 let end = ended.map_or(Offset(0), |(_, end)| end);

@@ -1,6 +1,7 @@
 //! Clients: they know what the metadata says at times, and remember what they were told.
 
 mod consumer;
+mod deleter;
 mod producer;
 
 use broker_core::{BrokerId, LeaderEpoch, TopicPartition};
@@ -11,12 +12,14 @@ use crate::env::Env;
 use crate::event::{Message, Peer};
 
 pub(crate) use consumer::Consumer;
+pub(crate) use deleter::Deleter;
 pub(crate) use producer::Producer;
 
-/// A client of either kind.
+/// A client of any kind.
 pub(crate) enum Client {
     Producer(Producer),
     Consumer(Consumer),
+    Deleter(Deleter),
 }
 
 impl Client {
@@ -24,6 +27,7 @@ impl Client {
         match self {
             Self::Producer(producer) => producer.handle(env, from, message),
             Self::Consumer(consumer) => consumer.handle(env, message),
+            Self::Deleter(deleter) => deleter.handle(env, &message),
         }
     }
 
@@ -31,6 +35,7 @@ impl Client {
         match self {
             Self::Producer(producer) => producer.tick(env),
             Self::Consumer(consumer) => consumer.tick(env),
+            Self::Deleter(deleter) => deleter.tick(env),
         }
     }
 }

@@ -91,6 +91,11 @@ impl Fetcher {
         self.retry.insert(id, now + RETRY_AFTER);
     }
 
+    /// Partitions that the next pull names.
+    pub(crate) fn named(&self, of: impl Fn(TopicPartition) -> bool) -> Vec<TopicPartition> {
+        self.changed.iter().copied().filter(|id| of(*id)).collect()
+    }
+
     /// The stream could not be written to.
     pub(crate) fn broke(&mut self, now: Micros) {
         self.stream = None;

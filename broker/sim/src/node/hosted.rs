@@ -14,6 +14,7 @@ use broker_core::{BrokerId, Duration, LeaderEpoch, Offset, Time, Timestamp, Topi
 use broker_log::{Log, LogConfig};
 use broker_wire::record::BatchHeader;
 
+use super::deletion::FollowerStarts;
 use crate::event::{Peer, ProduceError};
 
 /// `replica.lag.time.max.ms`.
@@ -49,8 +50,11 @@ pub(crate) struct Hosted {
     pub(crate) cut_short_at: Option<Offset>,
     /// Below it, the log was compared with what is committed.
     pub(crate) verified: Offset,
+    /// The highest high watermark that a leader told of, of what was not cut since.
+    pub(crate) told: Offset,
     /// A high watermark that consumers and followers have not been told of.
     pub(crate) moved: bool,
+    pub(super) follower_starts: FollowerStarts,
     /// Producers whose answer depends on a role that was lost.
     pub(crate) abandoned: Vec<Parked>,
 }
@@ -141,12 +145,14 @@ impl Hosted {
                 if !led_before {
                     self.abandon();
                 }
+                self.follower_starts.clear();
                 self.log.assign_epoch(image.leader_epoch);
                 if mutated(Mutation::ForgetSequences) {
                     self.replica.set_producers(Producers::default());
                 }
             }
             RoleChange::BecameFollower => {
+                self.follower_starts.clear();
                 self.abandon();
                 if mutated(Mutation::TruncateToHighWatermark) {
                     self.truncate_to_high_watermark();
@@ -163,6 +169,7 @@ impl Hosted {
             Ok(()) => {
                 self.replica.handle_truncation(to);
                 self.verified = self.verified.min(to);
+                self.told = self.told.min(to);
             }
             Err(_) => self.cut_short_at = Some(to),
         }

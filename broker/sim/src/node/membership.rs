@@ -2,13 +2,16 @@
 //! order. Mirrors `broker/src/controller/registration.rs` and `broker/src/partition/manager.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use broker_core::controller::{
     AlterPartition, AlterPartitions, BrokerRef, Command, CommandError, RegisterBroker, Response,
 };
+use broker_core::lease::Lease;
 use broker_core::metadata::{self, Endpoint};
+use broker_core::mutation::{Mutation, mutated};
 use broker_core::partition::IsrProposal;
-use broker_core::{BrokerEpoch, PartitionEpoch, TopicPartition};
+use broker_core::{BrokerEpoch, BrokerId, Duration, PartitionEpoch, Time, TopicPartition};
 
 use super::process::Process;
 use super::storage::LastRun;
@@ -21,6 +24,9 @@ const HEARTBEAT_INTERVAL: Micros = 150_000;
 const IMPATIENT_INTERVAL: Micros = 40_000;
 /// Without an answer for so long, a stream or request is given up.
 const SILENCE_MAX: Micros = 500_000;
+const LEASE_EXTENSION_INTERVAL: Micros = 100_000;
+/// The session's time-out without a heartbeat's interval and a margin, as the product has it.
+const LEASE_DURATION: Duration = Duration::from_millis(750);
 /// A controlled shutdown that takes longer ends all the same.
 const SHUTDOWN_WAIT_MAX: Micros = 1_500_000;
 
@@ -34,6 +40,7 @@ pub(super) struct Membership {
     controller: Option<usize>,
     heard: Micros,
     fenced: bool,
+    lease: Lease,
     pub(super) wants_shutdown: Option<Micros>,
     pub(super) may_stop: bool,
     registering: Option<u64>,
@@ -44,7 +51,7 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    pub(super) const fn new(last_run: LastRun) -> Self {
+    pub(super) fn new(last_run: LastRun) -> Self {
         Self {
             last_run,
             epoch: None,
@@ -52,6 +59,7 @@ impl Membership {
             controller: None,
             heard: 0,
             fenced: true,
+            lease: Lease::default(),
             wants_shutdown: None,
             may_stop: false,
             registering: None,
@@ -63,6 +71,18 @@ impl Membership {
 }
 
 impl Process {
+    /// The process runs: it may go on leading.
+    pub(super) fn extend_lease(&self, env: &mut Env) {
+        let now = env.time(self.index);
+        self.membership.lease.extend(now, LEASE_DURATION);
+        env.timer(self.index, LEASE_EXTENSION_INTERVAL, BrokerTimer::Lease);
+    }
+
+    /// Whether clients may be served by what this process leads.
+    pub(super) fn holds_lease(&self, env: &Env) -> bool {
+        self.membership.lease.holds(env.time(self.index))
+    }
+
     pub(super) fn heartbeat(&mut self, env: &mut Env) {
         match self.membership.epoch {
             None => self.register(env),
@@ -123,7 +143,12 @@ impl Process {
     }
 
     fn send_heartbeat(&mut self, env: &mut Env, epoch: BrokerEpoch) {
-        let offset = self.applied as u64;
+        let applied = if mutated(Mutation::ReportKnownMetadata) {
+            self.known_offset
+        } else {
+            self.applied
+        };
+        let offset = applied as u64;
         let membership = &mut self.membership;
         let silent = env.now > membership.heard + SILENCE_MAX;
         if membership.stream.is_none() || silent || membership.controller != env.controller {
@@ -137,6 +162,7 @@ impl Process {
         let wants_shutdown = membership.wants_shutdown.is_some();
         let heartbeat = Message::Heartbeat {
             stream,
+            sent_at: env.time(self.index),
             epoch,
             offset,
             wants_shutdown,
@@ -152,6 +178,7 @@ impl Process {
         &mut self,
         env: &mut Env,
         stream: u64,
+        sent_at: Time,
         answer: HeartbeatAnswer,
     ) {
         let membership = &mut self.membership;
@@ -165,9 +192,19 @@ impl Process {
                 may_shutdown,
             } => {
                 membership.fenced = fenced;
-                membership.may_stop |= may_shutdown && membership.wants_shutdown.is_some();
+                if fenced {
+                    membership.lease.end();
+                } else {
+                    membership.lease.accept(sent_at, LEASE_DURATION);
+                }
+                if may_shutdown && membership.wants_shutdown.is_some() && !membership.may_stop {
+                    membership.may_stop = true;
+                    let (me, image) = (BrokerId(self.index as i32), Arc::clone(env.image()));
+                    env.check.may_stop(env.now, me, &image);
+                }
             }
             HeartbeatAnswer::StaleEpoch => {
+                membership.lease.end();
                 membership.epoch = None;
                 membership.stream = None;
             }
@@ -256,7 +293,7 @@ impl Process {
         id: TopicPartition,
     ) -> AlterPartition {
         let registered = |id| {
-            self.image
+            self.known
                 .brokers
                 .get(&id)
                 .map_or(-1, |broker| broker.epoch.0)

@@ -3,6 +3,8 @@
 //! What the shell does with tasks and locks is done here with events, one at a time; every decision
 //! is the product's.
 
+mod checkpoints;
+mod deletion;
 mod fetcher;
 mod hosted;
 mod membership;
@@ -15,13 +17,15 @@ mod session;
 mod storage;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use broker_core::{BrokerEpoch, BrokerId, Offset, TopicPartition};
 use broker_log::fs::memory::{Fault, FaultSpan, MemoryFs};
 
-use crate::check::Disk;
+use crate::check::{Close, Disk};
 use crate::env::Env;
 use crate::event::{BrokerTimer, Event, Peer};
+use crate::quorum::SESSION_TIMEOUT;
 use crate::trace::Micros;
 
 pub(crate) use hosted::Hosted;
@@ -42,6 +46,13 @@ pub(crate) enum End {
     PowerLoss,
 }
 
+/// A process that does not run.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    since: Micros,
+    until: Micros,
+}
+
 /// See the module's documentation.
 pub(crate) struct Broker {
     pub(crate) index: usize,
@@ -50,8 +61,10 @@ pub(crate) struct Broker {
     pub(crate) process: Option<Process>,
     /// What the file of the last run's registration says: its epoch, and the boot it ran in.
     run_record: Option<(BrokerEpoch, u64)>,
+    /// The last process closed its logs in order.
+    closed_cleanly: bool,
     boot: u64,
-    paused_until: Option<Micros>,
+    paused: Option<Pause>,
     held: Vec<Event>,
     /// Log ends of a broker that is down without having lost anything.
     pub(crate) ends_kept: BTreeMap<TopicPartition, Offset>,
@@ -65,8 +78,9 @@ impl Broker {
             disk_state: Disk::Sound,
             process: None,
             run_record: None,
+            closed_cleanly: false,
             boot: 0,
-            paused_until: None,
+            paused: None,
             held: Vec::new(),
             ends_kept: BTreeMap::new(),
         }
@@ -77,7 +91,7 @@ impl Broker {
     }
 
     pub(crate) const fn is_running(&self) -> bool {
-        self.process.is_some() && self.paused_until.is_none()
+        self.process.is_some() && self.paused.is_none()
     }
 
     pub(crate) fn start(&mut self, env: &mut Env) {
@@ -99,8 +113,12 @@ impl Broker {
         };
         env.runs[self.index] = env.next_id() as u32;
         self.ends_kept.clear();
+        self.closed_cleanly = false;
         for (id, end) in storage.found() {
             env.check.log_opened(env.now, self.id(), id, end);
+        }
+        for (id, start) in storage.found_starts() {
+            env.check.log_starts_at(env.now, self.id(), id, start);
         }
         env.check.all_logs_opened(self.id());
         let last_run = self.last_run(storage.was_closed_cleanly());
@@ -114,6 +132,7 @@ impl Broker {
         for timer in [
             BrokerTimer::Metadata,
             BrokerTimer::Heartbeat,
+            BrokerTimer::Lease,
             BrokerTimer::Isr,
             BrokerTimer::Fetchers,
             BrokerTimer::Flushes,
@@ -154,12 +173,11 @@ impl Broker {
             return;
         };
         env.runs[self.index] = 0;
-        self.paused_until = None;
+        env.check.stopped(self.id());
+        self.paused = None;
         self.held.clear();
         process.connections_break(env);
-        if end == End::Clean {
-            process.close();
-        }
+        self.closed_cleanly = end == End::Clean && process.close();
         let registered = process.registered_epoch();
         let disk_failed = process.has_failed_log();
         if disk_failed {
@@ -169,7 +187,13 @@ impl Broker {
         }
         self.ends_kept = process.log_ends();
         for hosted in process.hosted.values() {
-            env.check.log_stopped(self.id(), hosted, self.disk_state);
+            let close = if self.closed_cleanly {
+                Close::Clean
+            } else {
+                Close::Unclean
+            };
+            env.check
+                .log_stopped(self.id(), hosted, close, self.disk_state);
         }
         if end != End::PowerLoss && disk_failed {
             let logs = self.ends_kept.keys().copied();
@@ -190,7 +214,11 @@ impl Broker {
     }
 
     fn lose_power(&mut self, env: &mut Env, disk_failed: bool) {
-        let logs = std::mem::take(&mut self.ends_kept).into_keys();
+        let mut ends = std::mem::take(&mut self.ends_kept);
+        if self.closed_cleanly {
+            ends.clear();
+        }
+        let logs = ends.into_keys();
         self.disk.crash();
         self.disk_state = Disk::Sound;
         self.boot += 1;
@@ -200,15 +228,26 @@ impl Broker {
     pub(crate) fn pause(&mut self, env: &mut Env, lasts: Micros) {
         if self.is_running() {
             env.note(Peer::Broker(self.index), || "is paused");
-            self.paused_until = Some(env.now + lasts);
+            self.paused = Some(Pause {
+                since: env.now,
+                until: env.now + lasts,
+            });
             env.after(lasts, Event::Resume { broker: self.index });
         }
     }
 
     pub(crate) fn resume(&mut self, env: &mut Env) {
-        if self.paused_until.is_some_and(|until| until <= env.now) || env.healed {
+        let Some(pause) = self.paused else {
+            return;
+        };
+        if pause.until <= env.now || env.healed {
             env.note(Peer::Broker(self.index), || "goes on after a pause");
-            self.paused_until = None;
+            self.paused = None;
+            let session = SESSION_TIMEOUT.as_micros() as Micros;
+            if env.now > pause.since + session {
+                let image = Arc::clone(env.image());
+                env.check.woke_up(self.id(), image);
+            }
             for event in std::mem::take(&mut self.held) {
                 env.after(0, event);
             }
@@ -231,7 +270,7 @@ impl Broker {
 
     /// An event of the process that runs now; a paused one sees it later.
     pub(crate) fn handle(&mut self, env: &mut Env, event: Event) {
-        if self.paused_until.is_some() {
+        if self.paused.is_some() {
             self.held.push(event);
             return;
         }

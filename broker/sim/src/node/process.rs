@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use broker_core::metadata::Image;
+use broker_core::mutation::{Mutation, mutated};
 use broker_core::{BrokerEpoch, BrokerId, Offset, Time, Timestamp, TopicPartition};
 
+use super::deletion::Deletion;
 use super::fetcher::Fetcher;
 use super::hosted::{Hosted, Parked};
 use super::membership::Membership;
@@ -26,9 +28,15 @@ pub(crate) struct Process {
     pub(super) index: usize,
     pub(super) storage: Storage,
     pub(crate) hosted: BTreeMap<TopicPartition, Hosted>,
+    /// What was applied of the metadata.
     pub(crate) image: Arc<Image>,
-    /// Entries of the metadata log that were applied.
+    /// Its offset in the metadata log.
     pub(super) applied: usize,
+    /// The newest metadata that reached this broker.
+    pub(super) known: Arc<Image>,
+    pub(super) known_offset: usize,
+    /// What is being applied, while the disk is slow.
+    pub(super) applying: Option<(usize, Arc<Image>)>,
     /// A log could not be opened.
     pub(super) offline: bool,
     /// Metadata was applied that has this run's registration.
@@ -39,6 +47,7 @@ pub(crate) struct Process {
     pub(super) fetchers: BTreeMap<usize, Fetcher>,
     pub(super) followed: BTreeMap<TopicPartition, usize>,
     pub(super) sessions: BTreeMap<u64, Session>,
+    pub(super) deletions: Vec<Deletion>,
 }
 
 impl Process {
@@ -49,6 +58,9 @@ impl Process {
             hosted: BTreeMap::new(),
             image: Arc::new(Image::default()),
             applied: 0,
+            known: Arc::new(Image::default()),
+            known_offset: 0,
+            applying: None,
             offline: false,
             joined: false,
             metadata_slow_until: 0,
@@ -56,6 +68,7 @@ impl Process {
             fetchers: BTreeMap::new(),
             followed: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            deletions: Vec::new(),
         }
     }
 
@@ -113,8 +126,18 @@ impl Process {
         self.storage.found().chain(hosted).collect()
     }
 
-    /// Makes everything durable, and marks that.
-    pub(super) fn close(&mut self) {
+    /// Makes everything durable, and marks that. Returns whether that was possible.
+    pub(super) fn close(&mut self) -> bool {
+        let clean = self.sync_logs() || mutated(Mutation::CallEveryStopClean);
+        clean
+            && self.storage.write_checkpoints(&mut self.hosted)
+            && self.storage.mark_clean_shutdown()
+    }
+
+    fn sync_logs(&mut self) -> bool {
+        if mutated(Mutation::CallEveryStopClean) {
+            return false;
+        }
         let mut clean = self.storage.sync_unclaimed();
         for hosted in self.hosted.values_mut() {
             match hosted.log.checkpoint_handle().sync() {
@@ -122,10 +145,7 @@ impl Process {
                 Err(_) => clean = false,
             }
         }
-        clean &= self.storage.write_checkpoints(self.hosted.values());
-        if clean {
-            self.storage.mark_clean_shutdown();
-        }
+        clean
     }
 
     pub(super) fn handle_message(&mut self, env: &mut Env, from: Peer, message: Message) {
@@ -144,7 +164,7 @@ impl Process {
                 epoch,
                 offset,
             } => {
-                let result = self.fetch(partition, epoch, offset);
+                let result = self.fetch(env, partition, epoch, offset);
                 env.send(self.peer(), from, Message::Fetched { request, result });
             }
             Message::EpochEnd {
@@ -153,22 +173,32 @@ impl Process {
                 current,
                 wanted,
             } => {
-                let result = self.epoch_end(partition, current, wanted);
+                let result = self.epoch_end(env, partition, current, wanted);
                 env.send(self.peer(), from, Message::EpochEnded { request, result });
             }
+            Message::DeleteRecords {
+                request,
+                partition,
+                before,
+            } => self.delete_records(env, (from, request), partition, before),
             Message::Pull(pull) => self.serve_pull(env, from, pull),
             Message::PullClosed { stream } => {
                 self.sessions.remove(&stream);
             }
             Message::Pulled { stream, partitions } => self.take_over(env, from, stream, partitions),
             Message::Submitted { request, result } => self.handle_submitted(env, request, result),
-            Message::HeartbeatAnswer { stream, answer } => {
-                self.handle_heartbeat_answer(env, stream, answer);
+            Message::HeartbeatAnswer {
+                stream,
+                sent_at,
+                answer,
+            } => {
+                self.handle_heartbeat_answer(env, stream, sent_at, answer);
             }
             // The controller's and the clients' messages do not come here.
             Message::Produced { .. }
             | Message::Fetched { .. }
             | Message::EpochEnded { .. }
+            | Message::RecordsDeleted { .. }
             | Message::Submit { .. }
             | Message::Heartbeat { .. } => {}
         }
@@ -183,6 +213,7 @@ impl Process {
                 let delay = interval / 2 + env.random.range(0, interval);
                 env.timer(self.index, delay, timer);
             }
+            BrokerTimer::Applied => self.end_apply(env),
             BrokerTimer::Isr => {
                 let all: BTreeSet<TopicPartition> = self.hosted.keys().copied().collect();
                 self.propose_isr(env, &all);
@@ -209,6 +240,7 @@ impl Process {
                 }
             }
             BrokerTimer::Heartbeat => self.heartbeat(env),
+            BrokerTimer::Lease => self.extend_lease(env),
         }
     }
 
@@ -221,7 +253,7 @@ impl Process {
             }
         }
         // A checkpoint that can't be written costs a longer recovery.
-        self.storage.write_checkpoints(self.hosted.values());
+        self.storage.write_checkpoints(&mut self.hosted);
     }
 
     /// What every event may have brought about: answers, wake-ups, pulls, checks.
@@ -230,6 +262,7 @@ impl Process {
         self.wake_sessions(env);
         self.pump_fetchers(env);
         self.release_moved(env);
+        self.release_deletions(env);
     }
 
     pub(super) fn release_moved(&mut self, env: &mut Env) {

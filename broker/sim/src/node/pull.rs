@@ -72,6 +72,7 @@ impl Hosted {
         let Ok(may_enter_isr) = self.note_pull(now, puller, at) else {
             return Served::Refused;
         };
+        self.follower_starts.insert(puller.broker, at.log_start);
         if at.fetch_offset == end {
             return Served::Nothing { may_enter_isr };
         }
@@ -132,6 +133,7 @@ impl Hosted {
             leader_epoch: self.replica.leader_epoch(),
             fetch_offset: self.log.end_offset(),
             last_epoch: self.last_epoch(),
+            log_start: self.checkpointed_start(),
         })
     }
 
@@ -164,11 +166,16 @@ impl Hosted {
         records: &Bytes,
     ) -> Result<FollowerStep, LogFailed> {
         // Two pulls may name a partition before the first is answered.
-        let is_repeated = batches(records).next().is_some_and(|first| {
-            first.is_ok_and(|(header, _)| Offset(header.base_offset) < self.log.end_offset())
-        });
-        if is_repeated {
-            return Ok(FollowerStep::Continue);
+        let end = self.log.end_offset();
+        if let Some(Ok((first, _))) = batches(records).next()
+            && Offset(first.base_offset) < end
+        {
+            let nothing_below = self.log.start_offset() == end || pulled.log_start >= end;
+            if !nothing_below || first.next_offset() <= end.0 {
+                return Ok(FollowerStep::Continue);
+            }
+            // The leader's log starts within a batch, which comes as a whole.
+            self.start_over(Offset(first.base_offset))?;
         }
         if !records.is_empty() {
             self.log
@@ -178,15 +185,28 @@ impl Hosted {
                 self.replica.record_sequence(batch, base_offset, timestamp);
             });
         }
+        let starts_later = pulled.log_start > self.log.start_offset();
+        if starts_later {
+            self.delete_before(pulled.log_start)?;
+        }
         let end = self.log.end_offset();
+        self.told = self.told.max(pulled.high_watermark);
         self.moved |= self
             .replica
             .handle_follower_append(pulled.high_watermark, end);
-        Ok(if records.is_empty() {
+        Ok(if records.is_empty() && !starts_later {
             FollowerStep::Idle
         } else {
             FollowerStep::Continue
         })
+    }
+
+    /// Has the log start at `offset` or where it ends, if it starts earlier.
+    pub(super) fn delete_before(&mut self, offset: Offset) -> Result<(), LogFailed> {
+        let deleted = self.log.delete_before(offset.min(self.log.end_offset()));
+        // A file that can't be removed is found below the log's start, and removed, at the next start.
+        let _ = deleted.map_err(storage_failure)?.remove();
+        Ok(())
     }
 
     fn truncate(&mut self, divergence: Divergence) -> Result<FollowerStep, LogFailed> {
@@ -197,9 +217,12 @@ impl Hosted {
         let to = truncation_offset(divergence, local_end.max(start), end).max(start);
         let cut = self.log.truncate_to(to);
         self.note_cut(cut, to)?;
+        // A batch goes as a whole.
+        let to = self.log.end_offset();
         self.replica.handle_truncation(to);
         self.replica.set_producers(read_producers(&self.log)?);
         self.verified = self.verified.min(to);
+        self.told = self.told.min(to);
         Ok(FollowerStep::Truncated { from: end, to })
     }
 
@@ -212,12 +235,18 @@ impl Hosted {
 
     fn start_over(&mut self, at: Offset) -> Result<FollowerStep, LogFailed> {
         let from = self.log.end_offset();
-        let cut = self.log.truncate_fully_and_start_at(at);
-        self.note_cut(cut, at)?;
+        self.start_log_at(at)?;
         self.replica.handle_truncation(at);
         self.replica.set_producers(Producers::default());
-        self.verified = self.verified.min(at);
+        self.told = self.told.min(at);
         Ok(FollowerStep::Truncated { from, to: at })
+    }
+
+    fn start_log_at(&mut self, at: Offset) -> Result<(), LogFailed> {
+        let cut = self.log.truncate_fully_and_start_at(at);
+        self.note_cut(cut, Offset(0))?;
+        self.verified = self.verified.min(at);
+        Ok(())
     }
 
     fn flush_pulled(&mut self, now: Timestamp) {

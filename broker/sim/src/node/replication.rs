@@ -1,7 +1,7 @@
 //! The streams between a process and its leaders and followers. Mirrors `broker/src/replica`.
 
-use broker_core::TopicPartition;
 use broker_core::mutation::{Mutation, mutated};
+use broker_core::{BrokerId, TopicPartition};
 
 use super::fetcher::Outgoing;
 use super::process::Process;
@@ -75,7 +75,13 @@ impl Process {
             let Some(hosted) = self.hosted.get_mut(&id).filter(|_| fetcher.follows(id)) else {
                 continue;
             };
-            match hosted.handle_pulled(now, &pulled) {
+            let start = hosted.log.start_offset();
+            let step = hosted.handle_pulled(now, &pulled);
+            if hosted.log.start_offset() < start {
+                let me = BrokerId(self.index as i32);
+                env.check.log_starts_over(me, id, hosted.log.start_offset());
+            }
+            match step {
                 FollowerStep::Continue => fetcher.continues(id),
                 FollowerStep::Idle => {}
                 FollowerStep::Retry => fetcher.retries(env.now, id),
@@ -119,7 +125,7 @@ impl Process {
 
     pub(super) fn pump_fetchers(&mut self, env: &mut Env) {
         let Some(registered) = self
-            .image
+            .known
             .brokers
             .get(&self.me())
             .map(|broker| broker.epoch)
@@ -129,6 +135,15 @@ impl Process {
         let (from, timestamp) = (self.peer(), env.timestamp(self.index));
         for (leader, fetcher) in &mut self.fetchers {
             let to = Peer::Broker(*leader);
+            let starts = fetcher.named(|id| {
+                let hosted = self.hosted.get(&id);
+                hosted.is_some_and(|hosted| hosted.log_start_is_due())
+            });
+            if !starts.is_empty() && !self.storage.write_checkpoints(&mut self.hosted) {
+                for id in starts {
+                    fetcher.retries(env.now, id);
+                }
+            }
             while let Some(outgoing) =
                 fetcher.step((env.now, timestamp), registered, &mut self.hosted, || {
                     env.next_id()

@@ -5,6 +5,7 @@ use broker_core::{LeaderEpoch, Offset, TopicPartition};
 use broker_log::MinOneBatch;
 use bytes::Bytes;
 
+use super::hosted::Hosted;
 use super::process::Process;
 use crate::env::Env;
 use crate::event::{BrokerTimer, FetchError, Message, Peer, ProduceError};
@@ -20,11 +21,14 @@ impl Process {
         batch: &Bytes,
         acks: Acks,
     ) {
-        let now = self.clock(env);
+        let (now, lease) = (self.clock(env), self.holds_lease(env));
         let result = match self.hosted.get_mut(&id) {
-            None => Err(ProduceError::NotLeader),
-            Some(hosted) => hosted.append(now, request, acks, batch.to_vec()),
+            Some(hosted) if lease => hosted.append(now, request, acks, batch.to_vec()),
+            Some(_) | None => Err(ProduceError::NotLeader),
         };
+        if result.is_ok() {
+            self.served(env, id);
+        }
         self.appended(id);
         self.start_flush(env, id);
         let result = match result {
@@ -75,19 +79,40 @@ impl Process {
         self.start_flush(env, id);
     }
 
+    fn led(
+        &self,
+        env: &Env,
+        id: TopicPartition,
+        epoch: LeaderEpoch,
+    ) -> Result<&Hosted, FetchError> {
+        let hosted = self.hosted.get(&id).filter(|_| self.holds_lease(env));
+        let hosted = hosted.ok_or(FetchError::NotLeader)?;
+        let checked = hosted.replica.check_leader_epoch(Some(epoch));
+        checked.map_err(|_| FetchError::NotLeader)?;
+        Ok(hosted)
+    }
+
+    /// A client gets what only the leader may answer.
+    fn served(&self, env: &mut Env, id: TopicPartition) {
+        if let Some(hosted) = self.hosted.get(&id) {
+            let epoch = hosted.replica.leader_epoch();
+            env.check.served(env.now, self.me(), id, epoch);
+        }
+    }
+
     pub(super) fn fetch(
         &self,
+        env: &mut Env,
         id: TopicPartition,
         epoch: LeaderEpoch,
         offset: Offset,
     ) -> Result<Bytes, FetchError> {
-        let hosted = self.hosted.get(&id).ok_or(FetchError::NotLeader)?;
-        let checked = hosted.replica.check_leader_epoch(Some(epoch));
-        checked.map_err(|_| FetchError::NotLeader)?;
+        let hosted = self.led(env, id, epoch)?;
+        self.served(env, id);
         let high_watermark = hosted.replica.high_watermark();
         let (start, end) = (hosted.log.start_offset(), hosted.log.end_offset());
         if offset < start || offset > end {
-            return Err(FetchError::OutOfRange { end });
+            return Err(FetchError::OutOfRange { start, end });
         }
         let mut records = Bytes::new();
         if offset < high_watermark {
@@ -103,13 +128,13 @@ impl Process {
 
     pub(super) fn epoch_end(
         &self,
+        env: &mut Env,
         id: TopicPartition,
         current: LeaderEpoch,
         wanted: LeaderEpoch,
     ) -> Result<Option<(LeaderEpoch, Offset)>, FetchError> {
-        let hosted = self.hosted.get(&id).ok_or(FetchError::NotLeader)?;
-        let checked = hosted.replica.check_leader_epoch(Some(current));
-        checked.map_err(|_| FetchError::NotLeader)?;
+        let hosted = self.led(env, id, current)?;
+        self.served(env, id);
         Ok(hosted.log.end_offset_for_epoch(wanted))
     }
 }

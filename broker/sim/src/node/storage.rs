@@ -11,8 +11,10 @@ use broker_core::partition::{Replica, WaitQueue};
 use broker_core::{BrokerEpoch, BrokerId, Offset, PartitionIndex, TopicPartition};
 use broker_log::fs::Fs;
 use broker_log::fs::memory::MemoryFs;
-use broker_log::{Log, LogConfig, LogDir, OffsetEntry, OpenOptions, RecoveryProgress};
+use broker_log::{Log, LogConfig, LogDir, OpenOptions, RecoveryProgress};
 
+use super::checkpoints::Checkpoints;
+use super::deletion::FollowerStarts;
 use super::hosted::{Hosted, topic_settings};
 use super::pull::read_producers;
 
@@ -26,8 +28,6 @@ pub(crate) struct LastRun {
     pub(crate) lossless_epoch: BrokerEpoch,
 }
 
-type ByPartition = BTreeMap<(String, i32), Offset>;
-
 /// Why a directory or a log was not opened, for the trace.
 pub(crate) type Reason = String;
 
@@ -40,7 +40,7 @@ pub(crate) struct Storage {
     fs: Arc<dyn Fs>,
     dir: LogDir,
     unclaimed: BTreeMap<TopicPartition, Log>,
-    high_watermarks: ByPartition,
+    checkpoints: Checkpoints,
 }
 
 impl Storage {
@@ -51,16 +51,14 @@ impl Storage {
         let path = Path::new("/data");
         let dir =
             LogDir::open(Arc::clone(&fs), path, CLUSTER_ID, me.0, &directory_id).map_err(reason)?;
-        let recovery_points = by_partition(dir.recovery_points())?;
-        let log_starts = by_partition(dir.log_starts())?;
-        let high_watermarks = by_partition(dir.high_watermarks())?;
+        let checkpoints = Checkpoints::read(&dir).map_err(reason)?;
         let mut unclaimed = BTreeMap::new();
         for found in dir.scan().map_err(reason)? {
-            let key = (found.topic.clone(), found.partition);
+            let checkpointed = checkpoints.get(&found.topic, found.partition);
             let options = OpenOptions {
                 clean_shutdown: dir.clean_shutdown(),
-                recovery_point: recovery_points.get(&key).copied().unwrap_or_default(),
-                log_start: log_starts.get(&key).copied().unwrap_or_default(),
+                recovery_point: checkpointed.recovery_point,
+                log_start: checkpointed.log_start,
                 disk_failed,
             };
             let Some(topic) = found.metadata.map(|metadata| metadata.topic_id) else {
@@ -83,8 +81,14 @@ impl Storage {
             fs,
             dir,
             unclaimed,
-            high_watermarks,
+            checkpoints,
         })
+    }
+
+    /// Where they start.
+    pub(crate) fn found_starts(&self) -> impl Iterator<Item = (TopicPartition, Offset)> + '_ {
+        let logs = self.unclaimed.iter();
+        logs.map(|(id, log)| (*id, log.start_offset()))
     }
 
     pub(crate) fn was_closed_cleanly(&self) -> bool {
@@ -127,9 +131,9 @@ impl Storage {
             log.synced(synced);
         }
         let producers = read_producers(&log).map_err(|_| "can't read its producers")?;
-        let key = (topic.name.to_string(), id.partition.0);
-        let checkpointed = self.high_watermarks.get(&key).copied().unwrap_or_default();
-        let high_watermark = checkpointed.min(log.end_offset()).max(log.start_offset());
+        let checkpointed = self.checkpoints.get(&topic.name, id.partition.0);
+        let high_watermark = checkpointed.high_watermark.min(log.end_offset());
+        let high_watermark = high_watermark.max(log.start_offset());
         Ok(Hosted {
             id,
             topic: Arc::clone(&topic.name),
@@ -143,43 +147,54 @@ impl Storage {
             flushing: false,
             cut_short_at: None,
             verified: Offset(0),
+            told: high_watermark,
             moved: true,
+            follower_starts: FollowerStarts::new(),
             abandoned: Vec::new(),
         })
     }
 
     /// Deletes a partition's files. What can't be deleted is a stray at the next start.
     pub(crate) fn delete(&mut self, topic: &str, id: TopicPartition, unique: u64) {
-        let key = (topic.to_owned(), id.partition.0);
-        self.high_watermarks.remove(&key);
+        // First, so that a new log of the same name is never held against an old checkpoint.
+        self.checkpoints.forget(topic, id);
+        let _ = self.checkpoints.write(&self.dir);
         let unique = format!("{unique:032x}");
         if let Ok(path) = self.dir.delete_partition(topic, id.partition.0, &unique) {
             let _ = self.dir.remove_deleted(&path);
         }
     }
 
-    /// Deletes logs of replicas that were removed while this broker was away.
+    /// Deletes logs of replicas that were removed while this broker was away, and returns which.
     pub(crate) fn delete_strays(
         &mut self,
         image: &Image,
         me: BrokerId,
         mut unique: impl FnMut() -> u64,
-    ) {
+    ) -> Vec<TopicPartition> {
         let is_stray = |id: &TopicPartition| {
             image
                 .partition(*id)
                 .is_none_or(|state| !state.has_replica(me))
         };
         let strays: Vec<TopicPartition> = self.unclaimed.keys().copied().filter(is_stray).collect();
-        for id in strays {
-            self.unclaimed.remove(&id);
+        for id in &strays {
+            self.unclaimed.remove(id);
             if let Some(topic) = image.topics.get(&id.topic) {
-                self.delete(&topic.name, id, unique());
+                self.delete(&topic.name, *id, unique());
             }
         }
+        strays
     }
 
-    fn create(&self, topic: &str, id: TopicPartition, config: &LogConfig) -> Result<Log, Reason> {
+    fn create(
+        &mut self,
+        topic: &str,
+        id: TopicPartition,
+        config: &LogConfig,
+    ) -> Result<Log, Reason> {
+        self.checkpoints.forget(topic, id);
+        self.checkpoints.write(&self.dir).map_err(reason)?;
         let made = self
             .dir
             .create_partition(topic, id.partition.0, id.topic, "log");
@@ -202,31 +217,24 @@ impl Storage {
     }
 
     /// Writes down where recovery starts and what was committed.
-    pub(crate) fn write_checkpoints<'a>(&self, hosted: impl Iterator<Item = &'a Hosted>) -> bool {
-        let (mut recovery, mut marks) = (Vec::new(), Vec::new());
-        for partition in hosted {
-            let entry = |offset| OffsetEntry {
-                topic: partition.topic.to_string(),
-                partition: partition.id.partition.0,
-                offset,
-            };
-            recovery.push(entry(partition.log.recovery_point()));
-            marks.push(entry(partition.replica.high_watermark()));
+    pub(crate) fn write_checkpoints(
+        &mut self,
+        hosted: &mut BTreeMap<TopicPartition, Hosted>,
+    ) -> bool {
+        for hosted in hosted.values() {
+            self.checkpoints.note(hosted);
         }
-        let written = self.dir.write_recovery_points(&recovery);
+        let written = self.checkpoints.write(&self.dir).is_ok();
+        if written {
+            for hosted in hosted.values_mut() {
+                let checkpoint = hosted.log.checkpoint();
+                hosted.log.checkpointed(checkpoint);
+            }
+        }
         written
-            .and_then(|()| self.dir.write_high_watermarks(&marks))
-            .is_ok()
     }
 
     pub(crate) fn mark_clean_shutdown(&self) -> bool {
         self.dir.mark_clean_shutdown().is_ok()
     }
-}
-
-fn by_partition(entries: std::io::Result<Vec<OffsetEntry>>) -> Result<ByPartition, Reason> {
-    let entries = entries.map_err(reason)?.into_iter();
-    Ok(entries
-        .map(|entry| ((entry.topic, entry.partition), entry.offset))
-        .collect())
 }
