@@ -79,7 +79,7 @@ pub fn measure(system: &mut dyn System, fault: Fault, rounds: usize) -> Result<V
     client.create_topic(&topic, PARTITIONS, BROKERS.into())?;
     wait_until_balanced(&client, &topic)?;
     let partitions = PARTITIONS.to_string();
-    let load = client.tool(&["load", &topic, &partitions, MESSAGES_PER_SECOND]);
+    let load = client.tool(&["impatient-load", &topic, &partitions, MESSAGES_PER_SECOND]);
     let mut load = load.spawn()?;
     warm_up(&mut load)?;
     let mut spans = Vec::new();

@@ -10,18 +10,61 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 const (
 	// loadTick is how often a part of the second's messages is sent.
 	loadTick = 10 * time.Millisecond
-	// requestTimeout is for the broker to replicate a request, and once more for its answer.
-	requestTimeout = 250 * time.Millisecond
-	// retryBackoff does not grow: what is measured is the cluster's patience, not the client's.
-	retryBackoff = 100 * time.Millisecond
 	// loadBuffer is more than what piles up while one partition has no leader for a minute.
 	loadBuffer = 1 << 18
 )
+
+// patient is a client for machines that are busy.
+func patient() []kgo.Opt {
+	const (
+		// For the broker to replicate a request, and once more for its answer: a broker that does not
+		// answer must not hide from the client that another one leads.
+		requestTimeout = 250 * time.Millisecond
+		retryBackoff   = 100 * time.Millisecond
+	)
+	return []kgo.Opt{
+		kgo.MetadataMinAge(retryBackoff),
+		kgo.ProduceRequestTimeout(requestTimeout),
+		kgo.RequestTimeoutOverhead(requestTimeout),
+		kgo.RetryBackoffFn(func(int) time.Duration { return retryBackoff }),
+	}
+}
+
+// impatient is a client that finds out within a fraction of a second what becomes of a partition: with
+// it, the cluster's patience is measured and not its own.
+func impatient() []kgo.Opt {
+	const (
+		requestTimeout = 100 * time.Millisecond
+		retryBackoff   = 50 * time.Millisecond
+	)
+	// The client asks a broker that accepts connections and does not answer a dozen times for its
+	// versions, and its requests for metadata wait in that queue: so it does not ask.
+	versions := kversion.V3_0_0()
+	versions.SetMaxKeyVersion(kmsg.ApiVersions.Int16(), -1)
+	return []kgo.Opt{
+		kgo.MaxVersions(versions),
+		kgo.MaxProduceRequestsInflightPerBroker(1),
+		kgo.MetadataMinAge(retryBackoff),
+		kgo.ProduceRequestTimeout(requestTimeout),
+		kgo.RequestTimeoutOverhead(requestTimeout),
+		kgo.RetryBackoffFn(func(int) time.Duration { return retryBackoff }),
+	}
+}
+
+func patientLoad(ctx context.Context, seed kgo.Opt, arguments []string) error {
+	return load(ctx, append(patient(), seed), arguments)
+}
+
+func impatientLoad(ctx context.Context, seed kgo.Opt, arguments []string) error {
+	return load(ctx, append(impatient(), seed), arguments)
+}
 
 // load produces to every partition of a topic at a steady rate until it is told to stop, then
 // waits for the last acknowledgements. Each message's value is its partition and its number in
@@ -29,7 +72,7 @@ const (
 //
 //	acked PARTITION OFFSET NUMBER UNIX-MICROSECONDS
 //	failed PARTITION NUMBER ERROR
-func load(ctx context.Context, seed kgo.Opt, arguments []string) error {
+func load(ctx context.Context, options []kgo.Opt, arguments []string) error {
 	topic := arguments[0]
 	partitions, err := number(arguments[1])
 	if err != nil {
@@ -39,18 +82,12 @@ func load(ctx context.Context, seed kgo.Opt, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := kgo.NewClient(
-		seed,
+	client, err := kgo.NewClient(append(options,
 		kgo.DefaultProduceTopic(topic),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RecordDeliveryTimeout(deliveryTimeout),
 		kgo.MaxBufferedRecords(loadBuffer),
-		kgo.MetadataMinAge(100*time.Millisecond),
-		// A broker that does not answer must not hide from the client that another one leads.
-		kgo.ProduceRequestTimeout(requestTimeout),
-		kgo.RequestTimeoutOverhead(requestTimeout),
-		kgo.RetryBackoffFn(func(int) time.Duration { return retryBackoff }),
-	)
+	)...)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 // Command franz talks to a Kafka cluster with franz-go for Klamm's tests.
 //
 // The commands that it shares with the programs of other languages are described in
-// ../README.md; `load`, `read` and `wait-isr` are its own.
+// ../README.md; `load`, `impatient-load`, `read` and `wait-isr` are its own.
 package main
 
 import (
@@ -32,7 +32,8 @@ var commands = map[string]command{
 	"committed":      {2, committed},
 	"produce":        {2, produce},
 	"member":         {2, member},
-	"load":           {3, load},
+	"load":           {3, patientLoad},
+	"impatient-load": {3, impatientLoad},
 	"read":           {1, read},
 	"wait-isr":       {0, waitISR},
 }
