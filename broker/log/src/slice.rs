@@ -23,6 +23,8 @@ pub struct LogSlice {
     pub len: usize,
     /// Base offset of the first batch.
     pub base_offset: Offset,
+    /// Batches follow that were asked for, too, and had no room or are in another file.
+    pub more_follow: bool,
 }
 
 impl std::fmt::Debug for LogSlice {

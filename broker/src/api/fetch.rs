@@ -225,11 +225,13 @@ struct Reads {
     bytes: usize,
     failed: bool,
     end_is_unknown: bool,
+    /// There is more than a response may have: waiting brings none of it.
+    more_follow: bool,
 }
 
 impl Reads {
     const fn is_enough(&self, bytes_min: usize) -> bool {
-        self.failed || self.bytes >= bytes_min || self.partitions.is_empty()
+        self.failed || self.more_follow || self.bytes >= bytes_min || self.partitions.is_empty()
     }
 }
 
@@ -239,6 +241,7 @@ fn read_all(plan: &FetchPlan, sources: &[Source], bytes_max: usize) -> Reads {
         bytes: 0,
         failed: false,
         end_is_unknown: false,
+        more_follow: false,
     };
     for ((_, position), source) in plan.partitions.iter().zip(sources) {
         // The first records of a response are returned whatever their size (KIP-74).
@@ -266,6 +269,7 @@ fn read_all(plan: &FetchPlan, sources: &[Source], bytes_max: usize) -> Reads {
                 ..
             } => {
                 reads.end_is_unknown |= !end_is_known;
+                reads.more_follow |= slice.as_ref().is_some_and(|slice| slice.more_follow);
                 reads.bytes += slice.as_ref().map_or(0, |slice| slice.len);
             }
         }
@@ -459,6 +463,7 @@ mod tests {
                 bytes,
                 failed: false,
                 end_is_unknown,
+                more_follow: false,
             };
             limits.deadline(&reads) - limits.start
         };

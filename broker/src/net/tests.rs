@@ -138,6 +138,25 @@ fn fetched(response: FetchResponse) -> (ErrorCode, i64, Bytes) {
     (partition.error_code, partition.high_watermark, records)
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_waited_although_more_was_there_than_it_may_have() {
+    let broker = TestBroker::start(&[]).await;
+    let mut client = Client::connect(&broker).await;
+    for _ in 0..3 {
+        let request = produce(1, TOPIC, batch(&[0; 5_000]));
+        client.call(9, &request).await;
+    }
+    // Two batches are more than the limit, and one is less than the minimum.
+    let request = FetchRequest {
+        min_bytes: 8_000,
+        max_bytes: 8_000,
+        ..fetch(0, 60_000)
+    };
+    let (error, _, records) = fetched(client.call(12, &request).await);
+    assert_eq!(error, ErrorCode::None);
+    assert!((5_000..8_000).contains(&records.len()), "{}", records.len());
+}
+
 /// A xorshift generator; the same bytes in each run.
 fn noise(seed: u64) -> impl Iterator<Item = u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

@@ -50,12 +50,17 @@ impl Log {
             }
             let position = first.position;
             let position_max = position.saturating_add(bytes_max as u64);
+            let available_end = segment.end_of_batches(position, u64::MAX, upto)?;
             let slice_end = match (first.position_end <= position_max, min_one_batch) {
+                (true, _) if available_end <= position_max => available_end,
                 (true, _) => segment.end_of_batches(position, position_max, upto)?,
                 (false, MinOneBatch::Yes) => first.position_end,
                 (false, MinOneBatch::No) => break,
             };
-            return Ok(Some(slice(segment, position, slice_end, first.base)));
+            return Ok(Some(LogSlice {
+                more_follow: slice_end < available_end || segment.end < upto,
+                ..slice(segment, position, slice_end, first.base)
+            }));
         }
         Ok(None)
     }
@@ -125,6 +130,7 @@ impl Log {
 
 fn slice(segment: &Segment, position: u64, end: u64, base_offset: Offset) -> LogSlice {
     LogSlice {
+        more_follow: false,
         file: segment.file.clone(),
         position,
         len: (end - position) as usize,

@@ -315,6 +315,12 @@ impl Pair {
             .flat_map(|b| b.bytes.clone())
             .collect();
         assert_eq!(read, joined);
+        let wanted = self.model.from(from).take_while(|b| b.last < upto);
+        let wanted = wanted.count();
+        assert!(slice.more_follow || count == wanted, "{count} of {wanted}");
+        if upto >= self.model.end && count == wanted {
+            assert!(!slice.more_follow, "all {wanted} were read");
+        }
         if let Some(next) = expected.get(count) {
             let last_read = expected[count - 1].last;
             let between = |base: i64| last_read < base && base <= next.base;
