@@ -7,6 +7,7 @@ pub mod admin;
 pub mod api;
 pub mod broker;
 mod client_listeners;
+pub mod client_quotas;
 pub mod clock;
 pub mod config;
 pub mod controller;

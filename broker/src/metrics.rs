@@ -380,6 +380,11 @@ impl Collector for ClientMetrics {
         )?;
         for (name, help, value) in [
             (
+                "client_requests_throttled",
+                "Requests after which a client had to wait because of its quota",
+                &net.throttled_requests,
+            ),
+            (
                 "client_connections_refused",
                 "Closed because of max.connections",
                 &net.connections_refused,

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use broker_core::metadata::Image;
-use broker_core::{BrokerId, ReplicationQuota};
+use broker_core::{BrokerId, ByteRate};
 use parking_lot::Mutex;
 
 use crate::clock;
 
 /// What may pass per second. Without a rate, everything.
 #[derive(Debug, Default)]
-pub(crate) struct Quota(Mutex<ReplicationQuota>);
+pub(crate) struct Quota(Mutex<ByteRate>);
 
 impl Quota {
     /// Takes over what the setting `key` says for broker `me`.

@@ -12,6 +12,8 @@
 
 extern crate alloc;
 
+mod byte_rate;
+pub mod client_quota;
 pub mod controller;
 pub mod fetch_session;
 pub mod group;
@@ -22,13 +24,12 @@ pub mod metadata;
 pub mod mutation;
 pub mod partition;
 pub mod quorum;
-mod replication_quota;
 pub mod slow_disk;
 mod time;
 
+pub use byte_rate::ByteRate;
 pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, PartitionIndex, ProducerEpoch,
     ProducerId, TopicId, TopicPartition,
 };
-pub use replication_quota::ReplicationQuota;
 pub use time::{Duration, Time, Timestamp};

@@ -9,6 +9,7 @@ use broker_wire::{Str, Uuid};
 use parking_lot::Mutex;
 
 use super::init_producer_id::ProducerIds;
+use crate::client_quotas::ClientQuotas;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::coordinator::{Client, GroupCoordinator};
@@ -26,6 +27,7 @@ pub struct Context {
     pub producer_ids: ProducerIds,
     /// Incremental fetch sessions (KIP-227), shared by all connections.
     pub fetch_sessions: Mutex<FetchSessions>,
+    pub client_quotas: ClientQuotas,
 }
 
 impl Context {
@@ -44,6 +46,7 @@ impl Context {
             groups,
             producer_ids: ProducerIds::default(),
             fetch_sessions: Mutex::new(FetchSessions::new(FETCH_SESSIONS_MAX)),
+            client_quotas: ClientQuotas::default(),
         }
     }
 
@@ -78,10 +81,15 @@ pub struct RequestInfo {
 }
 
 impl RequestInfo {
+    /// What the client calls itself, empty for nothing.
+    pub(super) fn client_id(&self) -> &str {
+        self.client_id.as_deref().unwrap_or_default()
+    }
+
     /// The sender as descriptions of groups have it.
     pub(super) fn client(&self) -> Client {
         Client {
-            id: self.client_id.as_deref().unwrap_or_default().to_owned(),
+            id: self.client_id().to_owned(),
             // The form in which Java prints an address, and Kafka's tools show it.
             host: format!("/{}", self.client_host),
         }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_core::client_quota::QuotaKind;
 use broker_core::fetch_session::{
     FetchPlan, FetchPosition, LogEnds, Outcome, PartitionKey, SessionRequest, TopicKey,
     TopicKeyForm,
@@ -24,6 +25,7 @@ use super::context::{Context, RequestInfo, topic_id, wire_id};
 use super::current_leader::CurrentLeaders;
 use super::error::KafkaError;
 use super::lookup::find_hosted;
+use crate::client_quotas::{response_bytes_max, throttle_ms};
 use crate::clock;
 use crate::partition::{FetchWaker, Partition, ReadError};
 
@@ -103,11 +105,16 @@ pub(super) async fn handle(
         return (failed(ErrorCode::InvalidRequest), Vec::new());
     }
     let isolation_level = request.isolation_level;
+    let quota = response_bytes_max(&ctx.image().client_quotas, info.client_id());
+    let bytes_max = usize::try_from(request.max_bytes)
+        .unwrap_or(0)
+        .min(RESPONSE_BYTES_MAX)
+        .min(quota.unwrap_or(usize::MAX));
     let limits = Limits {
-        bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
-        bytes_max: usize::try_from(request.max_bytes)
+        bytes_min: usize::try_from(request.min_bytes)
             .unwrap_or(0)
-            .min(RESPONSE_BYTES_MAX),
+            .min(bytes_max),
+        bytes_max,
         start: Instant::now(),
         wait_max: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
     };
@@ -117,7 +124,15 @@ pub(super) async fn handle(
         Err(error) => return (failed(error.error_code()), Vec::new()),
     };
     let reads = read_until_enough(ctx, &plan, limits).await;
-    respond(ctx, info, plan, reads, isolation_level)
+    let (mut response, slices) = respond(ctx, info, plan, reads, isolation_level);
+    let bytes = slices.iter().map(|slice| slice.len).sum();
+    response.throttle_time_ms = throttle_ms(ctx.client_quotas.record(
+        &ctx.image().client_quotas,
+        QuotaKind::Fetch,
+        info.client_id(),
+        bytes,
+    ));
+    (response, slices)
 }
 
 fn failed(error_code: ErrorCode) -> FetchResponse {

@@ -7,6 +7,7 @@
 //! and the answer follows when they are replicated.
 
 mod add_raft_voter;
+mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
@@ -21,6 +22,7 @@ mod current_leader;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
@@ -50,6 +52,8 @@ mod remove_raft_voter;
 mod sync_group;
 mod unregister_broker;
 mod update_features;
+
+use std::time::Duration;
 
 use broker_log::LogSlice;
 use broker_wire::header::HeaderError;
@@ -86,6 +90,8 @@ pub struct Reply {
     pub frame: Encoded,
     /// What the frame's external regions are, by their token.
     pub slices: Vec<LogSlice>,
+    /// How long the connection is not listened to after this.
+    pub throttle: Duration,
 }
 
 /// A decoded request.
@@ -198,6 +204,7 @@ impl ReplyTo {
         Reply {
             frame: encode_response(header, api, self.version, response),
             slices,
+            throttle: Duration::ZERO,
         }
     }
 }
@@ -215,7 +222,11 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
         Request::Produce(_) => unreachable!("Call::decode makes it a ProduceCall"),
         Request::Fetch(r) => {
             let (response, slices) = Box::pin(fetch::handle(ctx, info, r)).await;
-            reply.with_slices(ApiKey::Fetch, &response, slices)
+            let throttle_ms = u64::try_from(response.throttle_time_ms).unwrap_or(0);
+            Reply {
+                throttle: Duration::from_millis(throttle_ms),
+                ..reply.with_slices(ApiKey::Fetch, &response, slices)
+            }
         }
         Request::ApiVersions(r) => handle!(ApiVersions, api_versions, r),
         Request::Metadata(r) => handle!(Metadata, metadata, r),
@@ -254,6 +265,10 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
         }
         Request::UnregisterBroker(r) => handle!(UnregisterBroker, unregister_broker, r),
         Request::DescribeCluster(r) => handle!(DescribeCluster, describe_cluster, r),
+        Request::DescribeClientQuotas(r) => {
+            handle!(DescribeClientQuotas, describe_client_quotas, r)
+        }
+        Request::AlterClientQuotas(r) => handle!(AlterClientQuotas, alter_client_quotas, r),
         Request::DescribeQuorum(r) => handle!(DescribeQuorum, describe_quorum, r),
         Request::AddRaftVoter(r) => handle!(AddRaftVoter, add_raft_voter, r),
         Request::RemoveRaftVoter(r) => handle!(RemoveRaftVoter, remove_raft_voter, r),

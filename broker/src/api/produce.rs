@@ -9,6 +9,7 @@ mod batch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_core::client_quota::QuotaKind;
 use broker_core::partition::Acks;
 use broker_core::{PartitionIndex, TopicId, TopicPartition};
 use broker_wire::message::produce::{
@@ -26,6 +27,7 @@ use super::current_leader::CurrentLeaders;
 use super::error::KafkaError;
 use super::lookup::find_hosted;
 use super::{Reply, ReplyTo};
+use crate::client_quotas::throttle_ms;
 use crate::config::BrokerConfig;
 use crate::partition::{Partition, ProducedBatch};
 use batch::{Batch, FrameRecords, check};
@@ -87,6 +89,7 @@ pub struct Produced {
     acks: i16,
     deadline: Instant,
     topics: Vec<Topic<Result<Accepted, Refusal>>>,
+    throttle: Duration,
 }
 
 /// A batch that was appended, or had been before.
@@ -154,6 +157,12 @@ impl ProduceCall {
             topics,
             frame,
         } = self;
+        let throttle = ctx.client_quotas.record(
+            &ctx.image().client_quotas,
+            QuotaKind::Produce,
+            info.client_id(),
+            frame.len(),
+        );
         let mut records = FrameRecords::new(frame);
         let deadline = Instant::now() + timeout;
         let by_id = info.version >= TOPIC_ID_VERSION_MIN;
@@ -189,6 +198,7 @@ impl ProduceCall {
             acks,
             deadline,
             topics,
+            throttle,
         }
     }
 }
@@ -254,6 +264,12 @@ fn append(
 }
 
 impl Produced {
+    /// How long the connection is not listened to after this request.
+    #[must_use]
+    pub const fn throttle(&self) -> Duration {
+        self.throttle
+    }
+
     /// Waits for the acknowledgements.
     pub async fn answer(mut self, ctx: &Context) -> ProduceAnswer {
         for topic in &mut self.topics {
@@ -312,7 +328,7 @@ impl Produced {
         ProduceResponse {
             responses,
             node_endpoints: node_endpoints.collect(),
-            ..ProduceResponse::default()
+            throttle_time_ms: throttle_ms(self.throttle),
         }
     }
 }

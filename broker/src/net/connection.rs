@@ -7,6 +7,8 @@
 //! * *sending* writes the answers in the order of the requests, those together that are ready
 //!   together.
 //!
+//! A client that is over its quota gets its answer, and is not listened to for a while (KIP-219).
+//!
 //! Invariants: requests take effect in the order of arrival and are answered in that order; no more
 //! than [`IN_FLIGHT_MAX`] are unanswered.
 
@@ -20,7 +22,7 @@ use broker_wire::ErrorCode;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::frame_reader::{Frame, FrameReader, ReadError};
@@ -162,20 +164,18 @@ async fn serve_frames(
     };
     while let Some(Frame { bytes, reservation }) = frames.recv().await {
         server.metrics.requests.add(1);
-        let (kind, slots) = match Call::decode(peer, bytes)? {
+        let (kind, throttle, slots) = match Call::decode(peer, bytes)? {
             Call::Produce(call) => {
                 let slots = take(1).await;
-                (
-                    AnswerKind::Produced(Box::new(call.append(&server.context))),
-                    slots,
-                )
+                let produced = call.append(&server.context);
+                let throttle = produced.throttle();
+                (AnswerKind::Produced(Box::new(produced)), throttle, slots)
             }
             Call::Query(query) => {
                 let slots = take(IN_FLIGHT_MAX).await;
-                (
-                    AnswerKind::Ready(query.answer(&server.context).await),
-                    slots,
-                )
+                let reply = query.answer(&server.context).await;
+                let throttle = reply.throttle;
+                (AnswerKind::Ready(reply), throttle, slots)
             }
         };
         drop(reservation);
@@ -188,6 +188,10 @@ async fn serve_frames(
             .is_err()
         {
             return Ok(());
+        }
+        if !throttle.is_zero() {
+            server.metrics.throttled_requests.add(1);
+            sleep(throttle).await;
         }
     }
     Ok(())

@@ -26,6 +26,8 @@ pub struct NetMetrics {
     /// Closed at once because of `max.connections`.
     pub connections_refused: Counter,
     pub requests: Counter,
+    /// Requests after which a connection was not listened to, because of a quota.
+    pub throttled_requests: Counter,
     pub bytes_received: Counter,
     pub bytes_sent: Counter,
     /// Connections closed because of a frame or request that is no Kafka protocol.

@@ -1,6 +1,7 @@
 //! Clients, well-behaved and not, against a broker of its own on loopback.
 
 mod broker;
+mod quotas;
 
 use std::io::ErrorKind;
 use std::time::Duration;

@@ -83,6 +83,8 @@ apis! {
     AlterPartitionReassignments = 45, 0..=1, flexible 0;
     ListPartitionReassignments = 46, 0..=0, flexible 0;
     OffsetDelete = 47, 0..=0, flexible 1;
+    DescribeClientQuotas = 48, 0..=1, flexible 1;
+    AlterClientQuotas = 49, 0..=1, flexible 1;
     DescribeQuorum = 55, 0..=2, flexible 0;
     UpdateFeatures = 57, 0..=2, flexible 0;
     DescribeCluster = 60, 0..=2, flexible 0;

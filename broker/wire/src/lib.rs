@@ -26,4 +26,6 @@ pub use api::ApiKey;
 pub use error_code::ErrorCode;
 pub use header::{RequestHeader, ResponseHeader, decode_response, encode_request, encode_response};
 pub use message::{Message, Request, RequestMessage};
-pub use primitive::{DecodeError, Decoder, Encoded, Encoder, External, Records, Str, Uuid};
+pub use primitive::{
+    DecodeError, Decoder, Encoded, Encoder, External, Float64, Records, Str, Uuid,
+};

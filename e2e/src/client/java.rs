@@ -51,13 +51,23 @@ impl Java {
     /// The main class of one of Kafka's tools, below `org.apache.kafka.tools`.
     #[must_use]
     pub fn class(&self, class: &str) -> Tool {
+        self.main(&format!("org.apache.kafka.tools.{class}"))
+    }
+
+    /// kafka-configs, the one tool of another package.
+    #[must_use]
+    pub fn configs(&self) -> Tool {
+        self.main("kafka.admin.ConfigCommand")
+            .args(["--bootstrap-server", &self.bootstrap])
+    }
+
+    fn main(&self, class: &str) -> Tool {
         let logging = client_sources("java").join("log4j2.properties");
         // The compiler that starts fast suits programs that live for seconds.
         Tool::new("java")
             .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .args([format!("-Dlog4j2.configurationFile={}", logging.display())])
-            .args(["-cp", &self.classpath])
-            .args([format!("org.apache.kafka.tools.{class}")])
+            .args(["-cp", &self.classpath, class])
     }
 
     /// As [`Self::class`], for the tools that take `--bootstrap-server`.

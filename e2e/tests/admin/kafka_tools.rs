@@ -1,4 +1,4 @@
-//! Kafka's own tools for the metadata quorum and for features.
+//! Kafka's own tools for the metadata quorum, for features and for quotas.
 
 use std::fs;
 
@@ -14,6 +14,9 @@ const NO_VOTER: &str = "VoterNotFoundException";
 const A_VOTER: &str = "DuplicateVoterException";
 /// No refusal is one.
 const NEVER: &str = "\0";
+
+const LIMITED_CLIENT: &str = "limited";
+const LIMITED_BYTES_PER_SECOND: u32 = 200_000;
 
 /// A row of `kafka-metadata-quorum describe --replication`.
 #[derive(Debug)]
@@ -185,5 +188,47 @@ pub(crate) fn features(cluster: &DevCluster) -> Result<()> {
             "{refusal}"
         );
     }
+    Ok(())
+}
+
+/// A quota is set, shown, kept to and taken away.
+pub(crate) fn quotas(cluster: &DevCluster) -> Result<()> {
+    let java = Java::new(&cluster.bootstrap())?;
+    let of_client = ["--entity-type", "clients", "--entity-name", LIMITED_CLIENT];
+    let quota = format!("producer_byte_rate={LIMITED_BYTES_PER_SECOND}");
+    let configs = |args: &[&str]| java.configs().args(args).args(of_client).run();
+    answered(|| configs(&["--alter", "--add-config", &quota]), NEVER)?;
+    let described = answered(|| configs(&["--describe"]), NEVER)?;
+    ensure!(described.contains(&quota), "{described}");
+
+    let create = ["--create", "--topic", "limited", "--partitions", "1"];
+    let topics = java.tool("TopicCommand").args(create);
+    topics.run()?;
+    let perf = java
+        .class("ProducerPerformance")
+        .args(["--topic", "limited", "--num-records", "1000"])
+        .args(["--record-size", "1000", "--throughput", "-1"])
+        .args(["--producer-props", "acks=all"])
+        .args([format!("client.id={LIMITED_CLIENT}")])
+        .args([format!("bootstrap.servers={}", java.bootstrap())])
+        .run()?;
+    let summary = perf.stdout.lines().last().unwrap_or_default();
+    let rate = summary.split(',').nth(1);
+    let rate = rate.and_then(|rate| rate.split_whitespace().next()?.parse::<f64>().ok());
+    let rate = rate.with_context(|| summary.to_owned())?;
+    // A second's worth passes at once, and the last answer is not waited for.
+    ensure!(
+        rate * 1000.0 < 2.0 * f64::from(LIMITED_BYTES_PER_SECOND),
+        "{summary}"
+    );
+
+    let delete = ["--alter", "--delete-config", "producer_byte_rate"];
+    answered(|| configs(&delete), NEVER)?;
+    let described = answered(|| configs(&["--describe"]), NEVER)?;
+    ensure!(!described.contains("producer_byte_rate"), "{described}");
+    let unknown = ["--alter", "--add-config", "request_percentage=50"];
+    let refusal = answered(|| configs(&unknown), NEVER).err();
+    let refusal = format!("{:#}", refusal.context("a quota that Klamm does not have")?);
+    ensure!(refusal.contains("is no quota of Klamm"), "{refusal}");
     Ok(())
 }

@@ -71,6 +71,9 @@ fn run(cases: &mut Cases) -> Result<()> {
     cases.run("features are told and guarded by kafka-features", || {
         kafka_tools::features(&test.cluster)
     });
+    cases.run("a client over its quota is slowed down", || {
+        kafka_tools::quotas(&test.cluster)
+    });
     cases.run(
         "without a majority of the voters no restart is called safe",
         || test.no_controller(),

@@ -23,14 +23,17 @@ pub enum DecodeMessageError {
 struct CommandEnvelope {
     #[prost(
         oneof = "Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 25, 30, 40, 41, 42, 110"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 25, 30, 40, 41, 42, 110, 140"
     )]
     command: Option<Command>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct ResponseEnvelope {
-    #[prost(oneof = "Response", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 40")]
+    #[prost(
+        oneof = "Response",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 40, 140"
+    )]
     response: Option<Response>,
 }
 

@@ -6,7 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::metadata::{self, Evacuation, ResourceType, RestartLease, Uuid};
+use crate::metadata::{self, Evacuation, QuotaEntity, ResourceType, RestartLease, Uuid};
 
 /// A request to change the cluster's state.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
@@ -66,6 +66,9 @@ pub enum Command {
     /// Finalizes features at other levels, all or none.
     #[prost(message, tag = "25")]
     UpdateFeatures(UpdateFeatures),
+    /// Sets and removes limits of clients (KIP-546).
+    #[prost(message, tag = "140")]
+    AlterClientQuotas(AlterClientQuotas),
     /// Another command, unless a later operator has taken over from the one that sends it.
     #[prost(message, tag = "110")]
     FromOperator(FromOperator),
@@ -321,6 +324,36 @@ pub enum ConfigOpType {
     Append = 2,
     /// Removes elements from a comma-separated list.
     Subtract = 3,
+}
+
+/// See [`Command::AlterClientQuotas`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AlterClientQuotas {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: Vec<AlterClientQuota>,
+    /// Answer only; change nothing.
+    #[prost(bool, tag = "2")]
+    pub validate_only: bool,
+}
+
+/// Changes of one entity's quotas, all or none.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AlterClientQuota {
+    #[prost(message, required, tag = "1")]
+    pub entity: QuotaEntity,
+    #[prost(message, repeated, tag = "2")]
+    pub ops: Vec<QuotaOp>,
+}
+
+/// Change of one quota.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct QuotaOp {
+    /// As [`crate::client_quota::QuotaKind::key`].
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// `None` removes the quota.
+    #[prost(uint64, optional, tag = "2")]
+    pub value: Option<u64>,
 }
 
 /// See [`Command::AlterPartitions`].

@@ -13,6 +13,7 @@
 mod alter_partition;
 mod alter_reassignments;
 mod brokers;
+mod client_quotas;
 mod codec;
 mod command;
 mod configs;
@@ -41,14 +42,15 @@ use alloc::vec::Vec;
 
 pub use alter_reassignments::REASSIGNMENTS_PER_COMMAND_MAX;
 pub use brokers::{BROKERS_MAX, ENDPOINTS_PER_BROKER_MAX};
+pub use client_quotas::{CLIENT_QUOTAS_MAX, QUOTA_ENTITY_NAME_BYTES_MAX};
 pub use codec::DecodeMessageError;
 pub use command::{
-    AlterConfigs, AlterMode, AlterPartition, AlterPartitions, AlterReassignments,
-    AlterReplicaHealth, Assignment, BrokerRef, Command, ConfigOp, ConfigOpType, ConfigResource,
-    CordonBroker, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders, ElectionType,
-    FeatureUpdate, FromOperator, InitializeCluster, NewPartitions, NewTopic, PartitionRef,
-    PrepareRestart, Reassignment, RegisterBroker, ReplicaHealthChange, TargetReplicas, TopicRef,
-    UnregisterBroker, UpdateFeatures, UpgradeType,
+    AlterClientQuota, AlterClientQuotas, AlterConfigs, AlterMode, AlterPartition, AlterPartitions,
+    AlterReassignments, AlterReplicaHealth, Assignment, BrokerRef, Command, ConfigOp, ConfigOpType,
+    ConfigResource, CordonBroker, CreatePartitions, CreateTopics, DeleteTopics, ElectLeaders,
+    ElectionType, FeatureUpdate, FromOperator, InitializeCluster, NewPartitions, NewTopic,
+    PartitionRef, PrepareRestart, QuotaOp, Reassignment, RegisterBroker, ReplicaHealthChange,
+    TargetReplicas, TopicRef, UnregisterBroker, UpdateFeatures, UpgradeType,
 };
 pub use configs::CONFIG_VALUE_BYTES_MAX;
 pub use context::{ConfigTable, Context, Defaults, Place, PlacementBroker, PlacementRequest};
@@ -66,10 +68,11 @@ pub use producer_ids::PRODUCER_ID_BLOCK_SIZE;
 pub use replacement::{Absences, REPLACEMENTS_MAX, plan_replacements};
 pub use replica_health::REPLICAS_PER_COMMAND_MAX;
 pub use response::{
-    Accepted, AlterConfigsResponse, AlterPartitionsResponse, AlterReassignmentsResponse,
-    BrokerDrained, BrokerRegistered, ConfigAltered, CreatePartitionsResponse, CreateTopicsResponse,
-    DeleteTopicsResponse, ElectLeadersResponse, LeaderElected, PartitionAltered, PartitionsCreated,
-    ProducerIdBlock, ReassignmentAltered, Response, RestartPrepared, TopicCreated, TopicDeleted,
+    Accepted, AlterClientQuotasResponse, AlterConfigsResponse, AlterPartitionsResponse,
+    AlterReassignmentsResponse, BrokerDrained, BrokerRegistered, ClientQuotaAltered, ConfigAltered,
+    CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsResponse, ElectLeadersResponse,
+    LeaderElected, PartitionAltered, PartitionsCreated, ProducerIdBlock, ReassignmentAltered,
+    Response, RestartPrepared, TopicCreated, TopicDeleted,
 };
 pub use restart::RESTART_LEASE_TTL_MS_MAX;
 pub use restart_check::{
@@ -127,6 +130,7 @@ fn respond(
         Command::DeleteTopics(command) => Ok(topics::delete(draft, command)),
         Command::CreatePartitions(command) => Ok(partitions::create(draft, context, command)),
         Command::AlterConfigs(command) => Ok(configs::alter(draft, context, command)),
+        Command::AlterClientQuotas(command) => Ok(client_quotas::alter(draft, command)),
         Command::AlterPartitions(command) => alter_partition::alter(draft, command),
         Command::AllocateProducerIds(broker) => producer_ids::allocate(draft, *broker),
         Command::ElectLeaders(command) => Ok(elect_leaders::elect(draft, command)),

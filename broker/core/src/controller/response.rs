@@ -38,6 +38,8 @@ pub enum Response {
     AlterReassignments(AlterReassignmentsResponse),
     #[prost(message, tag = "40")]
     PrepareRestart(RestartPrepared),
+    #[prost(message, tag = "140")]
+    AlterClientQuotas(AlterClientQuotasResponse),
 }
 
 /// See [`Response::Accepted`].
@@ -145,6 +147,20 @@ pub struct ConfigAltered {
     #[prost(string, tag = "2")]
     pub name: String,
     #[prost(message, optional, tag = "3")]
+    pub failure: Option<Failure>,
+}
+
+/// See [`super::Command::AlterClientQuotas`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct AlterClientQuotasResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: Vec<ClientQuotaAltered>,
+}
+
+/// An entity whose quotas are changed, or why not.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ClientQuotaAltered {
+    #[prost(message, optional, tag = "1")]
     pub failure: Option<Failure>,
 }
 

@@ -10,9 +10,10 @@ use alloc::vec::Vec;
 
 use super::partition::{PartitionImage, ReplicaHealth};
 use super::record::{
-    BrokerChange, Config, DeleteTopic, Endpoint, Evacuation, Feature, FeatureRange, Partition,
-    Record, RegisterBroker, ResourceType, RestartLease, Topic, UnregisterBroker,
+    BrokerChange, ClientQuota, Config, DeleteTopic, Endpoint, Evacuation, Feature, FeatureRange,
+    Partition, Record, RegisterBroker, ResourceType, RestartLease, Topic, UnregisterBroker,
 };
+use crate::client_quota::{ClientQuotas, QuotaKind};
 use crate::quorum::DirectoryId;
 use crate::{BrokerEpoch, BrokerId, PartitionIndex, ProducerId, TopicId, TopicPartition};
 
@@ -42,6 +43,8 @@ pub struct Image {
     pub last_broker_epoch: BrokerEpoch,
     /// Of the operator that may change the cluster; 0 before the first one.
     pub operator_epoch: u64,
+    /// Limits of clients.
+    pub client_quotas: Arc<ClientQuotas>,
 }
 
 /// A registered broker.
@@ -169,6 +172,9 @@ pub enum ApplyError {
     /// The record adds a partition that does not follow the last one.
     #[error("metadata record for partition {0} leaves a gap")]
     PartitionGap(TopicPartition),
+    /// The record limits clients in a way that this version does not know.
+    #[error("metadata record has the client quota {0:?}, unknown to this version")]
+    UnknownQuota(String),
     /// The record configures a kind of resource that this version does not know.
     #[error("metadata record configures resource type {0}, unknown to this version")]
     UnknownResourceType(i32),
@@ -195,6 +201,7 @@ impl Image {
             Record::RestartLease(lease) => self.apply_restart_lease(*lease)?,
             Record::Evacuation(evacuation) => self.apply_evacuation(*evacuation)?,
             Record::OperatorEpoch(operator) => self.operator_epoch = operator.epoch,
+            Record::ClientQuota(quota) => self.apply_client_quota(quota)?,
         }
         Ok(())
     }
@@ -336,6 +343,14 @@ impl Image {
             .remove(&id)
             .ok_or(ApplyError::UnknownBroker(id))?;
         self.broker_configs.remove(&id);
+        Ok(())
+    }
+
+    fn apply_client_quota(&mut self, record: &ClientQuota) -> Result<(), ApplyError> {
+        let kind = QuotaKind::from_key(&record.key);
+        let kind = kind.ok_or_else(|| ApplyError::UnknownQuota(record.key.clone()))?;
+        let quotas = Arc::make_mut(&mut self.client_quotas);
+        quotas.set(record.entity.clone().into(), kind, record.value);
         Ok(())
     }
 

@@ -23,7 +23,8 @@ pub use image::{ApplyError, BrokerImage, Image, TopicImage, is_internal_topic};
 pub use lint::{Violation, lint};
 pub use partition::{PartitionImage, ReplicaHealth};
 pub use record::{
-    BrokerChange, BrokerEpochs, Cluster, Config, DecodeRecordError, DeleteTopic, Endpoint,
-    Evacuation, Feature, FeatureRange, OperatorEpoch, Partition, ProducerIds, Record,
-    RegisterBroker, ResourceType, RestartLease, Topic, UnregisterBroker, Uuid,
+    BrokerChange, BrokerEpochs, ClientQuota, Cluster, Config, DecodeRecordError, DeleteTopic,
+    Endpoint, Evacuation, Feature, FeatureRange, OperatorEpoch, Partition, ProducerIds,
+    QuotaEntity, QuotaEntityName, Record, RegisterBroker, ResourceType, RestartLease, Topic,
+    UnregisterBroker, Uuid,
 };

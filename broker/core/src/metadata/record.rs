@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use prost::Message as _;
 
 use crate::TopicId;
+use crate::client_quota::{self, EntityName};
 use crate::quorum::DirectoryId;
 
 /// One change of the cluster's state.
@@ -57,6 +58,9 @@ pub enum Record {
     /// An operator has taken over from those before it.
     #[prost(message, tag = "110")]
     OperatorEpoch(OperatorEpoch),
+    /// A limit of clients is set or removed.
+    #[prost(message, tag = "140")]
+    ClientQuota(ClientQuota),
 }
 
 /// See [`Record::OperatorEpoch`].
@@ -65,6 +69,70 @@ pub struct OperatorEpoch {
     /// Above every one before.
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
+}
+
+/// See [`Record::ClientQuota`].
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ClientQuota {
+    #[prost(message, required, tag = "1")]
+    pub entity: QuotaEntity,
+    /// As [`crate::client_quota::QuotaKind::key`].
+    #[prost(string, tag = "2")]
+    pub key: String,
+    /// Bytes per second; `None` removes the quota.
+    #[prost(uint64, optional, tag = "3")]
+    pub value: Option<u64>,
+}
+
+/// Whom a quota limits.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct QuotaEntity {
+    #[prost(message, optional, tag = "1")]
+    pub user: Option<QuotaEntityName>,
+    #[prost(message, optional, tag = "2")]
+    pub client_id: Option<QuotaEntityName>,
+}
+
+/// A user or client id.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct QuotaEntityName {
+    /// `None` for the default of all without a quota by name.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+}
+
+impl From<QuotaEntityName> for EntityName {
+    fn from(name: QuotaEntityName) -> Self {
+        name.name.map_or(Self::Default, Self::Named)
+    }
+}
+
+impl From<EntityName> for QuotaEntityName {
+    fn from(name: EntityName) -> Self {
+        let name = match name {
+            EntityName::Default => None,
+            EntityName::Named(name) => Some(name),
+        };
+        Self { name }
+    }
+}
+
+impl From<QuotaEntity> for client_quota::QuotaEntity {
+    fn from(entity: QuotaEntity) -> Self {
+        Self {
+            user: entity.user.map(Into::into),
+            client_id: entity.client_id.map(Into::into),
+        }
+    }
+}
+
+impl From<client_quota::QuotaEntity> for QuotaEntity {
+    fn from(entity: client_quota::QuotaEntity) -> Self {
+        Self {
+            user: entity.user.map(Into::into),
+            client_id: entity.client_id.map(Into::into),
+        }
+    }
 }
 
 /// See [`Record::Cluster`].
@@ -360,7 +428,7 @@ pub enum DecodeRecordError {
 struct Envelope {
     #[prost(
         oneof = "Record",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40, 41, 110"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40, 41, 110, 140"
     )]
     record: Option<Record>,
 }

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use super::image::{BrokerImage, Image, TopicImage};
 use super::record::{
-    BrokerChange, BrokerEpochs, Cluster, Config, Evacuation, Feature, OperatorEpoch, ProducerIds,
-    Record, RegisterBroker, ResourceType, Topic,
+    BrokerChange, BrokerEpochs, ClientQuota, Cluster, Config, Evacuation, Feature, OperatorEpoch,
+    ProducerIds, Record, RegisterBroker, ResourceType, Topic,
 };
 
 impl Image {
@@ -33,6 +33,15 @@ impl Image {
         if self.operator_epoch > 0 {
             records.push(Record::OperatorEpoch(OperatorEpoch {
                 epoch: self.operator_epoch,
+            }));
+        }
+        for (entity, quotas) in self.client_quotas.iter() {
+            records.extend(quotas.iter().map(|(kind, value)| {
+                Record::ClientQuota(ClientQuota {
+                    entity: entity.clone().into(),
+                    key: kind.key().to_string(),
+                    value: Some(*value),
+                })
             }));
         }
         for broker in self.brokers.values() {

@@ -4,6 +4,7 @@
 //! leaves it at its default when decoding and leaves it out when encoding.
 
 pub mod add_raft_voter;
+pub mod alter_client_quotas;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
@@ -15,6 +16,7 @@ pub mod create_topics;
 pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
@@ -45,6 +47,7 @@ pub mod unregister_broker;
 pub mod update_features;
 
 pub use add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
+pub use alter_client_quotas::{AlterClientQuotasRequest, AlterClientQuotasResponse};
 pub use alter_configs::{AlterConfigsRequest, AlterConfigsResponse};
 pub use alter_partition_reassignments::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
@@ -58,6 +61,7 @@ pub use create_topics::{CreateTopicsRequest, CreateTopicsResponse};
 pub use delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse};
 pub use delete_records::{DeleteRecordsRequest, DeleteRecordsResponse};
 pub use delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse};
+pub use describe_client_quotas::{DescribeClientQuotasRequest, DescribeClientQuotasResponse};
 pub use describe_cluster::{DescribeClusterRequest, DescribeClusterResponse};
 pub use describe_configs::{DescribeConfigsRequest, DescribeConfigsResponse};
 pub use describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse};
@@ -167,6 +171,8 @@ requests! {
     DeleteTopics: DeleteTopicsRequest => DeleteTopicsResponse;
     CreatePartitions: CreatePartitionsRequest => CreatePartitionsResponse;
     DescribeCluster: DescribeClusterRequest => DescribeClusterResponse;
+    DescribeClientQuotas: DescribeClientQuotasRequest => DescribeClientQuotasResponse;
+    AlterClientQuotas: AlterClientQuotasRequest => AlterClientQuotasResponse;
     DescribeQuorum: DescribeQuorumRequest => DescribeQuorumResponse;
     UpdateFeatures: UpdateFeaturesRequest => UpdateFeaturesResponse;
     DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse;

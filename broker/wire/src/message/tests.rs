@@ -143,6 +143,8 @@ every_api! {
     delete_topics: DeleteTopicsRequest, DeleteTopicsResponse;
     create_partitions: CreatePartitionsRequest, CreatePartitionsResponse;
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
+    describe_client_quotas: DescribeClientQuotasRequest, DescribeClientQuotasResponse;
+    alter_client_quotas: AlterClientQuotasRequest, AlterClientQuotasResponse;
     describe_quorum: DescribeQuorumRequest, DescribeQuorumResponse;
     update_features: UpdateFeaturesRequest, UpdateFeaturesResponse;
     describe_configs: DescribeConfigsRequest, DescribeConfigsResponse;

@@ -6,6 +6,7 @@
 
 mod decoder;
 mod encoder;
+mod float64;
 mod records;
 mod str;
 mod uuid;
@@ -13,6 +14,7 @@ mod wire;
 
 pub use decoder::{DecodeError, Decoder};
 pub use encoder::{Encoded, Encoder, External, Segment};
+pub use float64::Float64;
 pub use records::Records;
 pub use str::Str;
 pub use uuid::Uuid;

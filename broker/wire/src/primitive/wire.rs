@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{DecodeError, Decoder, Encoder, Records, Str, Uuid};
+use super::{DecodeError, Decoder, Encoder, Float64, Records, Str, Uuid};
 use crate::error_code::ErrorCode;
 #[cfg(test)]
 use crate::sampler::Sampler;
@@ -131,6 +131,26 @@ impl Wire for ErrorCode {
     #[cfg(test)]
     fn sample(sampler: &mut Sampler, _version: Version) -> Self {
         Self::from_code((sampler.number() % 150) as i16)
+    }
+}
+
+impl Wire for Float64 {
+    fn len_min(_version: Version) -> usize {
+        8
+    }
+
+    fn read(decoder: &mut Decoder, _version: Version) -> Result<Self, DecodeError> {
+        let bits = decoder.read_i64()?.cast_unsigned();
+        Ok(Self::from_bits(bits))
+    }
+
+    fn write(&self, encoder: &mut Encoder, _version: Version) {
+        encoder.write_i64(self.to_bits().cast_signed());
+    }
+
+    #[cfg(test)]
+    fn sample(sampler: &mut Sampler, _version: Version) -> Self {
+        Self::from(sampler.number() as f64)
     }
 }
 

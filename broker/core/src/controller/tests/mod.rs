@@ -1,5 +1,6 @@
 //! Decisions, driven through [`decide`] as the shell does it.
 
+mod client_quotas;
 mod election;
 mod evacuation;
 mod features;

@@ -1,5 +1,5 @@
-//! Throttle of replication to and from replicas that catch up (KIP-73): a token bucket that may be
-//! overdrawn, because a batch goes as a whole.
+//! Throttle of replication to and from replicas that catch up (KIP-73), and of clients (KIP-124): a
+//! token bucket that may be overdrawn, because a batch goes as a whole.
 //!
 //! Over any span of time no more than the rate plus [`BURST`] and one transfer passes.
 
@@ -10,7 +10,7 @@ const BURST: Duration = Duration::from_secs(1);
 
 /// Bytes that may pass.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ReplicationQuota {
+pub struct ByteRate {
     /// `None`: no limit.
     bytes_per_second: Option<u64>,
     /// Below zero after a transfer that was larger than what was left; in bytes times
@@ -21,7 +21,7 @@ pub struct ReplicationQuota {
 
 const MS_PER_SECOND: i128 = 1_000;
 
-impl ReplicationQuota {
+impl ByteRate {
     /// Changes the rate, `None` for no limit. What was overdrawn under the old rate is forgotten.
     pub fn set_rate(&mut self, now: Time, bytes_per_second: Option<u64>) {
         if bytes_per_second == self.bytes_per_second {
@@ -80,26 +80,26 @@ mod tests {
 
     #[test]
     fn a_large_transfer_is_waited_off() {
-        let mut quota = ReplicationQuota::default();
-        quota.record(Time(0), 1_000_000);
-        assert_eq!(quota.wait(Time(0)), Duration::ZERO, "no limit");
-        quota.set_rate(Time(0), Some(1_000));
-        assert_eq!(quota.wait(Time(0)), Duration::ZERO);
-        quota.record(Time(0), 5_000);
-        assert_eq!(quota.wait(Time(0)), Duration::from_secs(5));
-        assert_eq!(quota.wait(Time(4_999)), Duration::from_millis(1));
-        assert_eq!(quota.wait(Time(5_000)), Duration::ZERO);
-        quota.set_rate(Time(5_000), None);
-        quota.record(Time(5_000), 1_000_000);
-        assert_eq!(quota.wait(Time(5_000)), Duration::ZERO);
+        let mut bucket = ByteRate::default();
+        bucket.record(Time(0), 1_000_000);
+        assert_eq!(bucket.wait(Time(0)), Duration::ZERO, "no limit");
+        bucket.set_rate(Time(0), Some(1_000));
+        assert_eq!(bucket.wait(Time(0)), Duration::ZERO);
+        bucket.record(Time(0), 5_000);
+        assert_eq!(bucket.wait(Time(0)), Duration::from_secs(5));
+        assert_eq!(bucket.wait(Time(4_999)), Duration::from_millis(1));
+        assert_eq!(bucket.wait(Time(5_000)), Duration::ZERO);
+        bucket.set_rate(Time(5_000), None);
+        bucket.record(Time(5_000), 1_000_000);
+        assert_eq!(bucket.wait(Time(5_000)), Duration::ZERO);
     }
 
     #[test]
-    fn an_idle_quota_saves_up_for_a_burst_only() {
-        let mut quota = ReplicationQuota::default();
-        quota.set_rate(Time(0), Some(1_000));
-        quota.record(Time(1_000_000), 2_000);
-        assert_eq!(quota.wait(Time(1_000_000)), Duration::from_secs(1));
+    fn an_idle_bucket_saves_up_for_a_burst_only() {
+        let mut bucket = ByteRate::default();
+        bucket.set_rate(Time(0), Some(1_000));
+        bucket.record(Time(1_000_000), 2_000);
+        assert_eq!(bucket.wait(Time(1_000_000)), Duration::from_secs(1));
     }
 
     proptest! {
@@ -108,14 +108,14 @@ mod tests {
             rate in 1..100_000u64,
             steps in prop::collection::vec((0..2_000u64, 1..50_000usize), 1..60),
         ) {
-            let mut quota = ReplicationQuota::default();
-            quota.set_rate(Time(0), Some(rate));
+            let mut bucket = ByteRate::default();
+            bucket.set_rate(Time(0), Some(rate));
             let (mut now, mut passed, mut last) = (Time(0), 0, 0);
             for (pause_ms, bytes) in steps {
                 now = now.plus(Duration::from_millis(pause_ms));
-                now = now.plus(quota.wait(now));
-                prop_assert_eq!(quota.wait(now), Duration::ZERO);
-                quota.record(now, bytes);
+                now = now.plus(bucket.wait(now));
+                prop_assert_eq!(bucket.wait(now), Duration::ZERO);
+                bucket.record(now, bytes);
                 passed += bytes as u64;
                 last = bytes as u64;
             }
