@@ -226,6 +226,7 @@ impl Storage {
         let index = wanted.id.partition;
         self.set_aside_namesake(wanted.topic, index);
         self.forget_namesake(wanted);
+        self.delete_leftovers(wanted)?;
         let name = name(wanted.topic, index);
         let preferred = self.preferred.get(&name).cloned().into_iter();
         let directories = preferred.filter(|directory| !directory.is_failed());
@@ -241,6 +242,23 @@ impl Storage {
             }
         }
         Err(refusal)
+    }
+
+    /// Deletes what is under the name of a replica that is new here: the disk did not let an earlier one
+    /// be deleted, or made as a whole. Its records must not become those of the new one.
+    fn delete_leftovers(&self, wanted: &Wanted<'_>) -> Result<(), StorageOpenError> {
+        let (topic, index) = (wanted.topic, wanted.id.partition.0);
+        for directory in self.dirs.opened().iter().filter(|dir| !dir.is_failed()) {
+            let dir = directory.dir();
+            let exists = directory.fs().exists(&dir.partition_path(topic, index)?);
+            if exists.map_err(StorageOpenError::Checkpoint)? {
+                tracing::warn!(%topic, partition = index, dir = %directory.path().display(), "deleting what is left of a log that was deleted");
+                let unique = Uuid::new_v4().simple().to_string();
+                let path = dir.delete_partition(topic, index, &unique)?;
+                remove_in_background(directory, vec![path]);
+            }
+        }
+        Ok(())
     }
 
     /// Notes where a replica is to be made, should it come.
@@ -334,15 +352,12 @@ fn create_in(
     wanted: &Wanted<'_>,
     config: &TopicConfig,
 ) -> Result<Found, StorageOpenError> {
-    let (topic, index) = (wanted.topic, wanted.id.partition);
-    let dir = directory.dir();
-    let existed = directory.fs().exists(&dir.partition_path(topic, index.0)?);
-    let existed = existed.map_err(StorageOpenError::Checkpoint)?;
     let created = create_log(directory, wanted, config);
-    if created.is_err() && !existed {
+    if created.is_err() {
         // Else the next start might find two logs of the replica.
+        let (topic, index) = (wanted.topic, wanted.id.partition.0);
         let unique = Uuid::new_v4().simple().to_string();
-        if let Ok(path) = dir.delete_partition(topic, index.0, &unique) {
+        if let Ok(path) = directory.dir().delete_partition(topic, index, &unique) {
             remove_in_background(directory, vec![path]);
         }
     }

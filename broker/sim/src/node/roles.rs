@@ -121,7 +121,11 @@ impl Process {
     }
 
     fn open(&mut self, env: &mut Env, id: TopicPartition) {
-        match self.storage.open_partition(id, &self.image, self.me()) {
+        let unique = env.next_id();
+        match self
+            .storage
+            .open_partition(id, &self.image, self.me(), unique)
+        {
             Ok(hosted) => {
                 self.hosted.insert(id, hosted);
             }

@@ -114,6 +114,7 @@ impl Storage {
         id: TopicPartition,
         image: &Image,
         me: BrokerId,
+        unique: u64,
     ) -> Result<Hosted, Reason> {
         let topic = image
             .topics
@@ -122,7 +123,7 @@ impl Storage {
         let (settings, config) = topic_settings(image, id).ok_or("its topic is not known")?;
         let mut log = match self.unclaimed.remove(&id) {
             Some(log) => log,
-            None => self.create(&topic.name, id, &config)?,
+            None => self.create(&topic.name, id, &config, unique)?,
         };
         let flushes_every_message = config.flush_messages == Some(1);
         log.set_config(config);
@@ -192,7 +193,9 @@ impl Storage {
         topic: &str,
         id: TopicPartition,
         config: &LogConfig,
+        unique: u64,
     ) -> Result<Log, Reason> {
+        self.delete_leftovers(topic, id, unique)?;
         self.checkpoints.forget(topic, id);
         self.checkpoints.write(&self.dir).map_err(reason)?;
         let made = self
@@ -214,6 +217,18 @@ impl Storage {
             &progress,
         );
         opened.map(|(log, _)| log).map_err(reason)
+    }
+
+    /// What a full disk did not let [`Self::delete`] take away.
+    fn delete_leftovers(&self, topic: &str, id: TopicPartition, unique: u64) -> Result<(), Reason> {
+        let index = id.partition.0;
+        let path = self.dir.partition_path(topic, index).map_err(reason)?;
+        if self.fs.exists(&path).map_err(reason)? {
+            let unique = format!("{unique:032x}");
+            let deleted = self.dir.delete_partition(topic, index, &unique);
+            let _ = self.dir.remove_deleted(&deleted.map_err(reason)?);
+        }
+        Ok(())
     }
 
     /// Writes down where recovery starts and what was committed.

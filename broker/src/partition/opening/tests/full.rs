@@ -2,6 +2,7 @@
 
 use broker_core::LeaderEpoch;
 use broker_core::partition::{Acks, AppendError as Refused, SequenceError};
+use broker_log::fs::memory::{Fault, FaultSpan};
 use broker_log::{AppendError as LogError, StorageError};
 use broker_wire::record::{BatchBuilder, BatchHeader, NewRecord};
 use bytes::BytesMut;
@@ -76,4 +77,23 @@ fn a_batch_behind_one_that_found_no_space_is_refused_for_the_space_not_for_the_g
         )))
     );
     assert!(is_gap, "{gap:?}");
+}
+
+#[test]
+fn what_a_full_disk_kept_of_a_deleted_log_was_taken_for_the_next_topic_of_its_name() {
+    let disk = MemoryFs::new(1);
+    let disks = Disks::new(1);
+    let mut storage = disks.start_on(disk.clone());
+    let partition = leader(&mut storage);
+    append(&partition, 0).unwrap();
+    let directory = partition.directory();
+    drop(partition);
+    disk.fail_after(0, Fault::NoSpace, FaultSpan::Lasting);
+    delete(&directory, &[("t", PartitionIndex(0))]);
+    let refused = open(&mut storage, 0);
+    assert!(refused.is_err_and(|error| error.is_full_disk()));
+    disk.heal();
+
+    let next = open(&mut storage, 0).unwrap();
+    assert_eq!(next.state.lock().log.end_offset(), Offset(0));
 }
