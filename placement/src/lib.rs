@@ -10,9 +10,13 @@
 //! * among equals, the broker that carries less of other topics;
 //! * among equals still, other companions than for the partitions before, so that a dead broker's
 //!   leaders move to many brokers.
+//!
+//! What exists moves only when asked for: [`plan_moved_replica`] finds a place for one replica,
+//! [`rebalance`] gives every broker its share.
 
 mod leaders;
 mod moves;
+pub mod rebalance;
 mod replicas;
 #[cfg(test)]
 mod tests;
