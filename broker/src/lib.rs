@@ -21,6 +21,7 @@ pub mod partition;
 pub mod policy;
 pub mod previous_run;
 mod quota;
+mod rebalance;
 pub mod replica;
 pub mod rpc;
 pub mod telemetry;

@@ -12,6 +12,7 @@ use klamm_placement::{Broker, plan_added_partitions, plan_moved_replica};
 
 use crate::config::{BrokerConfig, keys};
 use crate::controller::DecisionPolicy;
+use crate::rebalance;
 
 /// The policy of a broker with this configuration.
 #[must_use]
@@ -26,6 +27,7 @@ pub fn policy(config: &Arc<BrokerConfig>) -> DecisionPolicy {
         },
         place: Box::new(place),
         choose_broker: Box::new(choose_broker),
+        plan_rebalance: Box::new(rebalance::plan),
         replacement_delay: Some(config.millis("klamm.replica.replacement.delay.ms"))
             .filter(|delay| !delay.is_zero()),
         config_table: Box::new(KnownKeys),
@@ -55,7 +57,7 @@ fn choose_broker(request: &MoveRequest<'_>) -> Result<BrokerId, String> {
         .map_err(|error| error.to_string())
 }
 
-fn brokers(brokers: &[PlacementBroker]) -> Vec<Broker> {
+pub(crate) fn brokers(brokers: &[PlacementBroker]) -> Vec<Broker> {
     let known = brokers.iter().map(|broker| Broker {
         id: broker.id.0,
         rack: broker.rack.clone(),

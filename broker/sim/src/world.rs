@@ -358,6 +358,7 @@ impl World {
             partitions: partitions.collect(),
             keep_replication_factor: false,
             replaces_dead: false,
+            rebalances: false,
         });
         self.quorum.submit(&mut self.env, None, command);
     }

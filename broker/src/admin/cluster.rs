@@ -44,6 +44,7 @@ fn describe_image(image: &Image, counts: &Counts) -> ClusterDescription {
         under_min_isr_partitions: count(counts.under_min_isr_partitions),
         topics: count(counts.topics),
         partitions: count(counts.partitions),
+        rebalancing: image.rebalancing,
         dynamic_config: image.cluster_config.clone().into_iter().collect(),
         ..ClusterDescription::default()
     }

@@ -4,19 +4,20 @@
 use std::sync::Arc;
 
 use broker_core::BrokerId;
-use broker_core::metadata::Evacuation;
+use broker_core::metadata::{Evacuation, Rebalance};
 use klamm_proto::v1::admin_server::Admin;
 use klamm_proto::v1::change_voters_request::Change;
 use klamm_proto::v1::{
     AddLearnerRequest, AlterTopicRequest, ApplyConfigRequest, ApplyConfigResponse,
-    CancelDrainRequest, CancelDrainResponse, CheckRestartRequest, CheckRestartResponse,
-    ClusterDescription, CordonRequest, CordonResponse, CreateTopicRequest, DeleteTopicRequest,
-    DeleteTopicResponse, DescribeClusterRequest, DescribeQuorumRequest, DescribeTopicsRequest,
-    DescribeTopicsResponse, DrainStatusRequest, DrainStatusResponse, FeatureLevels,
-    FinalizeFeatureLevelRequest, FinalizeFeatureLevelResponse, PrepareRestartRequest,
-    PrepareRestartResponse, PromoteVoterRequest, QuorumDescription, RemoveVoterRequest,
-    RestartRecoveryRequest, RestartRecoveryResponse, RestorePreferredLeadersRequest,
-    RestorePreferredLeadersResponse, StartDrainRequest, StartDrainResponse,
+    CancelDrainRequest, CancelDrainResponse, CancelRebalanceRequest, CancelRebalanceResponse,
+    CheckRestartRequest, CheckRestartResponse, ClusterDescription, CordonRequest, CordonResponse,
+    CreateTopicRequest, DeleteTopicRequest, DeleteTopicResponse, DescribeClusterRequest,
+    DescribeQuorumRequest, DescribeTopicsRequest, DescribeTopicsResponse, DrainStatusRequest,
+    DrainStatusResponse, FeatureLevels, FinalizeFeatureLevelRequest, FinalizeFeatureLevelResponse,
+    PrepareRestartRequest, PrepareRestartResponse, PromoteVoterRequest, QuorumDescription,
+    RebalanceStatusRequest, RebalanceStatusResponse, RemoveVoterRequest, RestartRecoveryRequest,
+    RestartRecoveryResponse, RestorePreferredLeadersRequest, RestorePreferredLeadersResponse,
+    StartDrainRequest, StartDrainResponse, StartRebalanceRequest, StartRebalanceResponse,
     SupportedFeatureLevelsRequest, TopicDescription, TransferLeadershipRequest, UncordonRequest,
     UncordonResponse, UnregisterBrokerRequest, UnregisterBrokerResponse, ValidateConfigRequest,
     ValidateConfigResponse,
@@ -26,7 +27,7 @@ use tonic::{Request, Response, Status};
 use super::brokers::{self, NewReplicas};
 use super::caller::Caller;
 use super::route::{Route, forwarded, route};
-use super::{cluster, config, drain, quorum, restart, topics};
+use super::{cluster, config, drain, quorum, rebalance, restart, topics};
 use crate::controller::Controller;
 
 /// The gRPC service `klamm.v1.Admin`.
@@ -268,6 +269,43 @@ impl Admin for AdminService {
                 drain::status(&view, known, bytes_left, broker).map(Response::new)
             }
             Route::There(mut client) => client.drain_status(forwarded(request.into_inner())).await,
+        }
+    }
+
+    async fn start_rebalance(
+        &self,
+        request: Request<StartRebalanceRequest>,
+    ) -> Result<Response<StartRebalanceResponse>, Status> {
+        let caller = self.caller(&request)?;
+        rebalance::alter(&caller, Rebalance { rebalancing: true }).await?;
+        Ok(Response::new(StartRebalanceResponse {}))
+    }
+
+    async fn cancel_rebalance(
+        &self,
+        request: Request<CancelRebalanceRequest>,
+    ) -> Result<Response<CancelRebalanceResponse>, Status> {
+        let caller = self.caller(&request)?;
+        rebalance::alter(&caller, Rebalance { rebalancing: false }).await?;
+        Ok(Response::new(CancelRebalanceResponse {}))
+    }
+
+    async fn rebalance_status(
+        &self,
+        request: Request<RebalanceStatusRequest>,
+    ) -> Result<Response<RebalanceStatusResponse>, Status> {
+        match route(&self.controller, &request).await? {
+            Route::Here(view) => {
+                let known = self.controller.rebalance();
+                let explain = request.get_ref().explain;
+                let status = rebalance::status(view, known, explain).await?;
+                Ok(Response::new(status))
+            }
+            Route::There(mut client) => {
+                client
+                    .rebalance_status(forwarded(request.into_inner()))
+                    .await
+            }
         }
     }
 

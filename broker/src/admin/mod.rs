@@ -8,6 +8,7 @@ mod drain;
 pub mod grpc;
 pub mod http;
 mod quorum;
+mod rebalance;
 mod restart;
 mod route;
 mod status;

@@ -82,6 +82,7 @@ async fn alter(
             partitions: chunk.to_vec(),
             keep_replication_factor,
             replaces_dead: false,
+            rebalances: false,
         });
         match submit(ctx, command, deadline, reassignments_altered).await {
             Ok(altered) => {

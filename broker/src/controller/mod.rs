@@ -19,9 +19,11 @@ mod options;
 mod peers;
 mod probes;
 mod raft;
+mod rebalancing;
 mod registration;
 mod service;
 mod sessions;
+mod sizes;
 mod submit;
 mod task;
 #[cfg(test)]
@@ -51,10 +53,13 @@ use tonic::service::interceptor::InterceptedService;
 pub use error::SubmitError;
 pub use evacuations::EvacuationStatus;
 pub use options::{
-    ChooseBroker, ControllerOptions, DecisionPolicy, Place, SNAPSHOT_INTERVAL_BYTES, Timing,
+    ChooseBroker, ControllerOptions, DecisionPolicy, Place, PlanRebalance, SNAPSHOT_INTERVAL_BYTES,
+    Timing,
 };
 pub use raft::{IdentityError, QuorumError, RaftService};
+pub use rebalancing::RebalanceStatus;
 pub use service::ControllerService;
+pub use sizes::PartitionSizes;
 pub use view::{ControllerView, ViewError};
 pub use voters::ChangeVotersError;
 
@@ -67,8 +72,10 @@ pub(crate) use feed::Position;
 use follow::Following;
 use peers::Peers;
 use raft::{Quorum, QuorumOptions};
+use rebalancing::Rebalancing;
 use registration::{Membership, Registration};
 use sessions::Sessions;
+use sizes::Sizes;
 use submit::{MAILBOX_COMMANDS_MAX, Submitter};
 use task::ControllerTask;
 use voters::VoterAdmin;
@@ -88,6 +95,7 @@ pub struct Controller {
     peers: Arc<Peers>,
     sessions: Arc<Sessions>,
     evacuations: Arc<Evacuations>,
+    rebalancing: Arc<Rebalancing>,
     submitter: Submitter,
     voters: VoterAdmin,
     quorum: Arc<Quorum>,
@@ -117,6 +125,7 @@ impl Controller {
             quorum.leadership(),
         ));
         let evacuations = Arc::<Evacuations>::default();
+        let rebalancing = Arc::new(Rebalancing::new(Sizes::new(Arc::clone(&peers))));
         let sessions = Arc::new(Sessions::new(LivenessConfig {
             session_timeout: options.timing.session_timeout,
             reconnect_grace: options.timing.reconnect_grace,
@@ -134,6 +143,7 @@ impl Controller {
             sessions: Arc::clone(&sessions),
             addresses: Arc::clone(&addresses),
             evacuations: Arc::clone(&evacuations),
+            rebalancing: Arc::clone(&rebalancing),
             policy: options.policy,
             leader_rebalance_interval: options.timing.leader_rebalance_interval,
             mailbox: receiver,
@@ -170,6 +180,7 @@ impl Controller {
             peers,
             sessions,
             evacuations,
+            rebalancing,
             quorum,
             membership: Arc::default(),
             lease: options.lease,

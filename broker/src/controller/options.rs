@@ -8,9 +8,12 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use broker_core::BrokerId;
-use broker_core::controller::{ConfigTable, Defaults, MoveRequest, PlacementRequest};
+use broker_core::controller::{
+    ConfigTable, Defaults, MoveRequest, PlacementRequest, RebalanceMove, RebalanceRequest,
+};
 use broker_core::lease::Lease;
 
+use super::sizes::PartitionSizes;
 use crate::rpc::{self, Token};
 
 /// Everything [`super::Controller::start`] needs.
@@ -91,11 +94,16 @@ pub type Place =
 /// Finds a broker for a replica that moves, or says in words why it cannot.
 pub type ChooseBroker = Box<dyn Fn(&MoveRequest<'_>) -> Result<BrokerId, String> + Send + Sync>;
 
+/// Says what has to move for every broker to have its share.
+pub type PlanRebalance =
+    Box<dyn Fn(&RebalanceRequest<'_>, &PartitionSizes) -> Vec<RebalanceMove> + Send + Sync>;
+
 /// What the active controller decides by, besides the metadata.
 pub struct DecisionPolicy {
     pub defaults: Defaults,
     pub place: Place,
     pub choose_broker: ChooseBroker,
+    pub plan_rebalance: PlanRebalance,
     /// `klamm.replica.replacement.delay.ms`: replicas on brokers that were away for so long are
     /// re-created on others; `None` when they never are.
     pub replacement_delay: Option<Duration>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use broker_core::BrokerId;
 use klamm_proto::v1::admin_client::AdminClient;
 use klamm_proto::v1::controller_client::ControllerClient;
+use klamm_proto::v1::replica_client::ReplicaClient;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -112,6 +113,12 @@ impl Peers {
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
         )
+    }
+
+    /// As [`Peers::client`], for what brokers ask of leaders.
+    pub(crate) fn replica_client(&self, broker: BrokerId) -> Option<ReplicaClient<Connection>> {
+        let connection = self.connection(self.addresses.address(broker)?)?;
+        Some(ReplicaClient::new(connection).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
     fn connection(&self, address: String) -> Option<Connection> {

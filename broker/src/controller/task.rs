@@ -32,6 +32,7 @@ use super::leases::Leases;
 use super::options::DecisionPolicy;
 use super::probes::Probes;
 use super::raft::{Leadership, ProposeError, Quorum};
+use super::rebalancing::Rebalancing;
 use super::sessions::Sessions;
 use super::submit::{Answer, Submission};
 use crate::clock;
@@ -44,7 +45,8 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const COMMAND_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often broker sessions are looked at.
 const SESSION_CHECK_INTERVAL: Duration = Duration::from_millis(50);
-/// How often replicas of evacuated and of dead brokers go on moving to others.
+/// How often replicas of evacuated and of dead brokers go on moving to others, and those of a
+/// rebalance.
 const MOVE_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -57,6 +59,7 @@ pub(crate) struct ControllerTask {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) evacuations: Arc<Evacuations>,
+    pub(crate) rebalancing: Arc<Rebalancing>,
     pub(crate) policy: DecisionPolicy,
     pub(crate) leader_rebalance_interval: Option<Duration>,
     pub(crate) mailbox: mpsc::Receiver<Submission>,
@@ -88,6 +91,7 @@ impl ControllerTask {
                 let Deposed = self.lead(leading, &mut leadership).await;
                 self.sessions.end();
                 self.evacuations.end();
+                self.rebalancing.end();
                 tracing::info!(
                     term = leading.term,
                     "this broker is no longer the controller"
@@ -160,8 +164,8 @@ impl ControllerTask {
                     self.decide_sessions(leading.term, Vec::new()).await
                 }
                 _ = move_check.tick() => {
-                    let command = self.plan_moves(&mut absences);
-                    self.decide_own(leading.term, command.into_iter().collect()).await
+                    let commands = self.plan_moves(&mut absences);
+                    self.decide_own(leading.term, commands).await
                 }
                 _ = rebalance.tick(), if rebalance_interval.is_some() => {
                     let command = plan_preferred_elections(&self.feed.position().image);
@@ -181,23 +185,28 @@ impl ControllerTask {
         }
     }
 
-    /// Evacuations first: both may want to move the same partition.
-    fn plan_moves(&self, absences: &mut Absences) -> Option<Command> {
+    /// Evacuations first, and a rebalance last: they may want to move the same partition.
+    fn plan_moves(&self, absences: &mut Absences) -> Vec<Command> {
         let image = self.feed.position().image;
+        let now = (clock::now(), clock::timestamp());
         let choose = &self.policy.choose_broker;
-        let evacuation = self.evacuations.tick(clock::timestamp(), &image, choose);
+        let evacuation = self.evacuations.tick(now.1, &image, choose);
         let dead = match self.policy.replacement_delay {
-            Some(delay) => absences.tick(clock::now(), &image, delay),
+            Some(delay) => absences.tick(now.0, &image, delay),
             None => BTreeSet::new(),
         };
-        evacuation.or_else(|| {
+        let necessary = evacuation.or_else(|| {
             let command = plan_replacements(&image, &dead, choose);
             if let Some(Command::AlterReassignments(moves)) = &command {
                 let partitions = moves.partitions.len();
                 tracing::info!(?dead, partitions, "replacing replicas of dead brokers");
             }
             command
-        })
+        });
+        match necessary {
+            Some(command) => vec![command],
+            None => (self.rebalancing).tick(now, &image, &self.policy.plan_rebalance),
+        }
     }
 
     fn dial_unheard(&self, probes: &mut Probes) {

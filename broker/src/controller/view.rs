@@ -9,7 +9,7 @@ use broker_core::metadata::Image;
 use klamm_proto::v1::admin_client::AdminClient;
 use tokio::time::timeout;
 
-use super::{Controller, EvacuationStatus};
+use super::{Controller, EvacuationStatus, RebalanceStatus};
 use crate::rpc::Connection;
 
 /// How long a majority may take to confirm the controller.
@@ -81,6 +81,12 @@ impl Controller {
     #[must_use]
     pub fn evacuation(&self, broker: BrokerId) -> Option<EvacuationStatus> {
         self.evacuations.status(broker)
+    }
+
+    /// How far the rebalance is, if there is one and this broker is the active controller.
+    #[must_use]
+    pub fn rebalance(&self) -> Option<RebalanceStatus> {
+        self.rebalancing.status()
     }
 
     /// Size of the logs of `broker`, if it has told this broker.

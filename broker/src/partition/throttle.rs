@@ -10,7 +10,7 @@ impl Partition {
     pub fn is_throttled(&self, me: BrokerId) -> bool {
         let state = self.state.lock();
         let throttled = &state.config.follower_throttled_replicas;
-        let counts = throttled.contains(self.id.partition, me) || state.is_replacement(me);
+        let counts = throttled.contains(self.id.partition, me) || state.is_moved_by_controller(me);
         counts && !state.is_in_sync(me)
     }
 
@@ -28,18 +28,21 @@ impl Partition {
 }
 
 impl super::State {
-    /// Leader: whether what `follower` pulls counts for the throttle: the topic asks for it here or
-    /// the replica replaces one of a dead broker, and the follower is not in sync.
+    /// Leader: whether what `follower` pulls counts for the throttle: the topic asks for it here, or
+    /// the replica replaces one of a dead broker or is part of a rebalance, and the follower is not in
+    /// sync.
     pub(super) fn throttles_follower(&self, partition: PartitionIndex, follower: BrokerId) -> bool {
         let throttled = &self.config.leader_throttled_replicas;
-        let counts =
-            throttled.contains(partition, self.replica.me()) || self.is_replacement(follower);
+        let counts = throttled.contains(partition, self.replica.me())
+            || self.is_moved_by_controller(follower);
         counts && !self.is_in_sync(follower)
     }
 
-    fn is_replacement(&self, replica: BrokerId) -> bool {
-        let assigned = self.assigned.as_ref();
-        assigned.is_some_and(|state| state.replaces_dead && state.adding.contains(&replica))
+    fn is_moved_by_controller(&self, replica: BrokerId) -> bool {
+        let Some(assigned) = &self.assigned else {
+            return false;
+        };
+        (assigned.replaces_dead || assigned.rebalances) && assigned.adding.contains(&replica)
     }
 
     fn is_in_sync(&self, replica: BrokerId) -> bool {

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures::Stream;
 use klamm_proto::v1::replica_server::Replica;
 use klamm_proto::v1::{
-    DivergingEpoch, PullError, PullPartition, PullRequest, PullResponse, PulledPartition,
+    DivergingEpoch, LedSizesRequest, LedSizesResponse, PartitionSize, PullError, PullPartition,
+    PullRequest, PullResponse, PulledPartition,
 };
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -26,6 +27,8 @@ use crate::partition::{FollowerState, PartitionManager, PullWaker, PulledContent
 const SESSION_PARTITIONS_MAX: usize = 1_000_000;
 /// Longest wait for news that a follower may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Partitions whose sizes are told in one answer, as many as a cluster may have.
+const SIZES_MAX: usize = 200_000;
 /// Largest share of one partition, and of one answer.
 const BYTES_MAX: u32 = 64 * 1024 * 1024;
 
@@ -71,6 +74,33 @@ impl Replica for ReplicaService {
         self.data.spawn(session.serve(request.into_inner(), sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
+
+    async fn led_sizes(
+        &self,
+        _: Request<LedSizesRequest>,
+    ) -> Result<Response<LedSizesResponse>, Status> {
+        let partitions = Arc::clone(&self.partitions);
+        let sizes = self.data.spawn_blocking(move || led_sizes(&partitions));
+        let partitions = sizes
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(LedSizesResponse { partitions }))
+    }
+}
+
+/// The largest first.
+fn led_sizes(partitions: &PartitionManager) -> Vec<PartitionSize> {
+    let all = partitions.all().into_iter();
+    let led = all.filter(|partition| partition.is_leader());
+    let mut sizes: Vec<PartitionSize> = led
+        .map(|partition| PartitionSize {
+            partition: Some(to_key(partition.id())),
+            bytes: partition.size_bytes(),
+        })
+        .collect();
+    sizes.sort_unstable_by_key(|size| std::cmp::Reverse(size.bytes));
+    sizes.truncate(SIZES_MAX);
+    sizes
 }
 
 #[derive(Clone, Copy)]

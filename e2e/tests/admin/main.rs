@@ -1,7 +1,8 @@
-//! The gRPC Admin service as the operator uses it to restart, cordon and empty brokers, and Kafka's
+//! The gRPC Admin service as the operator uses it to restart, cordon, empty and fill brokers, and Kafka's
 //! tools for the metadata quorum.
 
 mod kafka_tools;
+mod rebalance;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -65,6 +66,12 @@ fn run(cases: &mut Cases) -> Result<()> {
         test.cancel_drain()
     });
     cases.run("a broker is emptied under load", || test.drain());
+    cases.run("a rebalance waits for brokers and is cancelled", || {
+        rebalance::pause_and_cancel(&test)
+    });
+    cases.run("an empty broker gets its share under load", || {
+        rebalance::under_load(&test)
+    });
     cases.run("a voter leaves and joins by kafka-metadata-quorum", || {
         kafka_tools::change_voters(&test.cluster)
     });

@@ -118,6 +118,7 @@ fn start(
 ) -> Option<PartitionImage> {
     let mut next = reassignment::start(current, target);
     next.replaces_dead = command.replaces_dead && next.is_reassigning();
+    next.rebalances = command.rebalances && next.is_reassigning();
     settle_as_is(current, next, rules)
 }
 

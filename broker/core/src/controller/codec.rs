@@ -23,7 +23,7 @@ pub enum DecodeMessageError {
 struct CommandEnvelope {
     #[prost(
         oneof = "Command",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 25, 30, 40, 41, 42, 110, 140"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 25, 30, 40, 41, 42, 110, 120, 140"
     )]
     command: Option<Command>,
 }

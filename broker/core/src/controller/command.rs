@@ -6,7 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::metadata::{self, Evacuation, QuotaEntity, ResourceType, RestartLease, Uuid};
+use crate::metadata::{self, Evacuation, QuotaEntity, Rebalance, ResourceType, RestartLease, Uuid};
 
 /// A request to change the cluster's state.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
@@ -63,6 +63,9 @@ pub enum Command {
     /// All replicas of a broker are to be moved to others, or no longer.
     #[prost(message, tag = "42")]
     EvacuateBroker(Evacuation),
+    /// Replicas are to be moved until every broker has its share, or no longer.
+    #[prost(message, tag = "120")]
+    Rebalance(Rebalance),
     /// Finalizes features at other levels, all or none.
     #[prost(message, tag = "25")]
     UpdateFeatures(UpdateFeatures),
@@ -413,6 +416,9 @@ pub struct AlterReassignments {
     /// The targets have other brokers in the places of dead ones.
     #[prost(bool, tag = "63")]
     pub replaces_dead: bool,
+    /// The targets give every broker its share.
+    #[prost(bool, tag = "120")]
+    pub rebalances: bool,
 }
 
 /// Where the replicas of one partition shall go.

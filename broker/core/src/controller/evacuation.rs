@@ -87,6 +87,7 @@ fn give_up_moves(draft: &mut Draft, broker: BrokerId) -> Result<(), Failure> {
         partitions: moving.map(|(id, _)| reassignment(id, None)).collect(),
         keep_replication_factor: false,
         replaces_dead: false,
+        rebalances: false,
     };
     alter_reassignments::alter(draft, &command)?;
     Ok(())
@@ -263,6 +264,7 @@ impl<F: Fn(&MoveRequest<'_>) -> Result<BrokerId, String>> Planner<'_, F> {
             partitions: self.moves,
             keep_replication_factor: true,
             replaces_dead: false,
+            rebalances: false,
         };
         EvacuationPlan {
             reassignments: (!command.partitions.is_empty())

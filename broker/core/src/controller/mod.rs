@@ -28,6 +28,7 @@ mod operator_epoch;
 mod partitions;
 mod producer_ids;
 mod reassignment;
+mod rebalance;
 mod replacement;
 mod replica_health;
 mod response;
@@ -65,6 +66,10 @@ pub use evacuation::{
 pub use features::{common_levels, initial_features, supported_features};
 pub use partitions::{PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX};
 pub use producer_ids::PRODUCER_ID_BLOCK_SIZE;
+pub use rebalance::{
+    PlacedPartition, REBALANCE_MOVES_MAX, RebalanceMove, RebalanceProgress, RebalanceRequest,
+    RebalanceStep, balanced_brokers, placed_partitions, plan_rebalance, rebalance_hindrance,
+};
 pub use replacement::{Absences, REPLACEMENTS_MAX, plan_replacements};
 pub use replica_health::REPLICAS_PER_COMMAND_MAX;
 pub use response::{
@@ -140,6 +145,7 @@ fn respond(
         Command::UpdateFeatures(command) => features::update(draft, command),
         Command::ExpireRestartLease(lease) => Ok(restart::expire(draft, *lease)),
         Command::EvacuateBroker(command) => evacuation::alter(draft, *command),
+        Command::Rebalance(command) => rebalance::alter(draft, *command),
         Command::FromOperator(command) => operator_epoch::decide(draft, context, command),
     }
 }

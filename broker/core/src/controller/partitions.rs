@@ -302,6 +302,7 @@ pub(super) fn push(draft: &mut Draft, topic: TopicId, first: usize, replicas: Ve
             rebuilding: Vec::new(),
             original: Vec::new(),
             replaces_dead: false,
+            rebalances: false,
         };
         let partition = PartitionIndex(i32::try_from(index).expect("PARTITIONS_MAX is an i32"));
         draft.push(Record::Partition(

@@ -39,6 +39,7 @@ pub(super) fn start(partition: &PartitionImage, target: Vec<BrokerId>) -> Partit
     next.adding = adding;
     next.removing = removing;
     next.replaces_dead = false;
+    next.rebalances = false;
     next
 }
 
@@ -70,6 +71,7 @@ fn finish(partition: &mut PartitionImage) {
     partition.removing = Vec::new();
     partition.original = Vec::new();
     partition.replaces_dead = false;
+    partition.rebalances = false;
 }
 
 fn original(partition: &PartitionImage) -> &[BrokerId] {

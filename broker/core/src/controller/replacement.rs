@@ -88,10 +88,11 @@ pub fn plan_replacements(
         partitions: planner.moves,
         keep_replication_factor: true,
         replaces_dead: true,
+        rebalances: false,
     }))
 }
 
-fn is_stopping_in_order(broker: &BrokerImage) -> bool {
+pub(super) fn is_stopping_in_order(broker: &BrokerImage) -> bool {
     broker.restart_lease.is_some() || (broker.draining && !broker.fenced)
 }
 

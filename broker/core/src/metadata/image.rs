@@ -45,6 +45,8 @@ pub struct Image {
     pub operator_epoch: u64,
     /// Limits of clients.
     pub client_quotas: Arc<ClientQuotas>,
+    /// Replicas are being moved until every broker has its share.
+    pub rebalancing: bool,
 }
 
 /// A registered broker.
@@ -202,6 +204,7 @@ impl Image {
             Record::Evacuation(evacuation) => self.apply_evacuation(*evacuation)?,
             Record::OperatorEpoch(operator) => self.operator_epoch = operator.epoch,
             Record::ClientQuota(quota) => self.apply_client_quota(quota)?,
+            Record::Rebalance(record) => self.rebalancing = record.rebalancing,
         }
         Ok(())
     }

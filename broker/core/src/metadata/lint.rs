@@ -92,10 +92,11 @@ fn reassignment_fits(partition: &PartitionImage) -> bool {
         adding,
         removing,
         replaces_dead,
+        rebalances,
         ..
     } = partition;
     if original.is_empty() {
-        return adding.is_empty() && removing.is_empty() && !replaces_dead;
+        return adding.is_empty() && removing.is_empty() && !replaces_dead && !rebalances;
     }
     let in_progress = !adding.is_empty() || !removing.is_empty();
     in_progress

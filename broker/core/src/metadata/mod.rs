@@ -25,6 +25,6 @@ pub use partition::{PartitionImage, ReplicaHealth};
 pub use record::{
     BrokerChange, BrokerEpochs, ClientQuota, Cluster, Config, DecodeRecordError, DeleteTopic,
     Endpoint, Evacuation, Feature, FeatureRange, OperatorEpoch, Partition, ProducerIds,
-    QuotaEntity, QuotaEntityName, Record, RegisterBroker, ResourceType, RestartLease, Topic,
-    UnregisterBroker, Uuid,
+    QuotaEntity, QuotaEntityName, Rebalance, Record, RegisterBroker, ResourceType, RestartLease,
+    Topic, UnregisterBroker, Uuid,
 };

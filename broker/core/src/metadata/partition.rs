@@ -57,6 +57,8 @@ pub struct PartitionImage {
     /// The reassignment in progress replaces replicas of dead brokers: given up where these are in
     /// sync again first.
     pub replaces_dead: bool,
+    /// The reassignment in progress is part of a rebalance: given up with it.
+    pub rebalances: bool,
 }
 
 impl PartitionImage {
@@ -153,6 +155,7 @@ impl PartitionImage {
             rebuilding: raw(&self.rebuilding),
             original: raw(&self.original),
             replaces_dead: self.replaces_dead,
+            rebalances: self.rebalances,
         }
     }
 }
@@ -174,6 +177,7 @@ impl From<&Partition> for PartitionImage {
             rebuilding: ids(&record.rebuilding),
             original: ids(&record.original),
             replaces_dead: record.replaces_dead,
+            rebalances: record.rebalances,
         }
     }
 }

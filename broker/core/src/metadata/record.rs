@@ -55,12 +55,22 @@ pub enum Record {
     /// A broker is to lose all its replicas to others, or no longer is.
     #[prost(message, tag = "41")]
     Evacuation(Evacuation),
+    /// Every broker is to get its share of the replicas, or that is given up or done.
+    #[prost(message, tag = "120")]
+    Rebalance(Rebalance),
     /// An operator has taken over from those before it.
     #[prost(message, tag = "110")]
     OperatorEpoch(OperatorEpoch),
     /// A limit of clients is set or removed.
     #[prost(message, tag = "140")]
     ClientQuota(ClientQuota),
+}
+
+/// See [`Record::Rebalance`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Rebalance {
+    #[prost(bool, tag = "1")]
+    pub rebalancing: bool,
 }
 
 /// See [`Record::OperatorEpoch`].
@@ -306,6 +316,9 @@ pub struct Partition {
     /// The reassignment in progress replaces replicas of dead brokers.
     #[prost(bool, tag = "63")]
     pub replaces_dead: bool,
+    /// The reassignment in progress is part of a rebalance.
+    #[prost(bool, tag = "120")]
+    pub rebalances: bool,
 }
 
 /// See [`Record::Config`].
@@ -428,7 +441,7 @@ pub enum DecodeRecordError {
 struct Envelope {
     #[prost(
         oneof = "Record",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40, 41, 110, 140"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40, 41, 110, 120, 140"
     )]
     record: Option<Record>,
 }

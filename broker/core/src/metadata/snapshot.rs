@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::image::{BrokerImage, Image, TopicImage};
 use super::record::{
     BrokerChange, BrokerEpochs, ClientQuota, Cluster, Config, Evacuation, Feature, OperatorEpoch,
-    ProducerIds, Record, RegisterBroker, ResourceType, Topic,
+    ProducerIds, Rebalance, Record, RegisterBroker, ResourceType, Topic,
 };
 
 impl Image {
@@ -43,6 +43,9 @@ impl Image {
                     value: Some(*value),
                 })
             }));
+        }
+        if self.rebalancing {
+            records.push(Record::Rebalance(Rebalance { rebalancing: true }));
         }
         for broker in self.brokers.values() {
             push_broker(&mut records, broker);

@@ -134,6 +134,7 @@ impl Cluster {
                 },
                 place: Box::new(place),
                 choose_broker: Box::new(|_| Err("nothing moves here".to_owned())),
+                plan_rebalance: Box::new(|_, _| Vec::new()),
                 replacement_delay: None,
                 config_table: Box::new(AnyConfig),
             },

@@ -8,6 +8,7 @@ mod many_partitions;
 mod operator_epoch;
 mod properties;
 mod reassignment;
+mod rebalance;
 mod refusals;
 mod replacement;
 mod restart;
@@ -270,6 +271,7 @@ impl Cluster {
             partitions: vec![Reassignment { partition, target }],
             keep_replication_factor: false,
             replaces_dead: false,
+            rebalances: false,
         }))
     }
 

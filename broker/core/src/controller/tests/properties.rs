@@ -37,6 +37,8 @@ enum Action {
     Evacuate(i32, bool),
     MoveReplicas,
     ReplaceDead,
+    Rebalance(bool),
+    Spread,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -68,6 +70,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (broker, any::<bool>()).prop_map(|(id, to)| Action::Evacuate(id, to)),
         2 => Just(Action::MoveReplicas),
         2 => Just(Action::ReplaceDead),
+        1 => any::<bool>().prop_map(Action::Rebalance),
+        2 => Just(Action::Spread),
     ]
 }
 
@@ -175,6 +179,8 @@ fn run(cluster: &mut Cluster, action: &Action) -> Logs {
         Action::Evacuate(id, to) => _ = cluster.evacuate(*id, *to),
         Action::MoveReplicas => _ = cluster.start_moves(),
         Action::ReplaceDead => cluster.replace_all_dead(),
+        Action::Rebalance(to) => _ = cluster.rebalance(*to),
+        Action::Spread => _ = cluster.spread(),
         Action::ExpireRestartLease(id) => cluster.expire_restart_lease(*id),
         Action::ProducerIds(id) => {
             _ = cluster.submit(Command::AllocateProducerIds(cluster.broker(*id)));

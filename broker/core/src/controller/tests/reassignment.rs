@@ -179,6 +179,7 @@ fn targets_that_cannot_be() {
             }],
             keep_replication_factor: false,
             replaces_dead: false,
+            rebalances: false,
         };
         let response = cluster.submit(Command::AlterReassignments(command));
         assert_eq!(failure(&response), Some(CommandError::UnknownPartition));
@@ -221,6 +222,7 @@ fn the_replication_factor_can_be_held() {
             }],
             keep_replication_factor: true,
             replaces_dead: false,
+            rebalances: false,
         }));
         failure(&response)
     };
@@ -282,6 +284,7 @@ fn reassignments_in_one_command_are_bounded() {
         partitions,
         keep_replication_factor: false,
         replaces_dead: false,
+        rebalances: false,
     }));
     assert_eq!(failure(&response), Some(CommandError::LimitExceeded));
 }
