@@ -13,7 +13,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigValue, RolloutPolicy, ScaleDown};
+use crate::{ConfigValue, RebalancePolicy, RebalanceStatus, RolloutPolicy, ScaleDown};
 
 /// A Kafka-compatible cluster of Klamm brokers.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -125,6 +125,10 @@ pub struct KafkaClusterSpec {
     /// What becomes of brokers that are removed.
     #[serde(default)]
     pub scale_down: ScaleDown,
+
+    /// When replicas move between brokers that stay.
+    #[serde(default)]
+    pub rebalance: RebalancePolicy,
 
     /// Ids of brokers that the operator does not restart, whatever changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -389,6 +393,10 @@ pub struct KafkaClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub under_replicated_partitions: Option<i32>,
 
+    /// How far the rebalance is. Unset while there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<RebalanceStatus>,
+
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -419,6 +427,9 @@ pub struct BrokerStatus {
     /// Whether the broker is being emptied, to be removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// Whether the broker was added and has not got its share of the replicas yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joining: bool,
     /// Replicas that a leaving broker still has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas_left: Option<i32>,

@@ -7,6 +7,7 @@
 
 mod config_value;
 mod kafka_cluster;
+mod rebalance;
 mod rollout;
 mod scale_down;
 mod topic;
@@ -18,6 +19,7 @@ pub use kafka_cluster::{
     BrokerStatus, Controllers, DeletionPolicy, KafkaCluster, KafkaClusterSpec, KafkaClusterStatus,
     Listener, ListenerStatus, ListenerType, PodTemplate, Pool, Rack, Storage,
 };
+pub use rebalance::{RebalanceMode, RebalancePolicy, RebalanceStatus};
 pub use rollout::RolloutPolicy;
 pub use scale_down::ScaleDown;
 pub use topic::{AdoptionPolicy, ClusterRef, Topic, TopicSpec, TopicStatus};

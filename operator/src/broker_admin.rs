@@ -393,6 +393,7 @@ fn facts(description: ClusterDescription, from: DescribeFrom) -> ClusterFacts {
         offline_partitions: description.offline_partitions,
         under_replicated_partitions: description.under_replicated_partitions,
         under_min_isr_partitions: description.under_min_isr_partitions,
+        rebalancing: description.rebalancing,
         dynamic_config: description.dynamic_config.into_iter().collect(),
     }
 }

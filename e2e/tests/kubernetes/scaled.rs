@@ -1,4 +1,4 @@
-//! A fourth broker joins and gets replicas. Then one of the three voters is removed: its vote and its
+//! A fourth broker joins and gets its share of the replicas that there are. Then one of the three voters is removed: its vote and its
 //! replicas go to others first, and its volume stays. Clients notice neither.
 
 use std::time::{Duration, Instant};
@@ -20,25 +20,28 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 pub(crate) async fn under_load(example: &Example) -> Result<()> {
     let bootstrap = example.external_bootstrap().await?;
-    let start = Instant::now();
-    scale(example, 4, &[]).await?;
-    let joined = start.elapsed();
     example
         .create_topic(TOPIC, PARTITIONS, DeletionPolicy::Delete)
         .await?;
+    let mut load = SteadyLoad::start(&bootstrap, TOPIC, PARTITIONS)?;
+    let start = Instant::now();
+    let status = scale(example, 4, &[]).await?;
+    let joined = start.elapsed();
+    ensure!(status.rebalance.is_none(), "{:?}", status.rebalance);
+    ensure!(status.brokers.iter().all(|broker| !broker.joining));
     let kcat = example.kcat().await?;
     let hosts = |metadata: &Metadata, id: i32| -> Result<usize> {
         let partitions = metadata.topic(TOPIC)?.iter();
         Ok(partitions.filter(|p| p.replicas().contains(&id)).count())
     };
     let before = Metadata::read(&kcat)?;
+    ensure_share(&before)?;
     ensure!(
         hosts(&before, NEW_BROKER)? > 0,
-        "the new broker has no replica"
+        "the new broker has nothing of the topic"
     );
     ensure!(hosts(&before, REMOVED_BROKER)? > 0, "the test needs one");
 
-    let mut load = SteadyLoad::start(&bootstrap, TOPIC, PARTITIONS)?;
     let start = Instant::now();
     let status = scale(example, 3, &[REMOVED_BROKER]).await?;
     let removed = start.elapsed();
@@ -67,6 +70,25 @@ pub(crate) async fn under_load(example: &Example) -> Result<()> {
     let volumes = example.api::<PersistentVolumeClaim>();
     let volume = volumes.get(&format!("data-{name}")).await?;
     ensure!(volume.annotations().contains_key("klamm.dev/retired"));
+    Ok(())
+}
+
+/// The new broker has as many replicas of all topics as others have, as far as zones allow: it shares its
+/// zone with one other.
+fn ensure_share(metadata: &Metadata) -> Result<()> {
+    let all = metadata.topics.iter().flat_map(|topic| &topic.partitions);
+    let count = |id: i32| all.clone().filter(|p| p.replicas().contains(&id)).count();
+    let counts: Vec<_> = metadata
+        .brokers
+        .iter()
+        .map(|b| (b.id, count(b.id)))
+        .collect();
+    let zone_mate = (0..NEW_BROKER).map(count).min().unwrap_or(0);
+    let new = count(NEW_BROKER);
+    ensure!(
+        new.abs_diff(zone_mate) <= 1,
+        "replicas by broker: {counts:?}"
+    );
     Ok(())
 }
 

@@ -45,6 +45,8 @@ pub struct Broker {
     pub node_port: Option<i32>,
     /// Whether it is being removed, or that has not been undone yet.
     pub leaving: bool,
+    /// Whether it was added and has not got its share of the replicas yet.
+    pub joining: bool,
 }
 
 impl Allocation {
@@ -88,6 +90,7 @@ impl Allocation {
             .map(|broker| broker.id + 1)
             .fold(self.next_broker_id, i32::max);
         self.part_with_leaving(valid, observed);
+        self.settle_joining(observed);
         for pool in &valid.pools {
             self.add_brokers(pool, valid, observed);
         }
@@ -128,7 +131,17 @@ impl Allocation {
         };
         for broker in &mut self.brokers {
             let recorded = broker.leaving && !is_undone(broker.id);
+            let stays = broker.leaving && !leaving.contains(&broker.id) && !recorded;
             broker.leaving = leaving.contains(&broker.id) || recorded;
+            // It has lost some of its replicas already.
+            broker.joining |= stays;
+        }
+    }
+
+    fn settle_joining(&mut self, observed: &Observed) {
+        let progress = observed.answers.rebalance.as_ref();
+        for broker in &mut self.brokers {
+            broker.joining &= !scale::has_share(broker, &observed.admin, progress);
         }
     }
 
@@ -158,6 +171,7 @@ impl Allocation {
                 id,
                 pool: pool.name.clone(),
                 zone,
+                joining: self.quorum_formed,
                 ..Broker::default()
             });
         }
@@ -182,6 +196,7 @@ impl From<&BrokerStatus> for Broker {
             advertised_host: status.advertised_host.clone(),
             node_port: status.node_port,
             leaving: status.leaving,
+            joining: status.joining,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::allocation::{self, Allocation};
 use crate::broker_pod::{BrokerPod, PodState, pod_state, ready_since, taken_up};
 use crate::dynamic_config::{self, ConfigChange, ConfigPlan};
 use crate::naming;
-use crate::observed::{Observed, RestartVerdict};
+use crate::observed::{Admin, Observed, RestartVerdict};
 use crate::resources::{self, Disruptions, Object, revision, unless_applied};
 use crate::rollout::{self, Rollout, Situation, Step};
 use crate::scale::{self, Scale};
@@ -98,6 +98,7 @@ pub enum Question {
     ValidateConfig(BTreeMap<String, String>),
     CheckRestart(i32),
     DrainStatus(i32),
+    RebalanceStatus,
 }
 
 /// The next question, until everything is known that the brokers can tell. Each is asked once; an
@@ -115,8 +116,10 @@ pub fn question(cluster: &KafkaCluster, observed: &Observed, now: Timestamp) -> 
         }
     }
     let view = View::new(cluster, observed, valid, &allocation);
-    if let Scale::Ask(id) = view.scale(&allocation, observed, now) {
-        return Some(Question::DrainStatus(id));
+    match view.scale(&allocation, observed, now) {
+        Scale::Ask(id) => return Some(Question::DrainStatus(id)),
+        Scale::AskRebalance => return Some(Question::RebalanceStatus),
+        Scale::Settled | Scale::Step(_) | Scale::Waiting { .. } => {}
     }
     let situation = view.situation(observed, now);
     match rollout::decide(&situation) {
@@ -239,6 +242,7 @@ fn planned(
             Turn::Rollout
         },
         admin: &observed.admin,
+        rebalance: observed.answers.rebalance.as_ref(),
         problem: view.config.problem.as_ref(),
     };
     let mut status = status::of_cluster(cluster, Some(&view.valid), &findings, now);
@@ -265,6 +269,10 @@ fn planned(
         delete_volumes: (view.membership).unwanted_volumes(&view.valid, allocation, observed),
         config_change: view.config.change,
         action: match rollout {
+            // Restarts wait until every replica is in sync, and a rebalance may take long.
+            _ if !may_change && is_rebalancing(&observed.admin) => {
+                Some(Action::Scale(scale::Step::CancelRebalance))
+            }
             Rollout::Step(step) => action(step, view.newest, &view.valid, allocation, observed),
             _ if may_change => membership::action(scale, &view.valid, allocation, observed),
             Rollout::UpToDate | Rollout::Waiting(_) | Rollout::Ask(_) => None,
@@ -273,6 +281,10 @@ fn planned(
         status,
         settled,
     }
+}
+
+fn is_rebalancing(admin: &Admin) -> bool {
+    admin.confirmed().is_some_and(|facts| facts.rebalancing)
 }
 
 /// One broker may be stopped by others while everything has settled and whoever was asked about may
@@ -321,6 +333,7 @@ fn refused(cluster: &KafkaCluster, observed: &Observed, problem: &Problem, now: 
         scale: &Scale::Settled,
         turn: Turn::Rollout,
         admin: &observed.admin,
+        rebalance: None,
         problem: Some(problem),
     };
     let status = status::of_cluster(cluster, None, &findings, now);

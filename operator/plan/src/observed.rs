@@ -64,6 +64,8 @@ pub struct ClusterFacts {
     pub under_replicated_partitions: u32,
     /// Partitions whose ISR is smaller than min.insync.replicas.
     pub under_min_isr_partitions: u32,
+    /// Whether the controller moves replicas until every broker has its share.
+    pub rebalancing: bool,
     /// Settings that were made for all brokers while they ran.
     pub dynamic_config: BTreeMap<String, String>,
 }
@@ -131,6 +133,8 @@ pub struct Answers {
     pub config: Option<ConfigVerdicts>,
     /// By broker: how far it is emptied.
     pub drains: BTreeMap<i32, DrainProgress>,
+    /// How far a rebalance is, or what it would move.
+    pub rebalance: Option<RebalanceProgress>,
 }
 
 /// The answer to DrainStatus of one broker.
@@ -143,6 +147,23 @@ pub enum DrainProgress {
         last_progress_at: Option<Timestamp>,
         /// What keeps replicas from moving, in words; nothing when they move.
         blocked: Option<String>,
+    },
+    /// Nobody could tell; why.
+    Unknown(String),
+}
+
+/// The answer to RebalanceStatus.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RebalanceProgress {
+    Known {
+        /// Those that are moving included.
+        partitions_left: u32,
+        partitions_moving: u32,
+        /// When there were more for the last time, by the controller's clock; or when it learned of the
+        /// rebalance.
+        last_progress_at: Option<Timestamp>,
+        /// What keeps anything new from moving, in words. Partitions may not be counted meanwhile.
+        paused: Option<String>,
     },
     /// Nobody could tell; why.
     Unknown(String),

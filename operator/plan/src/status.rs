@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use klamm_crds::{BrokerStatus, KafkaCluster, KafkaClusterStatus, ListenerStatus};
+use klamm_crds::{BrokerStatus, KafkaCluster, KafkaClusterStatus, ListenerStatus, RebalanceStatus};
 
 use crate::allocation::{Allocation, Broker};
 use crate::broker_pod::{BrokerPod, PodState};
 use crate::conditions::{Truth, Verdict, find};
 use crate::naming;
-use crate::observed::{Admin, BrokerState};
+use crate::observed::{Admin, BrokerState, RebalanceProgress};
 use crate::resources::bracketed;
 use crate::rollout::{Rollout, Step, Wait, WaitReason};
 use crate::scale::{self, Scale};
@@ -28,6 +28,8 @@ pub struct Findings<'a> {
     pub scale: &'a Scale,
     pub turn: Turn,
     pub admin: &'a Admin,
+    /// How far a rebalance is, or what one would move.
+    pub rebalance: Option<&'a RebalanceProgress>,
     pub problem: Option<&'a Problem>,
 }
 
@@ -93,9 +95,31 @@ pub fn of_cluster(
         ready_brokers: i32::try_from(ready_brokers).unwrap_or(i32::MAX),
         offline_partitions: offline,
         under_replicated_partitions: under_replicated,
+        rebalance: rebalance(findings),
         conditions: conditions.into(),
         ..status
     }
+}
+
+fn rebalance(findings: &Findings<'_>) -> Option<RebalanceStatus> {
+    findings
+        .admin
+        .confirmed()
+        .filter(|facts| facts.rebalancing)?;
+    let RebalanceProgress::Known {
+        partitions_left,
+        partitions_moving,
+        last_progress_at,
+        ..
+    } = findings.rebalance?
+    else {
+        return None;
+    };
+    Some(RebalanceStatus {
+        partitions_left: i32::try_from(*partitions_left).unwrap_or(i32::MAX),
+        partitions_moving: i32::try_from(*partitions_moving).unwrap_or(i32::MAX),
+        last_progress_time: last_progress_at.map(Time),
+    })
 }
 
 /// The status with the identity in it; nothing else changes.
@@ -112,6 +136,7 @@ pub fn with_identity(status: KafkaClusterStatus, allocation: &Allocation) -> Kaf
             state: former.map_or_else(|| "Unknown".to_owned(), |entry| entry.state.clone()),
             up_to_date: former.is_some_and(|entry| entry.up_to_date),
             leaving: broker.leaving,
+            joining: broker.joining,
             replicas_left: former.and_then(|entry| entry.replicas_left),
         }
     };
@@ -322,6 +347,10 @@ fn scale_message(scale: &Scale) -> Option<(&'static str, String)> {
         Scale::Step(step) => Some(scale_step_message(step)),
         Scale::Waiting { reason, message } => Some((reason.as_str(), message.clone())),
         Scale::Ask(id) => Some(("ScalingDown", format!("broker {id} is being emptied"))),
+        Scale::AskRebalance => Some((
+            "Rebalancing",
+            "whether every broker has its share is not known".to_owned(),
+        )),
     }
 }
 
@@ -352,6 +381,14 @@ fn scale_step_message(step: &scale::Step) -> (&'static str, String) {
         Step::CancelDrain(id) | Step::Uncordon(id) => (
             "ScalingUp",
             format!("broker {id} stays: it is wanted again"),
+        ),
+        Step::StartRebalance => (
+            "Rebalancing",
+            "replicas move until every broker has its share".to_owned(),
+        ),
+        Step::CancelRebalance => (
+            "RebalanceCancelled",
+            "replicas that have not moved yet stay where they are".to_owned(),
         ),
         Step::AddVoter(id) => (
             "VoterChange",

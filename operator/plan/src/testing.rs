@@ -102,6 +102,7 @@ pub(crate) fn healthy(brokers: i32) -> ClusterFacts {
         offline_partitions: 0,
         under_replicated_partitions: 0,
         under_min_isr_partitions: 0,
+        rebalancing: false,
         dynamic_config: BTreeMap::new(),
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use klamm_crds::{DeletionPolicy, KafkaCluster, ListenerType, Pool};
+use klamm_crds::{DeletionPolicy, KafkaCluster, ListenerType, Pool, RebalanceMode};
 
 use crate::observed::Defaults;
 use crate::rollout::Policy;
@@ -40,6 +40,7 @@ pub struct Validated {
     pub volume_policy: DeletionPolicy,
     /// How long a broker that is being emptied may lose no replica before that is told.
     pub drain_stall_timeout: Duration,
+    pub rebalance: RebalanceMode,
     pub rollout: Policy,
 }
 
@@ -110,6 +111,7 @@ pub fn validate(cluster: &KafkaCluster, defaults: &Defaults) -> Result<Validated
         deletion_policy: spec.deletion_policy,
         volume_policy: spec.scale_down.volume_policy,
         drain_stall_timeout: seconds(spec.scale_down.drain_stall_timeout_seconds),
+        rebalance: spec.rebalance.mode,
         rollout: rollout(cluster),
     })
 }

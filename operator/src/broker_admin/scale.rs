@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use klamm_proto::v1::{
-    AddLearnerRequest, CancelDrainRequest, CordonRequest, DescribeQuorumRequest, DrainBlocker,
-    DrainStatusRequest, PromoteVoterRequest, QuorumDescription, QuorumMember, RemoveVoterRequest,
-    StartDrainRequest, UncordonRequest, UnregisterBrokerRequest,
+    AddLearnerRequest, CancelDrainRequest, CancelRebalanceRequest, CordonRequest,
+    DescribeQuorumRequest, DrainBlocker, DrainStatusRequest, PromoteVoterRequest,
+    QuorumDescription, QuorumMember, RebalanceStatusRequest, RemoveVoterRequest, StartDrainRequest,
+    StartRebalanceRequest, UncordonRequest, UnregisterBrokerRequest,
 };
-use operator_plan::observed::{self, DrainProgress, QuorumFacts};
+use operator_plan::observed::{self, DrainProgress, QuorumFacts, RebalanceProgress};
 use operator_plan::scale::Step;
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -36,6 +37,14 @@ impl BrokerAdmin {
             Step::CancelDrain(broker) => {
                 let request = CancelDrainRequest { broker: *broker };
                 client.cancel_drain(self.change(request)).await?;
+            }
+            Step::StartRebalance => {
+                let request = StartRebalanceRequest {};
+                client.start_rebalance(self.change(request)).await?;
+            }
+            Step::CancelRebalance => {
+                let request = CancelRebalanceRequest {};
+                client.cancel_rebalance(self.change(request)).await?;
             }
             Step::AddVoter(id) => self.add_voter(broker_id, *id).await?,
             Step::RemoveVoter { id, directory } => {
@@ -104,6 +113,26 @@ impl BrokerAdmin {
         }
     }
 
+    /// How far the rebalance is, or what one would move.
+    pub(crate) async fn rebalance_status(&self) -> RebalanceProgress {
+        let asked = self.first_answer(|id| {
+            let request = self.request(RebalanceStatusRequest { explain: false });
+            async move {
+                let mut client = self.client(id, READ_TIMEOUT)?;
+                Ok(client.rebalance_status(request).await?.into_inner())
+            }
+        });
+        match asked.await {
+            Ok(answer) => RebalanceProgress::Known {
+                partitions_left: answer.partitions_left,
+                partitions_moving: answer.partitions_moving,
+                last_progress_at: timestamp(answer.last_progress_at_ms),
+                paused: Some(answer.paused).filter(|text| !text.is_empty()),
+            },
+            Err(error) => RebalanceProgress::Unknown(error.to_string()),
+        }
+    }
+
     /// How far the broker is emptied, and what keeps its replicas from moving.
     pub(crate) async fn drain_status(&self, broker: i32) -> DrainProgress {
         let request = DrainStatusRequest { broker };
@@ -122,17 +151,21 @@ impl BrokerAdmin {
                     .take(BLOCKERS_NAMED_MAX)
                     .map(blocker);
                 let named: Vec<_> = named.collect();
-                let progress_ms = Some(answer.last_progress_at_ms).filter(|at| *at > 0);
                 DrainProgress::Known {
                     bytes_left: answer.bytes_left,
-                    last_progress_at: progress_ms
-                        .and_then(|at| Timestamp::from_millisecond(at).ok()),
+                    last_progress_at: timestamp(answer.last_progress_at_ms),
                     blocked: Some(named.join("; ")).filter(|text| !text.is_empty()),
                 }
             }
             Err(error) => DrainProgress::Unknown(error.to_string()),
         }
     }
+}
+
+/// Nothing for 0, which stands for a time that is not known.
+fn timestamp(ms: i64) -> Option<Timestamp> {
+    let known_ms = Some(ms).filter(|ms| *ms > 0)?;
+    Timestamp::from_millisecond(known_ms).ok()
 }
 
 fn quorum_facts(answer: QuorumDescription) -> QuorumFacts {

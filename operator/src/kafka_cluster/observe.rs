@@ -104,6 +104,9 @@ async fn ask(brokers: &BrokerAdmin, cluster: &KafkaCluster, observed: &mut Obser
                 let verdict = brokers.check_restart(id).await;
                 observed.answers.restarts.insert(id, verdict);
             }
+            Question::RebalanceStatus => {
+                observed.answers.rebalance = Some(brokers.rebalance_status().await);
+            }
             Question::DrainStatus(id) => {
                 let progress = brokers.drain_status(id).await;
                 observed.answers.drains.insert(id, progress);

@@ -53,6 +53,8 @@ impl Membership {
             admin: &observed.admin,
             quorum: observed.quorum.as_ref(),
             drains: &observed.answers.drains,
+            rebalance: valid.rebalance,
+            rebalance_progress: observed.answers.rebalance.as_ref(),
             voters_recorded: &allocation.voters,
             voters: valid.voters,
             drain_stall_timeout: valid.drain_stall_timeout,
@@ -158,7 +160,9 @@ pub(super) fn action(
     let id = match scale {
         Scale::Step(Step::Stop(id)) => id,
         Scale::Step(step) => return Some(Action::Scale(step)),
-        Scale::Settled | Scale::Waiting { .. } | Scale::Ask(_) => return None,
+        Scale::Settled | Scale::Waiting { .. } | Scale::Ask(_) | Scale::AskRebalance => {
+            return None;
+        }
     };
     let broker = allocation.brokers.iter().find(|broker| broker.id == id)?;
     let name = Some(naming::stateful_set(&valid.name, &broker.pool, id));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use klamm_crds::{ConfigValue, DeletionPolicy};
+use klamm_crds::{ConfigValue, DeletionPolicy, RebalanceMode};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde_json::json;
@@ -13,7 +13,7 @@ use serde_json::json;
 use super::*;
 use crate::conditions::find;
 use crate::observed::{
-    Admin, BrokerState, ClusterFacts, ConfigVerdicts, DrainProgress, KeyVerdict,
+    Admin, BrokerState, ClusterFacts, ConfigVerdicts, DrainProgress, KeyVerdict, RebalanceProgress,
 };
 use crate::testing;
 
@@ -22,6 +22,8 @@ mod scaling;
 struct World {
     cluster: KafkaCluster,
     observed: Observed,
+    /// Partitions that have to move for every broker to have its share.
+    uneven: u32,
 }
 
 impl World {
@@ -29,6 +31,7 @@ impl World {
         Self {
             cluster: testing::cluster(),
             observed: testing::observed(),
+            uneven: 0,
         }
     }
 
@@ -54,6 +57,16 @@ impl World {
                 Question::CheckRestart(id) => {
                     let answers = &mut observed.answers.restarts;
                     let former = answers.insert(id, RestartVerdict::Safe);
+                    assert_eq!(former, None, "asked twice");
+                }
+                Question::RebalanceStatus => {
+                    let known = RebalanceProgress::Known {
+                        partitions_left: self.uneven,
+                        partitions_moving: self.uneven.min(2),
+                        last_progress_at: Some(testing::started_at()),
+                        paused: None,
+                    };
+                    let former = observed.answers.rebalance.replace(known);
                     assert_eq!(former, None, "asked twice");
                 }
                 Question::DrainStatus(id) => {
@@ -138,6 +151,8 @@ impl World {
             Step::Uncordon(id) => facts.brokers.get_mut(id).unwrap().cordoned = false,
             Step::Drain(id) => facts.brokers.get_mut(id).unwrap().drain = true,
             Step::CancelDrain(id) => facts.brokers.get_mut(id).unwrap().drain = false,
+            Step::StartRebalance => facts.rebalancing = true,
+            Step::CancelRebalance => facts.rebalancing = false,
             Step::Stop(_) => unreachable!("is an action of its own"),
         });
     }

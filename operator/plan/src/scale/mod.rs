@@ -3,7 +3,8 @@
 //! A broker that the spec no longer wants gets no new replicas, gives its vote to another one, and is
 //! emptied by the controller. Its process is stopped only once the active controller says, in this
 //! very pass, that it has neither replica nor vote; its id is unregistered only once the process is gone.
-//! Until then it stays if the spec wants it again. Nothing is ever done because time has passed, and
+//! Until then it stays if the spec wants it again. A broker that was added gets its share of the replicas
+//! once nothing else is to be done. Nothing is ever done because time has passed, and
 //! nothing while the active controller does not answer.
 //!
 //! Invariants (a model of a cluster): no process with a replica or a vote is stopped; voters change one
@@ -15,6 +16,7 @@ mod members;
 #[cfg(test)]
 mod model;
 mod progress;
+mod spread;
 #[cfg(test)]
 mod tests;
 
@@ -22,12 +24,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use klamm_crds::RebalanceMode;
 
 use crate::allocation::Broker;
-use crate::observed::{Admin, BrokerState, ClusterFacts, DrainProgress, QuorumFacts};
+use crate::observed::{
+    Admin, BrokerState, ClusterFacts, DrainProgress, QuorumFacts, RebalanceProgress,
+};
 
 pub use departure::Process;
 pub(crate) use departure::{departed, gone, leaving, processes, taken_back};
+pub(crate) use spread::has_share;
 
 /// What scaling is decided from.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +49,10 @@ pub struct Situation<'a> {
     pub quorum: Option<&'a QuorumFacts>,
     /// Answers about brokers that are being emptied.
     pub drains: &'a BTreeMap<i32, DrainProgress>,
+    /// When replicas move between brokers that stay.
+    pub rebalance: RebalanceMode,
+    /// Answer about that, once somebody was asked.
+    pub rebalance_progress: Option<&'a RebalanceProgress>,
     /// Who voted when the active controller was last heard.
     pub voters_recorded: &'a [i32],
     /// How many brokers shall vote.
@@ -63,11 +73,17 @@ pub enum Scale {
     Waiting { reason: Reason, message: String },
     /// The active controller must be asked how far this broker is emptied.
     Ask(i32),
+    /// The active controller must be asked what is left to be moved for every broker to have its share.
+    AskRebalance,
 }
 
 /// What is waited for. Ascending by how much it matters.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Reason {
+    /// Replicas move onto brokers that were added.
+    Rebalancing,
+    /// They do not, as something is missing.
+    RebalancePaused,
     /// Replicas are on their way, or an empty broker's process is.
     Draining,
     /// A voter that shall go has to stay for now.
@@ -85,6 +101,8 @@ impl Reason {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Rebalancing => "Rebalancing",
+            Self::RebalancePaused => "RebalancePaused",
             Self::Draining => "ScalingDown",
             Self::VoterChange => "VoterChange",
             Self::DrainBlocked => "DrainBlocked",
@@ -103,6 +121,10 @@ pub enum Step {
     CancelDrain(i32),
     /// The broker, wanted again, gets new replicas.
     Uncordon(i32),
+    /// The controller moves replicas until every broker has its share.
+    StartRebalance,
+    /// Replicas that have not moved stay where they are.
+    CancelRebalance,
     /// The broker gets the quorum's log, and votes once it has all of it.
     AddVoter(i32),
     /// The voter or learner is a member no longer.
@@ -127,12 +149,14 @@ pub fn decide(situation: &Situation<'_>) -> Scale {
         return waiting(Reason::AdminUnreachable, message);
     };
     let step = take_back(situation, facts)
+        .or_else(|| spread::break_off(situation, facts))
         .or_else(|| cordon(situation, facts))
         .map(Scale::Step);
     step.or_else(|| members::change(situation, facts))
         .or_else(|| drain(situation, facts).map(Scale::Step))
         .or_else(|| remove(situation, facts).map(Scale::Step))
         .or_else(|| progress::wait(situation, facts))
+        .or_else(|| spread::decide(situation, facts))
         .unwrap_or(Scale::Settled)
 }
 

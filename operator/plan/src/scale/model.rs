@@ -42,6 +42,8 @@ struct World {
     reachable: bool,
     /// Whether the members of the quorum are told.
     tells_members: bool,
+    rebalance: RebalanceMode,
+    rebalancing: bool,
 }
 
 impl World {
@@ -56,6 +58,8 @@ impl World {
             voters_wanted: 1,
             reachable: false,
             tells_members: true,
+            rebalance: RebalanceMode::OnScaleUp,
+            rebalancing: false,
         };
         world.reconcile();
         world.go_on();
@@ -82,6 +86,7 @@ impl World {
         let mut voters = self.voters.iter();
         let controller = voters.find(|voter| self.answers(**voter));
         facts.controller_id = controller.map(|voter| voter.0);
+        facts.rebalancing = self.rebalancing;
         facts.voters = self.voters.iter().map(|voter| voter.0).collect();
         let registered = self.nodes.iter().filter(|node| node.registered);
         facts.brokers = registered
@@ -140,6 +145,7 @@ impl World {
             let id = node.broker.id;
             let is_undone = |facts| taken_back(facts, id);
             let recorded = node.broker.leaving && !admin.confirmed().is_some_and(is_undone);
+            node.broker.joining |= node.broker.leaving && !leaving.contains(&id) && !recorded;
             node.broker.leaving = leaving.contains(&id) || recorded;
         }
         let brokers: Vec<_> = self.nodes.iter().map(|node| node.broker.clone()).collect();
@@ -150,21 +156,32 @@ impl World {
         let none = BTreeMap::new();
         let known = brokers.iter().map(|broker| (broker.id, MOVING));
         let known = known.collect();
-        let situation = |drains| Situation {
+        let situation = |drains, rebalance_progress| Situation {
             brokers: &brokers,
             leaving: &leaving,
             processes: &processes,
             admin: &admin,
             quorum: Some(&quorum).filter(|_| self.tells_members),
             drains,
+            rebalance: self.rebalance,
+            rebalance_progress,
             voters_recorded: &voters,
             voters: self.voters_wanted,
             drain_stall_timeout: STALL_TIMEOUT,
             now: testing::now(),
         };
-        let mut scale = decide(&situation(&none));
-        if let Scale::Ask(_) = scale {
-            scale = decide(&situation(&known));
+        let answer = self.rebalance_progress();
+        let (mut scale, mut asked) = (decide(&situation(&none, None)), None);
+        match scale {
+            Scale::Ask(_) => scale = decide(&situation(&known, None)),
+            Scale::AskRebalance => {
+                asked = Some(&answer);
+                scale = decide(&situation(&none, asked));
+            }
+            _ => {}
+        }
+        for node in &mut self.nodes {
+            node.broker.joining &= !has_share(&node.broker, &admin, asked);
         }
         let departed = departed(&leaving, &processes, &admin);
         let gone = gone(&leaving, &processes, &admin, &voters);
@@ -178,7 +195,9 @@ impl World {
             node.process.stateful_set |= !gone.contains(&node.broker.id);
         }
         while self.nodes.len() < self.wanted {
-            self.nodes.push(new_node(self.next_id));
+            let mut node = new_node(self.next_id);
+            node.broker.joining = self.next_id > 0;
+            self.nodes.push(node);
             self.next_id += 1;
         }
         if let Scale::Step(step) = &scale {
@@ -191,13 +210,23 @@ impl World {
         match step {
             Step::AddVoter(id) => self.add_voter(*id),
             Step::RemoveVoter { id, directory } => self.remove_member(*id, directory),
-            Step::Cordon(id) => self.node(*id).cordoned = true,
+            Step::Cordon(id) => {
+                assert!(!self.rebalancing, "replicas move onto brokers that leave");
+                self.node(*id).cordoned = true;
+            }
             Step::Uncordon(id) => self.node(*id).cordoned = false,
             Step::Drain(id) => {
                 assert!(self.node(*id).cordoned);
                 self.node(*id).drain = true;
             }
             Step::CancelDrain(id) => self.node(*id).drain = false,
+            Step::StartRebalance => {
+                assert_eq!(self.leaving(), BTreeSet::new());
+                assert_ne!(self.rebalance, RebalanceMode::Disabled);
+                assert!(self.surplus() > 0, "there is nothing to move");
+                self.rebalancing = true;
+            }
+            Step::CancelRebalance => self.rebalancing = false,
             Step::Stop(id) => {
                 let votes = self.voters.iter().any(|voter| voter.0 == *id);
                 assert!(!votes, "{id} votes");
@@ -250,8 +279,61 @@ impl World {
         nodes.find(|node| node.broker.id == id).unwrap()
     }
 
+    /// Brokers that take replicas, those with the fewest first.
+    fn takers(&self) -> Vec<usize> {
+        let is_taker = |node: &Node| node.registered && !node.cordoned && !node.drain;
+        let mut takers: Vec<usize> = (0..self.nodes.len())
+            .filter(|index| is_taker(&self.nodes[*index]))
+            .collect();
+        takers.sort_by_key(|index| (self.nodes[*index].replicas, *index));
+        takers
+    }
+
+    /// Replicas that have to move for every broker to have its share.
+    fn surplus(&self) -> u32 {
+        let replicas: Vec<u32> = self
+            .takers()
+            .iter()
+            .map(|i| self.nodes[*i].replicas)
+            .collect();
+        let count = u32::try_from(replicas.len()).unwrap().max(1);
+        let (share, rest) = (
+            replicas.iter().sum::<u32>() / count,
+            replicas.iter().sum::<u32>() % count,
+        );
+        let full = replicas.iter().rev().zip(0..count);
+        full.map(|(has, place)| has.saturating_sub(share + u32::from(place < rest)))
+            .sum()
+    }
+
+    fn rebalance_progress(&self) -> RebalanceProgress {
+        RebalanceProgress::Known {
+            partitions_left: self.surplus(),
+            partitions_moving: 0,
+            last_progress_at: None,
+            paused: None,
+        }
+    }
+
+    /// The controller moves a replica, and ends the rebalance once none has to move.
+    fn go_on_rebalancing(&mut self) {
+        let takers = self.takers();
+        let running = |index: &usize| self.nodes[*index].process.pod && !self.nodes[*index].down;
+        if !self.rebalancing || !takers.iter().all(running) {
+            return;
+        }
+        if self.surplus() == 0 {
+            self.rebalancing = false;
+            return;
+        }
+        let (first, last) = (takers[0], takers[takers.len() - 1]);
+        self.nodes[last].replicas -= 1;
+        self.nodes[first].replicas += 1;
+    }
+
     /// Pods follow their StatefulSets, replicas leave, and new ones are made.
     fn go_on(&mut self) {
+        self.go_on_rebalancing();
         for node in &mut self.nodes {
             node.process.pod = node.process.stateful_set;
             node.registered |= node.process.pod && !node.down;
@@ -285,6 +367,14 @@ impl World {
             let possible = [1, 3, 5].into_iter().filter(|count| *count <= self.wanted);
             let possible: Vec<_> = possible.collect();
             self.voters_wanted = possible[self.random.below(possible.len())];
+        }
+        if self.random.one_in(16) {
+            let modes = [
+                RebalanceMode::OnScaleUp,
+                RebalanceMode::Automatic,
+                RebalanceMode::Disabled,
+            ];
+            self.rebalance = modes[self.random.below(modes.len())];
         }
         let index = self.random.below(self.nodes.len());
         if self.random.one_in(6) {
@@ -333,6 +423,7 @@ fn whatever_is_wanted_comes_about_and_nothing_with_replicas_or_a_vote_is_stopped
             world.go_on();
         }
         (world.reachable, world.tells_members) = (true, true);
+        world.rebalance = RebalanceMode::OnScaleUp;
         for node in &mut world.nodes {
             node.down = false;
         }
@@ -348,7 +439,9 @@ fn whatever_is_wanted_comes_about_and_nothing_with_replicas_or_a_vote_is_stopped
         assert!(voters.all(|voter| world.answers(*voter)), "seed {seed}");
         assert_eq!(world.voters.len(), world.voters_wanted, "seed {seed}");
         assert_eq!(world.learners, [], "seed {seed}");
-        let untouched = |node: &Node| !node.cordoned && !node.drain && node.process.pod;
+        let untouched =
+            |node: &Node| !node.cordoned && !node.drain && node.process.pod && !node.broker.joining;
+        assert!(!world.rebalancing, "seed {seed}");
         assert!(world.nodes.iter().all(untouched), "seed {seed}");
     }
 }

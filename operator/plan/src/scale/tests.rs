@@ -24,6 +24,9 @@ struct Scene {
     leaving: BTreeSet<i32>,
     voters: usize,
     drains: BTreeMap<i32, DrainProgress>,
+    joining: Vec<i32>,
+    rebalance: RebalanceMode,
+    rebalance_progress: Option<RebalanceProgress>,
 }
 
 impl Scene {
@@ -36,6 +39,9 @@ impl Scene {
             leaving: leaving.iter().copied().collect(),
             voters: 3,
             drains: BTreeMap::new(),
+            joining: Vec::new(),
+            rebalance: RebalanceMode::OnScaleUp,
+            rebalance_progress: None,
         }
     }
 
@@ -65,7 +71,10 @@ impl Scene {
 
     fn decided_with(&self, quorum: Option<&QuorumFacts>) -> Scale {
         let count = i32::try_from(self.facts.brokers.len()).unwrap();
-        let brokers = brokers(count);
+        let mut brokers = brokers(count);
+        for broker in &mut brokers {
+            broker.joining = self.joining.contains(&broker.id);
+        }
         let process = Process {
             stateful_set: true,
             pod: true,
@@ -77,6 +86,8 @@ impl Scene {
             admin: &Admin::Answered(self.facts.clone()),
             quorum,
             drains: &self.drains,
+            rebalance: self.rebalance,
+            rebalance_progress: self.rebalance_progress.as_ref(),
             voters_recorded: &self.facts.voters,
             voters: self.voters,
             drain_stall_timeout: STALL_TIMEOUT,
@@ -247,6 +258,86 @@ fn it_is_told_how_far_a_broker_is_emptied_and_what_keeps_it() {
         .drains
         .insert(4, DrainProgress::Unknown("timed out".to_owned()));
     scene.waits_for(Reason::AdminUnreachable, "timed out");
+}
+
+fn moving(left: u32, moving: u32, paused: Option<&str>) -> Option<RebalanceProgress> {
+    Some(RebalanceProgress::Known {
+        partitions_left: left,
+        partitions_moving: moving,
+        last_progress_at: None,
+        paused: paused.map(str::to_owned),
+    })
+}
+
+#[test]
+fn a_broker_that_was_added_gets_its_share_once_it_serves() {
+    let mut scene = Scene::new(4, &[]);
+    scene.joining = vec![3];
+    scene.fail(3);
+    assert_eq!(scene.decided(), Scale::Settled, "it does not serve yet");
+    scene.broker(3).state = BrokerState::Serving;
+    assert_eq!(scene.decided(), Scale::AskRebalance);
+    scene.rebalance_progress = moving(7, 0, None);
+    assert_eq!(scene.decided(), Scale::Step(Step::StartRebalance));
+    scene.facts.rebalancing = true;
+    scene.rebalance_progress = moving(7, 2, None);
+    scene.waits_for(Reason::Rebalancing, "7 partitions move until every broker");
+    scene.rebalance_progress = moving(7, 0, Some("broker 1 is not alive"));
+    scene.waits_for(Reason::RebalancePaused, "wait: broker 1 is not alive");
+    scene.rebalance_progress = Some(RebalanceProgress::Unknown("timed out".to_owned()));
+    scene.waits_for(Reason::AdminUnreachable, "timed out");
+    scene.facts.rebalancing = false;
+    scene.rebalance_progress = moving(0, 0, None);
+    assert_eq!(scene.decided(), Scale::Settled);
+}
+
+#[test]
+fn replicas_move_when_the_mode_says_so() {
+    let mut scene = Scene::new(4, &[]);
+    scene.rebalance_progress = moving(7, 0, None);
+    assert_eq!(scene.decided(), Scale::Settled, "nobody was added");
+    scene.rebalance = RebalanceMode::Automatic;
+    assert_eq!(scene.decided(), Scale::Step(Step::StartRebalance));
+    scene.rebalance = RebalanceMode::Disabled;
+    scene.joining = vec![3];
+    assert_eq!(scene.decided(), Scale::Settled);
+    scene.facts.rebalancing = true;
+    assert_eq!(scene.decided(), Scale::Step(Step::CancelRebalance));
+}
+
+#[test]
+fn a_rebalance_is_broken_off_before_brokers_leave() {
+    let mut scene = Scene::new(5, &[4]);
+    scene.joining = vec![3];
+    scene.facts.rebalancing = true;
+    scene.rebalance_progress = moving(7, 2, None);
+    assert_eq!(scene.decided(), Scale::Step(Step::CancelRebalance));
+    scene.facts.rebalancing = false;
+    assert_eq!(scene.decided(), Scale::Step(Step::Cordon(4)));
+}
+
+#[test]
+fn a_broker_has_joined_when_it_serves_and_nothing_is_left_to_move() {
+    let broker = Broker {
+        id: 3,
+        joining: true,
+        ..Broker::default()
+    };
+    let mut scene = Scene::new(4, &[]);
+    let joined = |scene: &Scene, progress: Option<RebalanceProgress>| {
+        let admin = Admin::Answered(scene.facts.clone());
+        has_share(&broker, &admin, progress.as_ref())
+    };
+    assert!(joined(&scene, moving(0, 0, None)));
+    assert!(!joined(&scene, moving(1, 0, None)));
+    assert!(!joined(&scene, None));
+    let down = moving(0, 0, Some("broker 1 is not alive"));
+    assert!(!joined(&scene, down), "what is on it is not counted");
+    scene.facts.rebalancing = true;
+    assert!(!joined(&scene, moving(0, 0, None)), "it is just beginning");
+    scene.facts.rebalancing = false;
+    scene.fail(3);
+    assert!(!joined(&scene, moving(0, 0, None)));
 }
 
 #[test]

@@ -259,3 +259,112 @@ fn a_broker_that_is_emptied_for_long_without_progress_degrades_the_cluster() {
     assert_eq!(world.condition("Degraded"), "True DrainStalled");
     assert_eq!(world.condition("Ready"), "True Serving");
 }
+
+fn joining(world: &World) -> Vec<i32> {
+    let brokers = world.cluster.status.as_ref().unwrap().brokers.iter();
+    let joining = brokers.filter(|broker| broker.joining);
+    joining.map(|broker| broker.id).collect()
+}
+
+/// A fourth broker was added, and replicas move onto it.
+fn rebalancing() -> World {
+    let mut world = World::new();
+    world.settle();
+    assert_eq!(joining(&world), [0; 0], "a new cluster has nothing to move");
+    world.cluster.spec.pools[0].replicas = 4;
+    world.uneven = 9;
+    for _ in 0..20 {
+        let plan = world.plan();
+        world.carry_out(&plan);
+        world.start_pods();
+    }
+    assert!(world.observed.admin.confirmed().unwrap().rebalancing);
+    assert_eq!(joining(&world), [3]);
+    assert_eq!(world.condition("Progressing"), "True Rebalancing");
+    world
+}
+
+#[test]
+fn replicas_move_onto_an_added_broker_and_the_status_tells_how_many_are_left() {
+    let mut world = rebalancing();
+    let status = world.cluster.status.as_ref().unwrap().rebalance.clone();
+    let told = status.unwrap();
+    assert_eq!((told.partitions_left, told.partitions_moving), (9, 2));
+    assert_eq!(told.last_progress_time.unwrap().0, testing::started_at());
+    world.uneven = 0;
+    world.facts(|facts| facts.rebalancing = false);
+    world.settle();
+    assert_eq!(joining(&world), [0; 0]);
+    assert_eq!(world.cluster.status.as_ref().unwrap().rebalance, None);
+    assert_eq!(world.condition("Progressing"), "False Stable");
+    world.uneven = 5;
+    assert!(idle(&world.plan()), "uneven for another reason");
+}
+
+#[test]
+fn a_rebalance_that_is_disabled_goes_on_when_it_is_enabled_again() {
+    let mut world = rebalancing();
+    world.cluster.spec.rebalance.mode = RebalanceMode::Disabled;
+    world.settle();
+    assert!(!world.observed.admin.confirmed().unwrap().rebalancing);
+    assert_eq!(world.condition("Progressing"), "False Stable");
+    assert_eq!(joining(&world), [3]);
+    world.cluster.spec.rebalance.mode = RebalanceMode::OnScaleUp;
+    let plan = world.plan();
+    assert!(matches!(
+        plan.action,
+        Some(Action::Scale(scale::Step::StartRebalance))
+    ));
+}
+
+#[test]
+fn a_rebalance_makes_room_for_restarts_and_goes_on_after_them() {
+    let mut world = rebalancing();
+    let config = &mut world.cluster.spec.config;
+    config.insert("num.partitions".to_owned(), ConfigValue::Integer(6));
+    let plan = world.plan();
+    assert!(matches!(
+        plan.action,
+        Some(Action::Scale(scale::Step::CancelRebalance))
+    ));
+    world.carry_out(&plan);
+    let plan = world.plan();
+    assert!(
+        matches!(plan.action, Some(Action::Prepare { .. })),
+        "{:?}",
+        plan.action
+    );
+    let mut steps = Vec::new();
+    for _ in 0..20 {
+        let plan = world.plan();
+        world.carry_out(&plan);
+        world.start_pods();
+        if let Some(Action::Scale(step)) = plan.action {
+            steps.push(step);
+        }
+    }
+    assert_eq!(steps, [scale::Step::StartRebalance]);
+    assert_eq!(world.condition("UpToDate"), "True Current");
+}
+
+#[test]
+fn a_broker_that_is_kept_after_all_gets_its_share_back() {
+    let mut world = World::new();
+    world.cluster.spec.pools[0].replicas = 4;
+    world.settle();
+    world.cluster.spec.pools[0].replicas = 3;
+    world.facts(|facts| facts.brokers.get_mut(&3).unwrap().replicas = 9);
+    for _ in 0..5 {
+        let plan = world.plan();
+        world.carry_out(&plan);
+    }
+    assert!(world.observed.admin.confirmed().unwrap().brokers[&3].drain);
+    world.cluster.spec.pools[0].replicas = 4;
+    world.uneven = 4;
+    for _ in 0..5 {
+        let plan = world.plan();
+        world.carry_out(&plan);
+    }
+    assert_eq!(joining(&world), [3]);
+    assert!(world.observed.admin.confirmed().unwrap().rebalancing);
+}
