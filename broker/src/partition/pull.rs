@@ -270,6 +270,12 @@ impl State {
                 end_offset: Offset(diverging.end_offset),
             };
             self.truncate(partition, divergence)?;
+            let leader_start = Offset(pulled.log_start_offset);
+            if self.log.end_offset() <= leader_start {
+                // The leader can't tell whether what is left is what it has deleted: neither records
+                // nor producers' sequences of it count.
+                self.start_over(partition, leader_start)?;
+            }
             return Ok(true);
         }
         if let Some(Ok((first, _))) = batches(&pulled.records).next()

@@ -148,7 +148,13 @@ impl Hosted {
         }
         let outcome = match &pulled.content {
             PulledContent::Records(records) => self.take_over(now, pulled, records),
-            PulledContent::Diverging(divergence) => self.truncate(*divergence),
+            PulledContent::Diverging(divergence) => self.truncate(*divergence).and_then(|step| {
+                let nothing_compared = self.log.end_offset() <= pulled.log_start;
+                match nothing_compared {
+                    true => self.start_over(pulled.log_start),
+                    false => Ok(step),
+                }
+            }),
             PulledContent::OutOfRange => self.start_over(pulled.log_start),
             PulledContent::Refused => return FollowerStep::Retry,
         };

@@ -105,3 +105,16 @@ fn a_follower_asked_for_ever_for_a_batch_of_which_its_leader_had_deleted_the_fro
     assert_eq!(follower.end(), Offset(4));
     assert_eq!(follower.partition.high_watermark(), Offset(4));
 }
+
+#[test]
+fn a_follower_took_batches_for_duplicates_that_its_leader_never_had() {
+    let disks = Disks::new(1);
+    let follower = follower(&disks);
+    let parts_below_the_start = PulledPartition {
+        log_start_offset: START.0,
+        ..diverging_at(START)
+    };
+    follower.take_over(parts_below_the_start);
+    assert_eq!((start(&follower), follower.end()), (START, START));
+    assert!(follower.producers().is_empty());
+}

@@ -64,7 +64,7 @@ impl Follower {
         self.partition.state.lock().log.end_offset()
     }
 
-    fn producers(&self) -> Producers {
+    pub(super) fn producers(&self) -> Producers {
         self.partition.state.lock().replica.producers().clone()
     }
 
