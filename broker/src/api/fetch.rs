@@ -105,7 +105,8 @@ pub(super) async fn handle(
         return (failed(ErrorCode::InvalidRequest), Vec::new());
     }
     let isolation_level = request.isolation_level;
-    let quota = response_bytes_max(&ctx.image().client_quotas, info.client_id());
+    let image = ctx.image();
+    let quota = response_bytes_max(&image.client_quotas, info.client_id());
     let bytes_max = usize::try_from(request.max_bytes)
         .unwrap_or(0)
         .min(RESPONSE_BYTES_MAX)
@@ -123,11 +124,11 @@ pub(super) async fn handle(
         Ok(plan) => plan,
         Err(error) => return (failed(error.error_code()), Vec::new()),
     };
-    let reads = read_until_enough(ctx, &plan, limits).await;
+    let reads = read_until_enough(ctx, &image, &plan, limits).await;
     let (mut response, slices) = respond(ctx, info, plan, reads, isolation_level);
     let bytes = slices.iter().map(|slice| slice.len).sum();
     response.throttle_time_ms = throttle_ms(ctx.client_quotas.record(
-        &ctx.image().client_quotas,
+        &image.client_quotas,
         QuotaKind::Fetch,
         info.client_id(),
         bytes,
@@ -187,12 +188,16 @@ fn session_request(request: FetchRequest, version: i16) -> SessionRequest {
 
 /// Reads all partitions, again and again until the response has enough, an error to report, or
 /// waited long enough.
-async fn read_until_enough(ctx: &Context, plan: &FetchPlan, limits: Limits) -> Vec<Read> {
-    let image = ctx.image();
+async fn read_until_enough(
+    ctx: &Context,
+    image: &Image,
+    plan: &FetchPlan,
+    limits: Limits,
+) -> Vec<Read> {
     let sources: Vec<Source> = plan
         .partitions
         .iter()
-        .map(|(key, _)| find_partition(ctx, &image, key))
+        .map(|(key, _)| find_partition(ctx, image, key))
         .collect();
     let mut reads = read_all(plan, &sources, limits.bytes_max);
     while !reads.is_enough(limits.bytes_min) && Instant::now() < limits.deadline(&reads) {

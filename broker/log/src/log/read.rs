@@ -50,15 +50,18 @@ impl Log {
             }
             let position = first.position;
             let position_max = position.saturating_add(bytes_max as u64);
-            let available_end = segment.end_of_batches(position, u64::MAX, upto)?;
             let slice_end = match (first.position_end <= position_max, min_one_batch) {
-                (true, _) if available_end <= position_max => available_end,
                 (true, _) => segment.end_of_batches(position, position_max, upto)?,
                 (false, MinOneBatch::Yes) => first.position_end,
                 (false, MinOneBatch::No) => break,
             };
+            let more_follow = if segment.end <= upto {
+                slice_end < segment.size || segment.end < upto
+            } else {
+                slice_end < segment.end_of_batches(position, u64::MAX, upto)?
+            };
             return Ok(Some(LogSlice {
-                more_follow: slice_end < available_end || segment.end < upto,
+                more_follow,
                 ..slice(segment, position, slice_end, first.base)
             }));
         }
