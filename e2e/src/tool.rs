@@ -179,6 +179,11 @@ impl Running {
             ended = self.child.try_wait().ok().flatten();
             done(self) || ended.is_some()
         });
+        if ended.is_some() {
+            // Its last words may be on their way.
+            self.stdout.finish();
+            self.stderr.finish();
+        }
         if outcome.is_ok() && done(self) {
             return Ok(());
         }
