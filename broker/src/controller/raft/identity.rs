@@ -112,7 +112,7 @@ fn format(directory: &Path, cluster_id: &str, id: BrokerId) -> Result<Uuid, Iden
         });
     }
     log_store::format(directory).map_err(failed)?;
-    let directory_id = Uuid::new_v4();
+    let directory_id = new_directory_id();
     let meta = MetaProperties {
         cluster_id: cluster_id.to_owned(),
         node_id: id.0,
@@ -121,6 +121,18 @@ fn format(directory: &Path, cluster_id: &str, id: BrokerId) -> Result<Uuid, Iden
     meta.write(&RealFs, directory).map_err(failed)?;
     tracing::info!(%directory_id, directory = %directory.display(), "made a metadata directory");
     Ok(directory_id)
+}
+
+/// An id whose text does not begin with a dash, as Kafka's own: tools would take it for an option.
+fn new_directory_id() -> Uuid {
+    /// The first six bits of what is a dash in URL-safe base64.
+    const DASH: u8 = 62;
+    loop {
+        let id = Uuid::new_v4();
+        if id.as_bytes()[0] >> 2 != DASH {
+            return id;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -181,5 +193,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         log_store::format(dir.path()).unwrap();
         open(dir.path(), "c", ME).unwrap();
+    }
+
+    #[test]
+    fn a_directory_id_was_taken_for_an_option_by_kafkas_tools() {
+        for _ in 0..1_000 {
+            let id = broker_wire::Uuid::from_bytes(new_directory_id().into_bytes());
+            assert!(!id.to_string().starts_with('-'), "{id}");
+        }
     }
 }
