@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "klamm/v1/quorum.proto",
         "klamm/v1/raft.proto",
         "klamm/v1/replica.proto",
+        "klamm/v1/transactions.proto",
     ];
     let descriptors = protox::compile(files, ["."])?;
     tonic_prost_build::configure()

@@ -20,7 +20,7 @@ pub mod record;
 
 #[cfg(test)]
 mod sampler;
-mod varint;
+pub mod varint;
 
 pub use api::ApiKey;
 pub use error_code::ErrorCode;

@@ -9,7 +9,7 @@ const U32_LEN_MAX: usize = 5;
 const U64_LEN_MAX: usize = 10;
 
 /// Reads an unsigned varint off the front of `input`; `None` if it is torn or does not fit.
-pub(crate) fn read_u32(input: &mut &[u8]) -> Option<u32> {
+pub fn read_u32(input: &mut &[u8]) -> Option<u32> {
     let (value, rest) = read_groups(input, U32_LEN_MAX)?;
     let value = u32::try_from(value).ok()?;
     *input = rest;
@@ -17,13 +17,13 @@ pub(crate) fn read_u32(input: &mut &[u8]) -> Option<u32> {
 }
 
 /// Reads a zigzag-encoded 32-bit varint off the front of `input`.
-pub(crate) fn read_i32(input: &mut &[u8]) -> Option<i32> {
+pub fn read_i32(input: &mut &[u8]) -> Option<i32> {
     let raw = read_u32(input)?;
     Some((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
 }
 
 /// Reads a zigzag-encoded 64-bit varint off the front of `input`.
-pub(crate) fn read_i64(input: &mut &[u8]) -> Option<i64> {
+pub fn read_i64(input: &mut &[u8]) -> Option<i64> {
     let (raw, rest) = read_groups(input, U64_LEN_MAX)?;
     *input = rest;
     Some((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
@@ -46,17 +46,17 @@ fn read_groups(input: &[u8], len_max: usize) -> Option<(u64, &[u8])> {
 }
 
 /// Appends an unsigned varint.
-pub(crate) fn write_u32(out: &mut impl BufMut, value: u32) {
+pub fn write_u32(out: &mut impl BufMut, value: u32) {
     write_u64(out, u64::from(value));
 }
 
 /// Appends a zigzag-encoded 32-bit varint.
-pub(crate) fn write_i32(out: &mut impl BufMut, value: i32) {
+pub fn write_i32(out: &mut impl BufMut, value: i32) {
     write_u32(out, ((value << 1) ^ (value >> 31)).cast_unsigned());
 }
 
 /// Appends a zigzag-encoded 64-bit varint.
-pub(crate) fn write_i64(out: &mut impl BufMut, value: i64) {
+pub fn write_i64(out: &mut impl BufMut, value: i64) {
     write_u64(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
 }
 

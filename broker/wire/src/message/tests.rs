@@ -145,6 +145,10 @@ every_api! {
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
     describe_client_quotas: DescribeClientQuotasRequest, DescribeClientQuotasResponse;
     alter_client_quotas: AlterClientQuotasRequest, AlterClientQuotasResponse;
+    describe_acls: DescribeAclsRequest, DescribeAclsResponse;
+    create_acls: CreateAclsRequest, CreateAclsResponse;
+    delete_acls: DeleteAclsRequest, DeleteAclsResponse;
+    describe_user_scram_credentials: DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse;
     describe_quorum: DescribeQuorumRequest, DescribeQuorumResponse;
     update_features: UpdateFeaturesRequest, UpdateFeaturesResponse;
     describe_configs: DescribeConfigsRequest, DescribeConfigsResponse;
@@ -167,6 +171,14 @@ every_api! {
     describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
     add_raft_voter: AddRaftVoterRequest, AddRaftVoterResponse;
     remove_raft_voter: RemoveRaftVoterRequest, RemoveRaftVoterResponse;
+    add_offsets_to_txn: AddOffsetsToTxnRequest, AddOffsetsToTxnResponse;
+    add_partitions_to_txn: AddPartitionsToTxnRequest, AddPartitionsToTxnResponse;
+    describe_producers: DescribeProducersRequest, DescribeProducersResponse;
+    describe_transactions: DescribeTransactionsRequest, DescribeTransactionsResponse;
+    end_txn: EndTxnRequest, EndTxnResponse;
+    list_transactions: ListTransactionsRequest, ListTransactionsResponse;
+    txn_offset_commit: TxnOffsetCommitRequest, TxnOffsetCommitResponse;
+    write_txn_markers: WriteTxnMarkersRequest, WriteTxnMarkersResponse;
 }
 
 proptest! {

@@ -7,8 +7,11 @@ use super::batch::{
     BATCH_HEADER_LEN, BatchFlags, BatchHeader, TimestampType, attributes, patch_crc,
 };
 use super::compression::{Compression, CompressionError, compress};
-use super::records::{ControlRecordType, RecordHeader};
+use super::records::{ControlRecordType, RecordBatch, RecordError, RecordHeader};
 use crate::varint;
+
+/// More than a control record takes.
+const CONTROL_BYTES_MAX: usize = 4096;
 
 /// Why a batch cannot be encoded.
 #[derive(Debug, thiserror::Error)]
@@ -166,8 +169,8 @@ impl BatchBuilder {
     }
 }
 
-/// Writes the marker that ends a transaction (KIP-98) as a control batch of one record.
-#[derive(Debug, Clone, Copy)]
+/// The marker that ends a transaction (KIP-98), a control batch of one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndTransactionMarker {
     /// Whether the transaction is committed or aborted.
     pub kind: ControlRecordType,
@@ -182,6 +185,32 @@ pub struct EndTransactionMarker {
 }
 
 impl EndTransactionMarker {
+    /// Reads the marker in a batch; `None` for a batch of another kind.
+    ///
+    /// # Errors
+    /// [`RecordError`] when the control record is not what [`EndTransactionMarker::build`] writes.
+    pub fn read(batch: &[u8]) -> Result<Option<Self>, RecordError> {
+        let header = BatchHeader::parse(batch)?;
+        if !header.is_control() || !header.is_transactional() {
+            return Ok(None);
+        }
+        let opened = RecordBatch::open(batch, CONTROL_BYTES_MAX)?;
+        let Some(record) = opened.records().next().transpose()? else {
+            // Compaction keeps the last batch of a producer without its records.
+            return Ok(None);
+        };
+        let kind = record.key.and_then(ControlRecordType::from_key);
+        let epoch = record.value.and_then(|value| value.get(2..6));
+        let epoch = epoch.and_then(|epoch| epoch.try_into().ok());
+        Ok(kind.zip(epoch).map(|(kind, epoch)| Self {
+            kind,
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            coordinator_epoch: i32::from_be_bytes(epoch),
+            timestamp: record.timestamp,
+        }))
+    }
+
     /// Encodes the control batch at this offset.
     pub fn build(&self, base_offset: i64) -> Result<Bytes, BuildError> {
         let mut key = [0; 4];
