@@ -1,9 +1,10 @@
-//! Limits of what clients may send and get (KIP-13, KIP-55, KIP-546).
+//! Limits of what clients may send, get and have done (KIP-13, KIP-55, KIP-124, KIP-546, KIP-599, KIP-612).
 //!
-//! A quota belongs to an entity: a user, a client id, or both; each of them by name, or the default of
-//! all that have none of their own. The most specific entity that has a quota of the kind in question
-//! limits a client, and those whom it limits together share it: with one for the user, all of the
-//! user's clients; with one that names or means client ids, each client id on its own.
+//! A quota belongs to an entity: a user, a client id, or both; or an IP address. Each of them by name,
+//! or the default of all that have none of their own. The most specific entity that has a quota of the
+//! kind in question limits a client, and those whom it limits together share it: with one for the
+//! user, all of the user's clients; with one that names or means client ids, each client id on its
+//! own.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -11,7 +12,7 @@ use alloc::string::String;
 /// The user of a connection that nobody has authenticated.
 pub const ANONYMOUS_USER: &str = "ANONYMOUS";
 
-/// Half of a [`QuotaEntity`].
+/// Part of a [`QuotaEntity`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntityName {
     /// Everybody who has no quota by name.
@@ -25,25 +26,38 @@ impl EntityName {
     }
 }
 
-/// Whom quotas limit; at least one of the two is there.
+/// Whom quotas limit: an address alone, or a user, a client id or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QuotaEntity {
     pub user: Option<EntityName>,
     pub client_id: Option<EntityName>,
+    pub ip: Option<EntityName>,
 }
 
-/// What a quota limits, in bytes per second and broker.
+/// What a quota limits, per second and broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QuotaKind {
-    /// Produce requests.
+    /// Bytes of Produce requests.
     Produce,
-    /// Records in Fetch responses.
+    /// Bytes of records in Fetch responses.
     Fetch,
+    /// Time that requests keep a thread busy, in nanoseconds.
+    Request,
+    /// Partitions that are created and deleted, in thousandths.
+    ControllerMutation,
+    /// Connections of an IP address.
+    ConnectionCreation,
 }
 
 impl QuotaKind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Produce, Self::Fetch];
+    pub const ALL: [Self; 5] = [
+        Self::Produce,
+        Self::Fetch,
+        Self::Request,
+        Self::ControllerMutation,
+        Self::ConnectionCreation,
+    ];
 
     /// Kafka's name of it.
     #[must_use]
@@ -51,7 +65,27 @@ impl QuotaKind {
         match self {
             Self::Produce => "producer_byte_rate",
             Self::Fetch => "consumer_byte_rate",
+            Self::Request => "request_percentage",
+            Self::ControllerMutation => "controller_mutation_rate",
+            Self::ConnectionCreation => "connection_creation_rate",
         }
+    }
+
+    /// What 1 means in Kafka's unit of it, in ours: for the time of requests that is a percent of a
+    /// thread.
+    #[must_use]
+    pub const fn unit(self) -> u64 {
+        match self {
+            Self::Request => 10_000_000,
+            Self::ControllerMutation => 1_000,
+            Self::Produce | Self::Fetch | Self::ConnectionCreation => 1,
+        }
+    }
+
+    /// Whether `entity` can have a quota of this kind.
+    #[must_use]
+    pub const fn limits(self, entity: &QuotaEntity) -> bool {
+        matches!(self, Self::ConnectionCreation) == entity.ip.is_some()
     }
 
     /// The kind of this name.
@@ -67,18 +101,21 @@ pub struct ClientQuotas {
     entities: BTreeMap<QuotaEntity, BTreeMap<QuotaKind, u64>>,
 }
 
-/// Who shares a limit: all connections of the user, of the client id, or of the client id of that user.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Who shares a limit: all connections of the user, of the client id, or of the client id of that user;
+/// or those from the address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sharers {
     pub user: Option<String>,
     pub client_id: Option<String>,
+    pub ip: Option<String>,
 }
 
 /// The quota that limits a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientLimit {
     pub sharers: Sharers,
-    pub bytes_per_second: u64,
+    /// As the [`QuotaKind`] counts.
+    pub per_second: u64,
 }
 
 impl ClientQuotas {
@@ -138,21 +175,43 @@ impl ClientQuotas {
             let sharers = Sharers {
                 user: of_user.is_some().then(|| user.into()),
                 client_id: of_client.is_some().then(|| client_id.into()),
+                ip: None,
             };
             let entity = QuotaEntity {
                 user: of_user,
                 client_id: of_client,
+                ip: None,
             };
-            let bytes_per_second = self.get(&entity, kind)?;
+            let per_second = self.get(&entity, kind)?;
             Some(ClientLimit {
                 sharers,
-                bytes_per_second,
+                per_second,
+            })
+        })
+    }
+
+    /// What limits the connections that come from `ip`.
+    #[must_use]
+    pub fn connection_limit(&self, ip: &str) -> Option<ClientLimit> {
+        let candidates = [EntityName::Named(ip.into()), EntityName::Default];
+        candidates.into_iter().find_map(|name| {
+            let entity = QuotaEntity {
+                ip: Some(name),
+                ..QuotaEntity::default()
+            };
+            let per_second = self.get(&entity, QuotaKind::ConnectionCreation)?;
+            Some(ClientLimit {
+                sharers: Sharers {
+                    ip: Some(ip.into()),
+                    ..Sharers::default()
+                },
+                per_second,
             })
         })
     }
 }
 
-/// Which entities a question is about, for one half of them.
+/// Which entities a question is about, for one part of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntityMatch {
     Exact(String),
@@ -186,6 +245,7 @@ mod tests {
         QuotaEntity {
             user: user.map(name),
             client_id: client_id.map(name),
+            ip: None,
         }
     }
 
@@ -208,7 +268,7 @@ mod tests {
         }
         for (rate, (user, client_id, of_user, of_client)) in (1..).zip(order) {
             let limit = quotas.limit(QuotaKind::Produce, "ann", "app").unwrap();
-            assert_eq!(limit.bytes_per_second, rate);
+            assert_eq!(limit.per_second, rate);
             assert_eq!(limit.sharers.user.as_deref(), of_user);
             assert_eq!(limit.sharers.client_id.as_deref(), of_client);
             assert_eq!(quotas.limit(QuotaKind::Fetch, "ann", "app"), None);
@@ -224,5 +284,26 @@ mod tests {
         quotas.set(entity(None, Some("other")), QuotaKind::Fetch, Some(1));
         quotas.set(entity(Some("bob"), Some("app")), QuotaKind::Fetch, Some(1));
         assert_eq!(quotas.limit(QuotaKind::Fetch, "ann", "app"), None);
+    }
+
+    #[test]
+    fn addresses_are_limited_by_name_or_by_default() {
+        let mut quotas = ClientQuotas::default();
+        let of = |name| QuotaEntity {
+            ip: Some(name),
+            ..QuotaEntity::default()
+        };
+        let kind = QuotaKind::ConnectionCreation;
+        quotas.set(of(EntityName::Named("10.0.0.1".into())), kind, Some(5));
+        let per_second = |quotas: &ClientQuotas, ip| {
+            let limit = quotas.connection_limit(ip)?;
+            assert_eq!(limit.sharers.ip.as_deref(), Some(ip));
+            Some(limit.per_second)
+        };
+        assert_eq!(per_second(&quotas, "10.0.0.1"), Some(5));
+        assert_eq!(per_second(&quotas, "10.0.0.2"), None);
+        quotas.set(of(EntityName::Default), kind, Some(7));
+        assert_eq!(per_second(&quotas, "10.0.0.1"), Some(5));
+        assert_eq!(per_second(&quotas, "10.0.0.2"), Some(7));
     }
 }

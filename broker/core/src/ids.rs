@@ -60,6 +60,10 @@ id!(
     /// Raised to fence earlier incarnations of a producer id.
     ProducerEpoch(i16)
 );
+id!(
+    /// Leader epoch of the `__transaction_state` partition whose leader decides a transaction.
+    CoordinatorEpoch(i32)
+);
 
 impl Offset {
     /// The offset `count` records further.
@@ -83,6 +87,16 @@ impl LeaderEpoch {
 
 impl ProducerId {
     /// Marks batches of producers that are not idempotent.
+    pub const NONE: Self = Self(-1);
+}
+
+impl ProducerEpoch {
+    /// Of a producer that has none yet.
+    pub const NONE: Self = Self(-1);
+}
+
+impl CoordinatorEpoch {
+    /// Before any coordinator was heard of.
     pub const NONE: Self = Self(-1);
 }
 

@@ -12,7 +12,6 @@
 
 extern crate alloc;
 
-mod byte_rate;
 pub mod client_quota;
 pub mod controller;
 pub mod fetch_session;
@@ -24,12 +23,14 @@ pub mod metadata;
 pub mod mutation;
 pub mod partition;
 pub mod quorum;
+mod rate;
 pub mod slow_disk;
 mod time;
+pub mod transaction;
 
-pub use byte_rate::ByteRate;
 pub use ids::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, PartitionIndex, ProducerEpoch,
-    ProducerId, TopicId, TopicPartition,
+    BrokerEpoch, BrokerId, CoordinatorEpoch, LeaderEpoch, Offset, PartitionEpoch, PartitionIndex,
+    ProducerEpoch, ProducerId, TopicId, TopicPartition,
 };
+pub use rate::Rate;
 pub use time::{Duration, Time, Timestamp};

@@ -16,9 +16,10 @@ use crate::metadata::{self, Feature, FeatureRange, Image, Record};
 
 /// Features that this version has, with their lowest and highest level. Those of Kafka have Kafka's
 /// levels: `metadata.version` 27 is that of Kafka 4.1, from which clients conclude on APIs.
-const SUPPORTED: [(&str, u32, u32); 2] = [
+const SUPPORTED: [(&str, u32, u32); 3] = [
     ("eligible.leader.replicas.version", 1, 1),
     ("metadata.version", 27, 27),
+    ("transaction.version", 0, 2),
 ];
 
 /// What this version supports.

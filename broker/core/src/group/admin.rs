@@ -125,10 +125,7 @@ impl Group {
     pub(super) fn delete(&mut self, cx: &mut Context<'_>, token: Option<ReplyToken>) {
         self.state = State::Dead;
         self.expire_pending(Time(u64::MAX));
-        let offsets = self.offsets.iter();
-        let mut records: Vec<GroupRecord> = offsets
-            .map(|(topic, partition, _)| self.offset_tombstone(topic, partition))
-            .collect();
+        let mut records = self.offset_tombstones(|_| true);
         if self.is_stored {
             records.push(GroupRecord::GroupMetadata {
                 group: self.id.clone(),

@@ -256,6 +256,14 @@ impl Appends {
     pub(super) const fn next_id(&self) -> AppendId {
         self.next_id
     }
+
+    /// Whether tombstones of the group's offsets are under way.
+    pub(super) fn delete_offsets_of(&self, group: &str) -> bool {
+        let deletes = |pending: &PendingAppend| {
+            matches!(pending.then, Then::DeleteOffsets { .. }) && *pending.group == *group
+        };
+        self.pending.iter().any(deletes)
+    }
 }
 
 /// What a group may touch besides itself.

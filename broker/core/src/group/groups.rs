@@ -1,5 +1,5 @@
-//! All groups of a partition: loading, time, the outcome of appends, and reading. Requests that
-//! change a group are in [`super::requests`].
+//! All groups of a partition: time, the outcome of appends, and reading. What records change is in
+//! [`super::storage`], what requests change in [`super::requests`].
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -11,8 +11,9 @@ use super::consumer::record::GroupEpoch;
 use super::effect::{AppendId, Appends, Context, Effect, PendingAppend, Response, Then};
 use super::error::{AppendError, GroupError};
 use super::membership::Group;
-use super::record::{CommittedOffset, GroupId, GroupRecord};
-use crate::{PartitionIndex, Time, Timestamp};
+use super::pending::TransactionalGroups;
+use super::record::{CommittedOffset, GroupId};
+use crate::{Offset, PartitionIndex, Time, Timestamp};
 
 /// The present moment by both clocks: time-outs by the monotonic one, records by the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,9 @@ pub struct Groups {
     wakeups: BTreeSet<(Time, GroupId)>,
     pub(super) appends: Appends,
     pub(super) member_bytes: usize,
+    /// Committed offsets, pending ones among them.
     pub(super) offsets: usize,
+    pub(super) transactional: TransactionalGroups,
 }
 
 impl Groups {
@@ -49,56 +52,7 @@ impl Groups {
             appends: Appends::default(),
             member_bytes: 0,
             offsets: 0,
-        }
-    }
-
-    /// Takes over one committed record: all of them, in order, while loading; afterwards
-    /// [`handle_appended`](Self::handle_appended) does it.
-    pub fn apply(&mut self, record: &GroupRecord) {
-        let id = record.group();
-        let group = self
-            .groups
-            .entry(id.clone())
-            .or_insert_with(|| Group::new(id.clone()));
-        match record {
-            GroupRecord::GroupMetadata { value, .. } => {
-                self.member_bytes -= group.memory_bytes();
-                if value.is_some() {
-                    group.consumer = None;
-                }
-                group.apply_metadata(value.as_ref());
-                self.member_bytes += group.memory_bytes();
-            }
-            GroupRecord::OffsetCommit {
-                topic,
-                partition,
-                value: Some(committed),
-                ..
-            } => {
-                let previous = group.offsets.insert(topic, *partition, committed.clone());
-                self.offsets += usize::from(previous.is_none());
-            }
-            GroupRecord::OffsetCommit {
-                topic,
-                partition,
-                value: None,
-                ..
-            } => {
-                let previous = group.offsets.remove(topic, *partition);
-                self.offsets -= usize::from(previous.is_some());
-            }
-            GroupRecord::ConsumerGroupMetadata { .. }
-            | GroupRecord::ConsumerMemberMetadata { .. }
-            | GroupRecord::ConsumerTargetMetadata { .. }
-            | GroupRecord::ConsumerTargetMember { .. }
-            | GroupRecord::ConsumerCurrentMember { .. } => {
-                self.member_bytes -= group.memory_bytes();
-                group.apply_consumer(record);
-                self.member_bytes += group.memory_bytes();
-            }
-        }
-        if group.is_unused() {
-            self.groups.remove(id);
+            transactional: TransactionalGroups::default(),
         }
     }
 
@@ -127,7 +81,8 @@ impl Groups {
         self.with_each_group(now, out, Group::expire_offsets);
     }
 
-    /// The records of an [`Effect::Append`] are committed, or will not be.
+    /// The records of an [`Effect::Append`] are committed, the last ones in a batch at that offset, or
+    /// will not be.
     ///
     /// # Panics
     /// If the appends are not reported in the order of their effects.
@@ -135,7 +90,7 @@ impl Groups {
         &mut self,
         now: Now,
         id: AppendId,
-        result: Result<(), AppendError>,
+        result: Result<Offset, AppendError>,
         out: &mut Vec<Effect>,
     ) {
         let pending = self
@@ -153,11 +108,14 @@ impl Groups {
             then,
             Then::CommitOffsets { .. } | Then::Delete { .. } | Then::DeleteOffsets { .. }
         );
-        if result.is_ok() && is_applied_late {
-            records.iter().for_each(|record| self.apply(record));
+        if let Ok(at) = result
+            && is_applied_late
+        {
+            records.iter().for_each(|record| self.apply(record, at));
         }
         self.with_group(now, &group, out, |group, cx| {
             group.appends_in_flight -= 1;
+            let result = result.map(|_| ());
             let result = match group.consumer.as_deref_mut() {
                 Some(consumer) if !then.is_about_offsets() => {
                     consumer.note_appended(id, cx.appends.next_id(), &records, result)

@@ -15,6 +15,7 @@ use super::effect::{Context, Joined, Synced};
 use super::error::GroupError;
 use super::member::{MEMBER_OVERHEAD_BYTES, Member, Protocol};
 use super::offsets::Offsets;
+use super::pending::PendingOffsets;
 use super::rebalance::JoinPhase;
 use super::record::{Generation, GroupId, GroupMetadata, GroupRecord, Opaque};
 use crate::{Time, Timestamp};
@@ -54,6 +55,8 @@ pub(super) struct Group {
     /// Set for a group of the consumer protocol; then nothing above holds anything.
     pub(super) consumer: Option<Box<ConsumerGroup>>,
     pub(super) offsets: Offsets,
+    /// Committed within transactions that have not ended.
+    pub(super) pending_offsets: PendingOffsets,
     pub(super) appends_in_flight: usize,
     /// Whether the log has a record of the group itself.
     pub(super) is_stored: bool,
@@ -78,6 +81,7 @@ impl Group {
             sync_deadline: None,
             consumer: None,
             offsets: Offsets::default(),
+            pending_offsets: PendingOffsets::default(),
             appends_in_flight: 0,
             is_stored: false,
             wakeup: None,
@@ -142,6 +146,7 @@ impl Group {
             && self.members.is_empty()
             && self.pending_members.is_empty()
             && self.offsets.is_empty()
+            && self.pending_offsets.is_empty()
             && self.appends_in_flight == 0
     }
 

@@ -26,6 +26,7 @@ mod leave;
 mod member;
 mod membership;
 mod offsets;
+mod pending;
 #[cfg(test)]
 mod properties;
 mod rebalance;
@@ -61,6 +62,7 @@ pub use join::{JoinFeatures, JoinRequest};
 pub use leave::{LeaveRequest, LeavingMember};
 pub use member::Protocol;
 pub use offsets::{CommitRequest, DeleteOffsetsRequest, OffsetToCommit};
+pub use pending::{Ending, TransactionalCommit};
 pub use record::{
     CommittedOffset, Generation, GroupId, GroupMetadata, GroupRecord, MemberMetadata, Opaque,
 };

@@ -1,6 +1,7 @@
 //! Committed offsets of a group: committing, and giving them up when they are old.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -44,7 +45,15 @@ pub struct DeleteOffsetsRequest {
 /// A group's committed offsets by topic and partition.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
-    by_topic: BTreeMap<String, BTreeMap<PartitionIndex, CommittedOffset>>,
+    by_topic: BTreeMap<String, BTreeMap<PartitionIndex, StoredOffset>>,
+}
+
+/// A committed offset, and where in the log its record is: of two for one partition the later record
+/// counts, whatever the order in which they came to count.
+#[derive(Clone, Debug)]
+pub(super) struct StoredOffset {
+    pub(super) at: Offset,
+    pub(super) committed: CommittedOffset,
 }
 
 impl Offsets {
@@ -57,37 +66,55 @@ impl Offsets {
     }
 
     pub(super) fn get(&self, topic: &str, partition: PartitionIndex) -> Option<&CommittedOffset> {
-        self.by_topic.get(topic)?.get(&partition)
+        let stored = self.by_topic.get(topic)?.get(&partition)?;
+        Some(&stored.committed)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, PartitionIndex, &CommittedOffset)> {
         self.by_topic.iter().flat_map(|(topic, partitions)| {
             partitions
                 .iter()
-                .map(move |(partition, committed)| (topic.as_str(), *partition, committed))
+                .map(move |(partition, stored)| (topic.as_str(), *partition, &stored.committed))
         })
     }
 
-    /// Returns what was there before.
+    /// Takes over an offset unless there is a later one. Returns whether there was none.
     pub(super) fn insert(
         &mut self,
         topic: &str,
         partition: PartitionIndex,
-        committed: CommittedOffset,
-    ) -> Option<CommittedOffset> {
-        self.by_topic
-            .entry(topic.into())
-            .or_default()
-            .insert(partition, committed)
+        stored: StoredOffset,
+    ) -> bool {
+        let Some(partitions) = self.by_topic.get_mut(topic) else {
+            let partitions = BTreeMap::from([(partition, stored)]);
+            self.by_topic.insert(topic.into(), partitions);
+            return true;
+        };
+        match partitions.entry(partition) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(stored);
+                true
+            }
+            Entry::Occupied(mut known) => {
+                if known.get().at <= stored.at {
+                    known.insert(stored);
+                }
+                false
+            }
+        }
     }
 
-    pub(super) fn remove(
-        &mut self,
-        topic: &str,
-        partition: PartitionIndex,
-    ) -> Option<CommittedOffset> {
-        let partitions = self.by_topic.get_mut(topic)?;
-        let removed = partitions.remove(&partition);
+    /// A tombstone is at `at`: removes what came before it. Returns whether there was anything.
+    pub(super) fn remove(&mut self, topic: &str, partition: PartitionIndex, at: Offset) -> bool {
+        let Some(partitions) = self.by_topic.get_mut(topic) else {
+            return false;
+        };
+        let removed = partitions
+            .get(&partition)
+            .is_some_and(|stored| stored.at <= at);
+        if removed {
+            partitions.remove(&partition);
+        }
         if partitions.is_empty() {
             self.by_topic.remove(topic);
         }
@@ -106,6 +133,20 @@ impl Group {
             cx.reply(token, Response::CommitOffsets(Err(error)));
             return;
         }
+        let (records, results) = self.commit_records(cx, request);
+        if records.is_empty() {
+            cx.reply(token, Response::CommitOffsets(Ok(results)));
+        } else {
+            self.append(cx, records, Then::CommitOffsets { token, results });
+        }
+    }
+
+    /// The records of a request that may commit, and what becomes of each of its offsets.
+    pub(super) fn commit_records(
+        &mut self,
+        cx: &Context<'_>,
+        request: CommitRequest,
+    ) -> (Vec<GroupRecord>, Vec<Result<(), GroupError>>) {
         self.renew_session(cx, &request.member_id);
         let mut results = Vec::with_capacity(request.offsets.len());
         let mut records = Vec::with_capacity(request.offsets.len());
@@ -117,14 +158,10 @@ impl Group {
                 records.push(offset.into_record(self.id.clone(), cx.now.timestamp));
             }
         }
-        if records.is_empty() {
-            cx.reply(token, Response::CommitOffsets(Ok(results)));
-        } else {
-            self.append(cx, records, Then::CommitOffsets { token, results });
-        }
+        (records, results)
     }
 
-    fn check_commit(&self, request: &CommitRequest) -> Result<(), GroupError> {
+    pub(super) fn check_commit(&self, request: &CommitRequest) -> Result<(), GroupError> {
         let is_outsider = request.generation < Generation(0);
         if let Some(consumer) = self
             .consumer
@@ -149,6 +186,22 @@ impl Group {
             return Err(GroupError::RebalanceInProgress);
         }
         Ok(())
+    }
+
+    /// As [`Self::check_commit`], for offsets in a transaction: producers that name no member are not
+    /// checked, whoever is in the group, as they did not name one before KIP-447.
+    pub(super) fn check_transactional_commit(
+        &self,
+        request: &CommitRequest,
+    ) -> Result<(), GroupError> {
+        let names_nobody = request.generation < Generation(0)
+            && request.member_id == UNKNOWN_MEMBER_ID
+            && request.instance_id.is_none();
+        match self.state {
+            State::Dead => Err(GroupError::CoordinatorNotAvailable),
+            _ if names_nobody => Ok(()),
+            _ => self.check_commit(request),
+        }
     }
 
     /// Topics that a member consumes keep their offsets. Answered once the tombstones are durable.
@@ -177,7 +230,9 @@ impl Group {
                 continue;
             }
             results.push(Ok(()));
-            if self.offsets.get(topic, *partition).is_some() {
+            if self.offsets.get(topic, *partition).is_some()
+                || self.pending_offsets.contains(topic, *partition)
+            {
                 records.push(self.offset_tombstone(topic, *partition));
             }
         }
@@ -197,7 +252,8 @@ impl Group {
             self.expire_unsubscribed(cx);
             return;
         }
-        if self.state != State::Empty || self.appends_in_flight > 0 || self.has_pending_members() {
+        let changes = self.appends_in_flight > 0 || !self.pending_offsets.is_empty();
+        if self.state != State::Empty || changes || self.has_pending_members() {
             return;
         }
         let expired: Vec<GroupRecord> = self
@@ -226,6 +282,7 @@ impl Group {
             .offsets
             .iter()
             .filter(|(topic, _, committed)| old(committed) && !subscriptions.may_have(topic))
+            .filter(|(topic, partition, _)| !self.pending_offsets.contains(topic, *partition))
             .map(|(topic, partition, _)| self.offset_tombstone(topic, partition))
             .collect();
         if !expired.is_empty() {
@@ -243,15 +300,22 @@ impl Group {
     }
 
     pub(super) fn delete_topic(&mut self, cx: &mut Context<'_>, topic: &str) {
-        let records: Vec<GroupRecord> = self
-            .offsets
-            .iter()
-            .filter(|(of, ..)| *of == topic)
-            .map(|(topic, partition, _)| self.offset_tombstone(topic, partition))
-            .collect();
+        let records = self.offset_tombstones(|of| of == topic);
         if !records.is_empty() {
             self.append(cx, records, Then::DeleteOffsets { answer: None });
         }
+    }
+
+    /// For all offsets of such topics, pending ones among them.
+    pub(super) fn offset_tombstones(&self, of: impl Fn(&str) -> bool) -> Vec<GroupRecord> {
+        let committed = self.offsets.iter();
+        let committed = committed.map(|(topic, partition, _)| (topic, partition));
+        let known: BTreeSet<_> = committed
+            .chain(self.pending_offsets.partitions())
+            .filter(|(topic, _)| of(topic))
+            .collect();
+        let tombstone = |(topic, partition)| self.offset_tombstone(topic, partition);
+        known.into_iter().map(tombstone).collect()
     }
 
     pub(super) fn offset_tombstone(&self, topic: &str, partition: PartitionIndex) -> GroupRecord {

@@ -266,7 +266,7 @@ impl World {
             self.log.extend(records.iter().cloned());
         }
         let result = if succeeds {
-            Ok(())
+            Ok(Offset(self.log.len() as i64))
         } else {
             Err(AppendError::NotReplicated)
         };
@@ -400,7 +400,8 @@ proptest! {
                 continue;
             }
             let mut replayed = Groups::new(GroupConfig::default());
-            world.log.iter().for_each(|record| replayed.apply(record));
+            let at = (0..).map(Offset);
+            at.zip(&world.log).for_each(|(at, record)| replayed.apply(record, at));
             prop_assert_eq!(contents(world.groups()), contents(&replayed));
             let live = world.groups().describe(GROUP).filter(|group| group.state == GroupState::Stable);
             if let Some(live) = live {

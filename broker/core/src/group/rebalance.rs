@@ -35,12 +35,11 @@ pub(super) struct InitialDelay {
 impl Group {
     /// Starts a rebalance unless one is in its join phase already.
     pub(super) fn prepare_rebalance(&mut self, cx: &mut Context<'_>, reason: RebalanceReason) {
-        let rebalance_timeout = self.rebalance_timeout();
         let phase = match self.state {
             State::PreparingRebalance(_) | State::Dead => return,
             State::Empty => {
                 let delay = cx.config.initial_rebalance_delay;
-                let remaining = rebalance_timeout.saturating_sub(delay);
+                let remaining = self.rebalance_timeout().saturating_sub(delay);
                 let initial = Some(InitialDelay {
                     remaining,
                     has_newcomer: false,
@@ -51,7 +50,7 @@ impl Group {
                 }
             }
             State::CompletingRebalance { .. } | State::Stable => JoinPhase {
-                deadline: cx.now.time.plus(rebalance_timeout),
+                deadline: cx.now.time.plus(self.rebalance_timeout()),
                 initial: None,
             },
         };

@@ -168,7 +168,7 @@ impl Groups {
         });
     }
 
-    fn check_commit(&self, request: &CommitRequest) -> Result<(), GroupError> {
+    pub(super) fn check_commit(&self, request: &CommitRequest) -> Result<(), GroupError> {
         self.check_group_id(&request.group)?;
         if !self.groups.contains_key(&request.group) && request.generation >= Generation(0) {
             return Err(GroupError::IllegalGeneration);
@@ -237,7 +237,7 @@ impl Groups {
         Ok(())
     }
 
-    fn create_group(&mut self, id: &GroupId) {
+    pub(super) fn create_group(&mut self, id: &GroupId) {
         self.groups
             .entry(id.clone())
             .or_insert_with(|| Group::new(id.clone()));

@@ -33,6 +33,12 @@ impl Topics for NoTopics {
     }
 }
 
+fn replay(groups: &mut Groups, log: &[GroupRecord]) {
+    let at = (0..).map(Offset);
+    at.zip(log)
+        .for_each(|(at, record)| groups.apply(record, at));
+}
+
 /// A coordinator whose appends are committed at once, or when the test says so.
 struct Fixture {
     groups: Groups,
@@ -87,7 +93,7 @@ impl Fixture {
                     self.log.extend(records.iter().cloned());
                     match &mut self.held {
                         Some(held) => held.push(id),
-                        None => self.appended(id, Ok(())),
+                        None => self.appended(id, Ok(self.log_end())),
                     }
                 }
                 Effect::Rebalance { reason, .. } => self.reasons.push(reason),
@@ -95,7 +101,11 @@ impl Fixture {
         }
     }
 
-    fn appended(&mut self, id: AppendId, result: Result<(), AppendError>) {
+    fn log_end(&self) -> Offset {
+        Offset(self.log.len() as i64)
+    }
+
+    fn appended(&mut self, id: AppendId, result: Result<Offset, AppendError>) {
         let mut out = Vec::new();
         self.groups
             .handle_appended(self.now(), id, result, &mut out);
@@ -378,7 +388,7 @@ fn two_members_join_and_the_leader_assigns() {
     );
     assert_eq!(fixture.heartbeat(&b), Ok(()));
     let id = fixture.held.take().unwrap()[0];
-    fixture.appended(id, Ok(()));
+    fixture.appended(id, Ok(fixture.log_end()));
     assert_eq!(fixture.assignment(sync_a), Ok(opaque("x")));
     assert_eq!(fixture.assignment(sync_b), Ok(opaque("y")));
     assert_eq!(fixture.state(), Some(GroupState::Stable));
@@ -738,7 +748,7 @@ fn offsets_are_visible_once_durable() {
     };
     assert_eq!(committed(&fixture), None);
     let id = fixture.held.take().unwrap()[0];
-    fixture.appended(id, Ok(()));
+    fixture.appended(id, Ok(fixture.log_end()));
     assert_eq!(fixture.committed(token), Ok(vec![Ok(())]));
     assert_eq!(
         committed(&fixture),
@@ -770,7 +780,7 @@ fn a_group_is_deleted_only_without_members() {
     assert_eq!(fixture.delete(), Ok(()));
     assert_eq!(fixture.state(), None);
     let mut replayed = Groups::new(GroupConfig::default());
-    fixture.log.iter().for_each(|record| replayed.apply(record));
+    replay(&mut replayed, &fixture.log);
     assert_eq!(replayed.list().count(), 0);
 }
 
@@ -819,7 +829,7 @@ fn single_offsets_are_deleted_unless_a_member_consumes_the_topic() {
     assert_eq!(fixture.groups.committed_offsets(GROUP).count(), 0);
 
     let mut replayed = Groups::new(GroupConfig::default());
-    fixture.log.iter().for_each(|record| replayed.apply(record));
+    replay(&mut replayed, &fixture.log);
     assert_eq!(replayed.committed_offsets(GROUP).count(), 0);
 }
 
@@ -858,7 +868,7 @@ fn a_new_coordinator_goes_on_where_the_old_one_stopped() {
     let (a, b) = fixture.stable_pair();
     fixture.groups = Groups::new(GroupConfig::default());
     let log = core::mem::take(&mut fixture.log);
-    log.iter().for_each(|record| fixture.groups.apply(record));
+    replay(&mut fixture.groups, &log);
     fixture.groups.handle_loaded(fixture.now());
     assert_eq!(fixture.heartbeat(&a), Ok(()));
     let sync = fixture.sync(&b, &[]);

@@ -89,7 +89,7 @@ pub struct ClientQuota {
     /// As [`crate::client_quota::QuotaKind::key`].
     #[prost(string, tag = "2")]
     pub key: String,
-    /// Bytes per second; `None` removes the quota.
+    /// Per second, as [`crate::client_quota::QuotaKind`] counts; `None` removes the quota.
     #[prost(uint64, optional, tag = "3")]
     pub value: Option<u64>,
 }
@@ -101,9 +101,11 @@ pub struct QuotaEntity {
     pub user: Option<QuotaEntityName>,
     #[prost(message, optional, tag = "2")]
     pub client_id: Option<QuotaEntityName>,
+    #[prost(message, optional, tag = "3")]
+    pub ip: Option<QuotaEntityName>,
 }
 
-/// A user or client id.
+/// A user, a client id or an address.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct QuotaEntityName {
     /// `None` for the default of all without a quota by name.
@@ -132,6 +134,7 @@ impl From<QuotaEntity> for client_quota::QuotaEntity {
         Self {
             user: entity.user.map(Into::into),
             client_id: entity.client_id.map(Into::into),
+            ip: entity.ip.map(Into::into),
         }
     }
 }
@@ -141,6 +144,7 @@ impl From<client_quota::QuotaEntity> for QuotaEntity {
         Self {
             user: entity.user.map(Into::into),
             client_id: entity.client_id.map(Into::into),
+            ip: entity.ip.map(Into::into),
         }
     }
 }

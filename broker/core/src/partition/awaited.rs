@@ -6,6 +6,9 @@
 //! for the gap in their sequence, they make it begin a new producer epoch and send everything again, also
 //! what an earlier leader has appended without a client's hearing of it: a duplicate that nobody can
 //! recognise any more. So they are refused, for a reason that passes.
+//!
+//! The same holds for a gap that nobody has refused: when the lead moves, a client sends what is new to
+//! the new leader while the former one still owes the answers to what comes before.
 
 use alloc::collections::BTreeMap;
 
@@ -15,6 +18,9 @@ use crate::{Duration, ProducerEpoch, ProducerId, Time};
 /// Longer than batches are on their way that were sent before the refusal was known, and longer than a
 /// client pauses before it sends the refused one again.
 const AWAITED_FOR: Duration = Duration::from_secs(5);
+/// Longer than clients wait for the answer of a leader that is cut off, 30 s by default, before they send
+/// the batch to its successor.
+const CUT_OFF_FOR: Duration = Duration::from_secs(40);
 /// Producers remembered for one partition; others are treated as if nothing had been refused.
 const PRODUCERS_MAX: usize = 10_000;
 
@@ -27,6 +33,8 @@ pub(super) struct AwaitedBatches {
 struct Awaited {
     epoch: ProducerEpoch,
     sequence: i32,
+    /// Since when it is missing, where nobody has refused it.
+    missing_since: Option<Time>,
     until: Time,
 }
 
@@ -46,20 +54,70 @@ impl AwaitedBatches {
         sequence: i32,
     ) {
         let until = now.plus(AWAITED_FOR);
-        let awaited = Awaited {
-            epoch,
-            sequence,
-            until,
-        };
-        if let Some(known) = self.awaited.get_mut(&producer) {
-            if known.epoch < epoch || known.until <= now {
-                *known = awaited;
-            } else {
-                known.until = until;
+        if let Some(known) = self.awaited.get_mut(&producer)
+            && known.epoch >= epoch
+            && known.until > now
+        {
+            known.until = known.until.max(until);
+            return;
+        }
+        self.insert(
+            now,
+            producer,
+            Awaited {
+                epoch,
+                sequence,
+                missing_since: None,
+                until,
+            },
+        );
+    }
+
+    /// `batch` came before the one with `sequence`, which nobody has refused. `false` when that one was
+    /// awaited before, in vain.
+    pub(super) fn note_missing(
+        &mut self,
+        now: Time,
+        batch: &SequencedBatch,
+        sequence: i32,
+    ) -> bool {
+        let (producer, epoch) = (batch.producer_id, batch.producer_epoch);
+        let known = self.awaited.get(&producer);
+        if known.is_some_and(|it| {
+            it.missing_since.is_some() && it.epoch == epoch && it.sequence == sequence
+        }) {
+            return false;
+        }
+        self.insert(
+            now,
+            producer,
+            Awaited {
+                epoch,
+                sequence,
+                missing_since: Some(now),
+                until: now.plus(AWAITED_FOR),
+            },
+        )
+    }
+
+    /// A former leader may be cut off, and owe answers to what is missing: it is awaited until clients
+    /// lose patience.
+    pub(super) fn extend_missing(&mut self, now: Time) {
+        let live = self.awaited.values_mut().filter(|it| it.until > now);
+        for awaited in live {
+            if let Some(since) = awaited.missing_since {
+                let until = now.plus(AWAITED_FOR).min(since.plus(CUT_OFF_FOR));
+                awaited.until = awaited.until.max(until);
             }
-        } else if self.has_room(now) {
+        }
+    }
+
+    fn insert(&mut self, now: Time, producer: ProducerId, awaited: Awaited) -> bool {
+        let has_room = self.awaited.contains_key(&producer) || self.has_room(now);
+        if has_room {
             self.awaited.insert(producer, awaited);
         }
+        has_room
     }
 
     fn has_room(&mut self, now: Time) -> bool {
@@ -69,28 +127,10 @@ impl AwaitedBatches {
         self.awaited.len() < PRODUCERS_MAX
     }
 
-    /// As [`Self::note`], once: `false` when it was awaited before, in vain.
-    pub(super) fn note_once(
-        &mut self,
-        now: Time,
-        producer: ProducerId,
-        epoch: ProducerEpoch,
-        sequence: i32,
-    ) -> bool {
-        let was_awaited = self
-            .awaited
-            .get(&producer)
-            .is_some_and(|known| known.epoch == epoch);
-        if was_awaited || !self.has_room(now) {
-            return false;
-        }
-        self.note(now, producer, epoch, sequence);
-        true
-    }
-
-    /// Forgets what is awaited no more.
+    /// Forgets what was awaited in vain, after a while in which it is not awaited once more.
     pub(super) fn expire(&mut self, now: Time) {
-        self.awaited.retain(|_, awaited| awaited.until > now);
+        self.awaited
+            .retain(|_, awaited| awaited.until.plus(CUT_OFF_FOR) > now);
     }
 
     /// The producer's batches are taken again.

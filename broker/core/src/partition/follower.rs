@@ -49,12 +49,7 @@ impl Replica {
         log_end: Offset,
     ) -> bool {
         self.leader_high_watermark = self.leader_high_watermark.max(leader_high_watermark);
-        let known = leader_high_watermark.min(log_end);
-        let advanced = known > self.high_watermark;
-        if advanced {
-            self.high_watermark = known;
-        }
-        advanced
+        self.raise_high_watermark(leader_high_watermark.min(log_end))
     }
 
     /// Offsets that this replica, whose log ends at `log_end`, lacks of what its leader has told to

@@ -56,6 +56,7 @@ impl Leader {
         now: Time,
         settings: &Settings,
         ends: LogEnds,
+        active: impl Fn(BrokerId) -> bool,
     ) -> Option<IsrProposal> {
         if let Some(pending) = &mut self.pending {
             let waits = |sent_at| now.since(sent_at) < REPEAT_AFTER;
@@ -70,7 +71,7 @@ impl Leader {
             return None;
         }
         self.note_idle_followers(now, ends.log_end);
-        let isr = self.wanted_isr(now, settings, ends);
+        let isr = self.wanted_isr(now, settings, ends, active);
         if isr == self.isr {
             return None;
         }
@@ -93,15 +94,22 @@ impl Leader {
     }
 
     /// Members stay while they were caught up within the lag window; others enter by
-    /// [`Leader::may_enter`].
-    fn wanted_isr(&self, now: Time, settings: &Settings, ends: LogEnds) -> BTreeSet<BrokerId> {
+    /// [`Leader::may_enter`], if the controller does not count them out: it would refuse the change.
+    fn wanted_isr(
+        &self,
+        now: Time,
+        settings: &Settings,
+        ends: LogEnds,
+        active: impl Fn(BrokerId) -> bool,
+    ) -> BTreeSet<BrokerId> {
         let mut wanted = BTreeSet::from([self.me]);
         for (id, follower) in &self.followers {
             let recent = follower.log_end >= ends.log_end
                 || now.since(follower.caught_up_at) <= settings.lag_time_max;
             let in_sync = recent
                 && (self.isr.contains(id)
-                    || self.may_enter(now, follower, settings.isr_dwell, ends.high_watermark));
+                    || active(*id)
+                        && self.may_enter(now, follower, settings.isr_dwell, ends.high_watermark));
             if in_sync {
                 wanted.insert(*id);
             }

@@ -1,4 +1,4 @@
-//! The leader's side: admission of appends, follower positions, the high watermark.
+//! The leader's side: what is appended, follower positions, the high watermark.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -7,8 +7,7 @@ use thiserror::Error;
 
 use super::isr::PendingIsr;
 use super::{
-    Assignment, EpochError, NotLeader, Replica, Role, SequenceError, SequenceVerdict,
-    SequencedBatch,
+    Assignment, EpochError, MarkerError, NotLeader, Replica, Role, SequenceError, SequencedBatch,
 };
 use crate::mutation::{Mutation, mutated};
 use crate::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionEpoch, Time, Timestamp};
@@ -42,6 +41,10 @@ pub enum AppendError {
     Sequence(#[from] SequenceError),
     #[error("the batch with sequence {awaited} has to come before this one; retry them in order")]
     BehindAwaited { awaited: i32 },
+    #[error("the transaction is not known to include the partition; retry")]
+    Unverified,
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
 }
 
 /// How far the leader's log goes.
@@ -199,7 +202,7 @@ impl Leader {
     }
 
     /// Members of the ISR that count for `min.insync.replicas`.
-    fn in_sync(&self) -> usize {
+    pub(super) fn in_sync(&self) -> usize {
         let restarted = self
             .followers
             .iter()
@@ -208,7 +211,7 @@ impl Leader {
     }
 
     /// Members that the ISR must have for acks=all.
-    fn required_in_sync(&self, min_insync_replicas: usize) -> usize {
+    pub(super) fn required_in_sync(&self, min_insync_replicas: usize) -> usize {
         if mutated(Mutation::IgnoreMinInsync) {
             return 1;
         }
@@ -218,7 +221,7 @@ impl Leader {
             .max(by_controller)
     }
 
-    fn counted(&self, acks: usize) -> Result<usize, AppendError> {
+    pub(super) fn counted(&self, acks: usize) -> Result<usize, AppendError> {
         let replicas = self.followers.len() + 1;
         if acks > replicas {
             return Err(AppendError::TooManyAcks { acks, replicas });
@@ -251,83 +254,6 @@ impl Leader {
 }
 
 impl Replica {
-    /// Whether `batch` may be appended now, or is a repetition of an earlier one (KIP-98).
-    /// `batch` is `None` for producers that are not idempotent.
-    ///
-    /// # Errors
-    /// [`AppendError`].
-    pub fn admit(
-        &mut self,
-        now: Time,
-        acks: Acks,
-        batch: Option<&SequencedBatch>,
-    ) -> Result<SequenceVerdict, AppendError> {
-        let outcome = self.check(now, acks, batch);
-        let Some(batch) = batch else {
-            return outcome;
-        };
-        match outcome {
-            Err(AppendError::NotEnoughReplicas { .. } | AppendError::NotLeader(_)) => {
-                self.note_refused(now, batch);
-            }
-            Ok(SequenceVerdict::Append) if self.begins_late(batch) => {
-                let (id, epoch) = (batch.producer_id, batch.producer_epoch);
-                if self.awaited.note_once(now, id, epoch, 0) {
-                    return Err(AppendError::BehindAwaited { awaited: 0 });
-                }
-            }
-            _ => {}
-        }
-        outcome
-    }
-
-    /// `batch` was refused for a reason that passes. Those behind it are refused for such a reason,
-    /// too, until it comes again.
-    pub fn note_refused(&mut self, now: Time, batch: &SequencedBatch) {
-        let first = if self.begins_late(batch) {
-            0
-        } else {
-            batch.first_sequence
-        };
-        let (id, epoch) = (batch.producer_id, batch.producer_epoch);
-        self.awaited.note(now, id, epoch, first);
-    }
-
-    /// Whether batches are missing that the producer must have sent before, here or to an earlier
-    /// leader. Those may have been forgotten, though (KIP-360).
-    fn begins_late(&self, batch: &SequencedBatch) -> bool {
-        batch.first_sequence != 0 && !self.producers.knows(batch.producer_id)
-    }
-
-    fn check(
-        &self,
-        now: Time,
-        acks: Acks,
-        batch: Option<&SequencedBatch>,
-    ) -> Result<SequenceVerdict, AppendError> {
-        let leader = self.leader()?;
-        let required = match acks {
-            Acks::None | Acks::Leader => 0,
-            Acks::All => leader.required_in_sync(self.settings.min_insync_replicas),
-            Acks::Counted(acks) => leader.counted(acks)?,
-        };
-        let in_sync = leader.in_sync();
-        if in_sync < required {
-            return Err(AppendError::NotEnoughReplicas { in_sync, required });
-        }
-        let Some(batch) = batch else {
-            return Ok(SequenceVerdict::Append);
-        };
-        let verdict = self.producers.check(batch);
-        let gap = matches!(verdict, Err(SequenceError::OutOfOrder { .. }));
-        match self.awaited.before(now, batch) {
-            Some(awaited) if gap || self.begins_late(batch) => {
-                Err(AppendError::BehindAwaited { awaited })
-            }
-            _ => Ok(verdict?),
-        }
-    }
-
     /// A batch was appended to the log. Returns whether the high watermark moved, as it does when
     /// the leader is alone in the ISR.
     pub fn handle_append(
@@ -343,6 +269,9 @@ impl Replica {
         if let Some((batch, timestamp)) = batch {
             self.producers.record(batch, base_offset, timestamp);
             self.awaited.forget(batch.producer_id);
+            if batch.transactional {
+                self.verifications.forget(batch.producer_id);
+            }
         }
         self.advance_high_watermark(log_end)
     }

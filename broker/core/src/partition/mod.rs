@@ -14,11 +14,15 @@
 //! stands still while the ISR is below the effective `min.insync.replicas`, or the partition has
 //! eligible leader replicas outside of it (KIP-966).
 
+mod admission;
 mod awaited;
 mod follower;
 mod isr;
 mod leader;
+mod producer;
 mod producers;
+mod transactions;
+mod verification;
 mod waiting;
 
 use alloc::collections::BTreeSet;
@@ -30,8 +34,14 @@ pub use follower::{Divergence, Pulled, truncation_offset};
 pub use isr::{IsrMember, IsrProposal};
 pub use leader::{Acks, AppendError, LeaderEnds, PullProgress, Puller};
 pub use producers::{
-    PRODUCERS_MAX, ProducerSnapshot, Producers, SequenceError, SequenceVerdict, SequencedBatch,
+    BatchSnapshot, NO_SEQUENCE, PRODUCERS_MAX, ProducerSnapshot, Producers, SequenceError,
+    SequenceVerdict, SequencedBatch,
 };
+pub use transactions::{
+    EndMarker, EndedTransaction, MarkerEpoch, MarkerError, MarkerVerdict, ProducerState,
+    TRANSACTIONS_MAX, TransactionOutcome,
+};
+pub use verification::{VERIFICATIONS_MAX, VerificationGuard};
 pub use waiting::WaitQueue;
 
 use crate::mutation::{Mutation, mutated};
@@ -40,6 +50,7 @@ use awaited::AwaitedBatches;
 use follower::Follower;
 use isr::LogEnds;
 use leader::Leader;
+use verification::Verifications;
 
 /// What the metadata says about the partition, as this broker needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +138,7 @@ pub struct Replica {
     leader_high_watermark: Offset,
     producers: Producers,
     awaited: AwaitedBatches,
+    verifications: Verifications,
 }
 
 impl Replica {
@@ -138,12 +150,13 @@ impl Replica {
 
     /// A replica whose log was opened, with the high watermark of its last checkpoint.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         me: BrokerId,
         settings: Settings,
         high_watermark: Offset,
-        producers: Producers,
+        mut producers: Producers,
     ) -> Self {
+        producers.replicated(high_watermark);
         Self {
             me,
             settings,
@@ -152,6 +165,7 @@ impl Replica {
             leader_high_watermark: high_watermark,
             producers,
             awaited: AwaitedBatches::new(),
+            verifications: Verifications::new(),
         }
     }
 
@@ -179,6 +193,7 @@ impl Replica {
         if !changed {
             return RoleChange::Unchanged;
         }
+        self.verifications.clear();
         self.role = Role::Follower(Follower {
             epoch: assignment.leader_epoch,
             leader: assignment.leader,
@@ -219,6 +234,17 @@ impl Replica {
     #[must_use]
     pub const fn high_watermark(&self) -> Offset {
         self.high_watermark
+    }
+
+    /// Offsets below it are replicated and belong to no transaction that may still be aborted: what a
+    /// reader of committed records sees. Not below `log_start`, should retention have taken the
+    /// beginning of a transaction.
+    #[must_use]
+    pub fn last_stable_offset(&self, log_start: Offset) -> Offset {
+        match self.producers.first_unstable_offset() {
+            Some(first) => first.max(log_start).min(self.high_watermark),
+            None => self.high_watermark,
+        }
     }
 
     /// Epoch of the role, [`LeaderEpoch::NONE`] before the first assignment.
@@ -285,14 +311,24 @@ impl Replica {
     }
 
     /// Proposes ISR changes that time has brought: members that lag leave, replicas that caught up
-    /// enter, a proposal without an answer is repeated.
-    pub fn handle_tick(&mut self, now: Time, log_end: Offset) -> Option<IsrProposal> {
+    /// enter if they are `active` by the metadata known here, a proposal without an answer is repeated.
+    pub fn handle_tick(
+        &mut self,
+        now: Time,
+        log_end: Offset,
+        active: impl Fn(BrokerId) -> bool,
+    ) -> Option<IsrProposal> {
         let ends = LogEnds {
             log_end,
             high_watermark: self.high_watermark,
         };
         match &mut self.role {
-            Role::Leader(leader) => leader.propose_isr(now, &self.settings, ends),
+            Role::Leader(leader) => {
+                if !leader.followers.keys().copied().all(&active) {
+                    self.awaited.extend_missing(now);
+                }
+                leader.propose_isr(now, &self.settings, ends, active)
+            }
             Role::Idle | Role::Follower(_) => None,
         }
     }
@@ -321,6 +357,19 @@ impl Replica {
     /// Replaces the sequence state after the log was truncated or re-read.
     pub fn set_producers(&mut self, producers: Producers) {
         self.producers = producers;
+        self.producers.replicated(self.high_watermark);
+    }
+
+    /// A marker was appended at `marker_offset`, by this leader or by a pull.
+    pub fn record_marker(
+        &mut self,
+        marker: &EndMarker,
+        marker_offset: Offset,
+        timestamp: Timestamp,
+    ) -> Option<EndedTransaction> {
+        self.verifications.forget(marker.producer_id);
+        self.producers
+            .end_transaction(marker, marker_offset, timestamp)
     }
 
     const fn leader(&self) -> Result<&Leader, NotLeader> {
@@ -338,9 +387,14 @@ impl Replica {
         else {
             return false;
         };
-        let advanced = candidate > self.high_watermark;
+        self.raise_high_watermark(candidate)
+    }
+
+    fn raise_high_watermark(&mut self, to: Offset) -> bool {
+        let advanced = to > self.high_watermark;
         if advanced {
-            self.high_watermark = candidate;
+            self.high_watermark = to;
+            self.producers.replicated(to);
         }
         advanced
     }

@@ -1,27 +1,46 @@
-//! Sequence numbers of idempotent producers (KIP-98): duplicates are recognised, gaps refused.
+//! Idempotent producers (KIP-98): their sequence numbers, so that duplicates are recognised and gaps
+//! refused, and their ongoing transactions.
 //!
-//! Invariants: at most [`PRODUCERS_MAX`] producers and [`BATCHES_MAX`] batches each are remembered;
-//! a producer's epoch never falls; `by_age` holds every producer once, by its last batch.
+//! Invariants: at most [`PRODUCERS_MAX`] producers without a transaction are remembered; `by_age` holds
+//! every one of them once, by its last batch or the marker that left none: one with a transaction is
+//! not forgotten.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
+use super::producer::{AHEAD_MAX, Appended, Producer, next_sequence, sequence_count};
+use super::transactions::{
+    EndMarker, EndedTransaction, MarkerEpoch, MarkerError, MarkerVerdict, ProducerState,
+    TRANSACTIONS_MAX, UnstableOffsets,
+};
 use crate::mutation::{Mutation, mutated};
-use crate::{Offset, ProducerEpoch, ProducerId, Timestamp};
+use crate::{CoordinatorEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 /// Producers remembered for one partition; beyond it the one longest silent is forgotten.
 pub const PRODUCERS_MAX: usize = 100_000;
-/// Batches remembered for one producer, as many as a client may have in flight.
-const BATCHES_MAX: usize = 5;
+
+/// First and last sequence of a batch that a coordinator writes for a producer, as the offsets of a
+/// transaction are: it has no place in the producer's own sequence.
+pub const NO_SEQUENCE: i32 = -1;
 
 /// What a batch header says about its place in the producer's sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SequencedBatch {
     pub producer_id: ProducerId,
     pub producer_epoch: ProducerEpoch,
+    /// [`NO_SEQUENCE`] of a batch that a coordinator writes.
     pub first_sequence: i32,
     pub last_sequence: i32,
+    /// Whether it belongs to a transaction of its producer.
+    pub transactional: bool,
+}
+
+impl SequencedBatch {
+    /// Whether it has a place in its producer's sequence.
+    pub(super) const fn is_numbered(&self) -> bool {
+        self.first_sequence != NO_SEQUENCE
+    }
 }
 
 /// What to do with a batch.
@@ -33,6 +52,10 @@ pub enum SequenceVerdict {
         base_offset: Offset,
         end_offset: Offset,
         timestamp: Timestamp,
+    },
+    /// Appended before, too long ago to know where; below `end_offset`.
+    AppendedBefore {
+        end_offset: Offset,
     },
 }
 
@@ -46,42 +69,38 @@ pub enum SequenceError {
     },
     #[error("sequence {first} does not follow {last}")]
     OutOfOrder { first: i32, last: i32 },
+    #[error("the producer has a transaction, to which this batch does not belong")]
+    OutsideTransaction,
+    #[error("{TRANSACTIONS_MAX} transactions are ongoing in the partition; retry later")]
+    TooManyTransactions,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Appended {
-    first_sequence: i32,
-    last_sequence: i32,
-    base_offset: Offset,
-    end_offset: Offset,
-    timestamp: Timestamp,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Producer {
-    epoch: ProducerEpoch,
-    batches: VecDeque<Appended>,
-}
-
-impl Producer {
-    fn last(&self) -> Option<&Appended> {
-        self.batches.back()
-    }
-}
-
-/// One remembered batch, as it is written to a snapshot.
+/// What a snapshot holds of a producer: one entry for each remembered batch, or one without any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProducerSnapshot {
-    pub batch: SequencedBatch,
-    pub base_offset: Offset,
+    pub producer_id: ProducerId,
+    pub producer_epoch: ProducerEpoch,
+    pub batch: Option<BatchSnapshot>,
+    /// Of the batch, or of the marker that left none.
     pub timestamp: Timestamp,
+    pub coordinator_epoch: CoordinatorEpoch,
+    pub transaction_start: Option<Offset>,
 }
 
-/// Sequence state of one partition.
+/// One remembered batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSnapshot {
+    pub first_sequence: i32,
+    pub last_sequence: i32,
+    pub base_offset: Offset,
+}
+
+/// Producers of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Producers {
     producers: BTreeMap<ProducerId, Producer>,
     by_age: BTreeSet<(Timestamp, ProducerId)>,
+    unstable: UnstableOffsets,
 }
 
 impl Producers {
@@ -95,10 +114,7 @@ impl Producers {
             return Ok(SequenceVerdict::Append);
         }
         let Some(producer) = self.producers.get(&batch.producer_id) else {
-            return Ok(SequenceVerdict::Append);
-        };
-        let Some(last) = producer.last() else {
-            return Ok(SequenceVerdict::Append);
+            return self.check_transaction(None, batch);
         };
         if batch.producer_epoch < producer.epoch {
             return Err(SequenceError::FencedEpoch {
@@ -106,13 +122,17 @@ impl Producers {
                 current: producer.epoch,
             });
         }
+        if !batch.is_numbered() {
+            return self.check_transaction(Some(producer), batch);
+        }
+        let last_sequence = producer.last_sequence();
         let out_of_order = SequenceError::OutOfOrder {
             first: batch.first_sequence,
-            last: last.last_sequence,
+            last: last_sequence,
         };
         if batch.producer_epoch > producer.epoch {
             return if batch.first_sequence == 0 {
-                Ok(SequenceVerdict::Append)
+                self.check_transaction(Some(producer), batch)
             } else {
                 Err(out_of_order)
             };
@@ -127,45 +147,125 @@ impl Producers {
                 timestamp: seen.timestamp,
             });
         }
-        if batch.first_sequence == next_sequence(last.last_sequence) {
-            return Ok(SequenceVerdict::Append);
+        if batch.first_sequence == next_sequence(last_sequence) {
+            return self.check_transaction(Some(producer), batch);
         }
-        // Not DUPLICATE_SEQUENCE_NUMBER, which clients take for success, for what lies before the batches
-        // that are remembered: a producer that was not known may have begun behind it.
-        Err(out_of_order)
+        // A producer that was not known may have begun behind what lies before the batches that are known.
+        match producer.end_of_appended(batch) {
+            Some(end_offset) => Ok(SequenceVerdict::AppendedBefore { end_offset }),
+            None => Err(out_of_order),
+        }
+    }
+
+    fn check_transaction(
+        &self,
+        producer: Option<&Producer>,
+        batch: &SequencedBatch,
+    ) -> Result<SequenceVerdict, SequenceError> {
+        let ongoing = producer.is_some_and(|producer| producer.transaction_start.is_some());
+        match (batch.transactional, ongoing) {
+            (false, true) => Err(SequenceError::OutsideTransaction),
+            (true, false) if self.unstable.ongoing_count() >= TRANSACTIONS_MAX => {
+                Err(SequenceError::TooManyTransactions)
+            }
+            _ => Ok(SequenceVerdict::Append),
+        }
     }
 
     /// Remembers an appended batch; called by leaders, by followers and when a log is read again.
     pub fn record(&mut self, batch: &SequencedBatch, base_offset: Offset, timestamp: Timestamp) {
-        if self.producers.len() >= PRODUCERS_MAX && !self.producers.contains_key(&batch.producer_id)
-        {
-            self.forget_oldest();
-        }
-        let producer = self
-            .producers
-            .entry(batch.producer_id)
-            .or_insert_with(|| Producer {
-                epoch: batch.producer_epoch,
-                batches: VecDeque::with_capacity(1),
+        let end_offset = base_offset.plus(sequence_count(batch));
+        let producer = self.touch(batch.producer_id, batch.producer_epoch, timestamp);
+        if batch.is_numbered() {
+            producer.push(Appended {
+                first_sequence: batch.first_sequence,
+                last_sequence: batch.last_sequence,
+                base_offset,
+                end_offset,
+                timestamp,
             });
-        if let Some(last) = producer.last() {
-            self.by_age.remove(&(last.timestamp, batch.producer_id));
         }
-        self.by_age.insert((timestamp, batch.producer_id));
-        if batch.producer_epoch > producer.epoch {
-            producer.epoch = batch.producer_epoch;
-            producer.batches.clear();
+        let begins = batch.transactional && producer.transaction_start.is_none();
+        if begins {
+            producer.transaction_start = Some(base_offset);
+            self.unstable.begin(base_offset);
         }
-        if producer.batches.len() == BATCHES_MAX {
-            producer.batches.pop_front();
+        self.settle(batch.producer_id);
+    }
+
+    /// Whether a marker may be written.
+    ///
+    /// # Errors
+    /// [`MarkerError`].
+    pub fn check_marker(
+        &self,
+        marker: &EndMarker,
+        epoch: MarkerEpoch,
+    ) -> Result<MarkerVerdict, MarkerError> {
+        let Some(producer) = self.producers.get(&marker.producer_id) else {
+            return Ok(MarkerVerdict::Append);
+        };
+        if marker.producer_epoch < producer.epoch {
+            return Err(MarkerError::FencedEpoch {
+                epoch: marker.producer_epoch,
+                current: producer.epoch,
+            });
         }
-        producer.batches.push_back(Appended {
-            first_sequence: batch.first_sequence,
-            last_sequence: batch.last_sequence,
-            base_offset,
-            end_offset: base_offset.plus(sequence_count(batch)),
-            timestamp,
-        });
+        if marker.coordinator_epoch < producer.coordinator_epoch {
+            return Err(MarkerError::FencedCoordinator {
+                epoch: marker.coordinator_epoch,
+                current: producer.coordinator_epoch,
+            });
+        }
+        if epoch == MarkerEpoch::Raised && marker.producer_epoch == producer.epoch {
+            return Ok(MarkerVerdict::Ended);
+        }
+        Ok(MarkerVerdict::Append)
+    }
+
+    /// Takes note of a marker in the log; called as [`Self::record`]. `None` when the producer had no
+    /// records in its transaction here.
+    pub fn end_transaction(
+        &mut self,
+        marker: &EndMarker,
+        marker_offset: Offset,
+        timestamp: Timestamp,
+    ) -> Option<EndedTransaction> {
+        // A snapshot knows no other time of a producer than that of its last batch, if there is one.
+        let present = self.producers.get(&marker.producer_id);
+        let batch_stays = present
+            .filter(|known| known.epoch >= marker.producer_epoch && !known.batches.is_empty());
+        let timestamp = batch_stays.map_or(timestamp, |known| known.last_timestamp);
+        let producer = self.touch(marker.producer_id, marker.producer_epoch, timestamp);
+        producer.coordinator_epoch = producer.coordinator_epoch.max(marker.coordinator_epoch);
+        let start = producer.transaction_start.take();
+        self.settle(marker.producer_id);
+        let first_offset = start?;
+        Some(EndedTransaction {
+            producer_id: marker.producer_id,
+            first_offset,
+            marker_offset,
+            last_stable_offset: self.unstable.end(first_offset, marker_offset),
+            outcome: marker.outcome,
+        })
+    }
+
+    /// Whether this epoch of the producer has a transaction here.
+    #[must_use]
+    pub fn in_transaction(&self, id: ProducerId, epoch: ProducerEpoch) -> bool {
+        let producer = self.producers.get(&id);
+        producer.is_some_and(|p| p.epoch == epoch && p.transaction_start.is_some())
+    }
+
+    /// First offset of the transactions that are ongoing, or whose end is not known to be replicated.
+    #[must_use]
+    pub fn first_unstable_offset(&self) -> Option<Offset> {
+        self.unstable.first()
+    }
+
+    /// Everything below `high_watermark` is replicated.
+    pub(super) fn replicated(&mut self, high_watermark: Offset) {
+        self.unstable.replicated(high_watermark);
     }
 
     /// Forgets producers that were silent since `before` (`producer.id.expiration.ms`).
@@ -177,20 +277,78 @@ impl Producers {
         }
     }
 
-    /// All that is remembered, in an order that [`Self::record`] can replay.
+    /// All that is remembered, in an order that [`Self::restore`] can replay.
     pub fn snapshot(&self) -> impl Iterator<Item = ProducerSnapshot> + '_ {
         self.producers.iter().flat_map(|(id, producer)| {
-            producer.batches.iter().map(|appended| ProducerSnapshot {
-                batch: SequencedBatch {
-                    producer_id: *id,
-                    producer_epoch: producer.epoch,
+            let entry = |batch: Option<&Appended>| ProducerSnapshot {
+                producer_id: *id,
+                producer_epoch: producer.epoch,
+                batch: batch.map(|appended| BatchSnapshot {
                     first_sequence: appended.first_sequence,
                     last_sequence: appended.last_sequence,
-                },
-                base_offset: appended.base_offset,
-                timestamp: appended.timestamp,
-            })
+                    base_offset: appended.base_offset,
+                }),
+                timestamp: batch.map_or(producer.last_timestamp, |appended| appended.timestamp),
+                coordinator_epoch: producer.coordinator_epoch,
+                transaction_start: producer.transaction_start,
+            };
+            let none = producer.batches.is_empty().then(|| entry(None));
+            let batches = producer.batches.iter();
+            batches.map(move |batch| entry(Some(batch))).chain(none)
         })
+    }
+
+    /// Takes over an entry of a snapshot.
+    pub fn restore(&mut self, entry: &ProducerSnapshot) {
+        match entry.batch {
+            Some(batch) => {
+                let sequenced = SequencedBatch {
+                    producer_id: entry.producer_id,
+                    producer_epoch: entry.producer_epoch,
+                    first_sequence: batch.first_sequence,
+                    last_sequence: batch.last_sequence,
+                    transactional: false,
+                };
+                self.record(&sequenced, batch.base_offset, entry.timestamp);
+            }
+            None => {
+                self.touch(entry.producer_id, entry.producer_epoch, entry.timestamp);
+            }
+        }
+        if let Some(producer) = self.producers.get_mut(&entry.producer_id) {
+            producer.coordinator_epoch = entry.coordinator_epoch;
+            producer.transaction_start = entry.transaction_start;
+            if let Some(start) = entry.transaction_start {
+                self.unstable.begin(start);
+            }
+        }
+        self.settle(entry.producer_id);
+    }
+
+    /// Producers by their ids.
+    pub fn states(&self) -> impl Iterator<Item = ProducerState> + '_ {
+        self.producers.iter().map(|(id, producer)| ProducerState {
+            id: *id,
+            epoch: producer.epoch,
+            last_sequence: producer.last_sequence(),
+            last_timestamp: producer.last_timestamp,
+            coordinator_epoch: producer.coordinator_epoch,
+            transaction_start: producer.transaction_start,
+        })
+    }
+
+    /// First sequence of what the producer must have sent before `batch`, and that is not here.
+    pub(super) fn missing_before(&self, batch: &SequencedBatch) -> Option<i32> {
+        let known = self.producers.get(&batch.producer_id);
+        let last = known
+            .filter(|producer| producer.epoch >= batch.producer_epoch)
+            .and_then(|producer| producer.batches.back());
+        let Some(last) = last else {
+            return (batch.first_sequence != 0).then_some(0);
+        };
+        let next = next_sequence(last.last_sequence);
+        let ahead = batch.first_sequence.wrapping_sub(next) & i32::MAX;
+        (1..=AHEAD_MAX).contains(&ahead).then_some(next)
     }
 
     pub(super) fn knows(&self, producer: ProducerId) -> bool {
@@ -199,8 +357,9 @@ impl Producers {
 
     /// Where the last batch of each producer ends.
     pub fn last_batches(&self) -> impl Iterator<Item = (ProducerId, Offset)> + '_ {
-        let last =
-            |(id, producer): (&ProducerId, &Producer)| Some((*id, producer.last()?.end_offset));
+        let last = |(id, producer): (&ProducerId, &Producer)| {
+            Some((*id, producer.batches.back()?.end_offset))
+        };
         self.producers.iter().filter_map(last)
     }
 
@@ -209,27 +368,41 @@ impl Producers {
         self.producers.is_empty()
     }
 
+    /// The producer, made if need be, which was heard of at `timestamp` and is out of `by_age` until
+    /// [`Self::settle`].
+    fn touch(
+        &mut self,
+        id: ProducerId,
+        epoch: ProducerEpoch,
+        timestamp: Timestamp,
+    ) -> &mut Producer {
+        if self.by_age.len() >= PRODUCERS_MAX && !self.producers.contains_key(&id) {
+            self.forget_oldest();
+        }
+        let producer = self
+            .producers
+            .entry(id)
+            .or_insert_with(|| Producer::new(epoch));
+        self.by_age.remove(&(producer.last_timestamp, id));
+        producer.last_timestamp = timestamp;
+        producer.raise_epoch(epoch);
+        producer
+    }
+
+    fn settle(&mut self, id: ProducerId) {
+        if let Some(producer) = self.producers.get(&id) {
+            let place = (producer.last_timestamp, id);
+            match producer.transaction_start {
+                Some(_) => self.by_age.remove(&place),
+                None => self.by_age.insert(place),
+            };
+        }
+    }
+
     fn forget_oldest(&mut self) {
         if let Some((_, oldest)) = self.by_age.pop_first() {
             self.producers.remove(&oldest);
         }
-    }
-}
-
-/// Sequences wrap from `i32::MAX` to 0.
-const fn next_sequence(last: i32) -> i32 {
-    if last == i32::MAX { 0 } else { last + 1 }
-}
-
-fn sequence_count(batch: &SequencedBatch) -> i64 {
-    let (first, last) = (
-        i64::from(batch.first_sequence),
-        i64::from(batch.last_sequence),
-    );
-    if last >= first {
-        last - first + 1
-    } else {
-        last + (1 << 31) - first + 1
     }
 }
 
@@ -243,6 +416,7 @@ mod tests {
             producer_epoch: ProducerEpoch(0),
             first_sequence: 0,
             last_sequence: 0,
+            transactional: false,
         }
     }
 

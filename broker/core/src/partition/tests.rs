@@ -1,5 +1,7 @@
 //! One replica driven by hand: each test names the rule it holds the replica to.
 
+mod transactions;
+
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -64,12 +66,17 @@ fn members(proposal: &IsrProposal) -> Vec<i32> {
     proposal.isr.iter().map(|member| member.broker.0).collect()
 }
 
+fn anyone(_: BrokerId) -> bool {
+    true
+}
+
 fn batch(first: i32, last: i32) -> SequencedBatch {
     SequencedBatch {
         producer_id: ProducerId(9),
         producer_epoch: ProducerEpoch(0),
         first_sequence: first,
         last_sequence: last,
+        transactional: false,
     }
 }
 
@@ -134,15 +141,15 @@ fn a_lagging_member_is_proposed_out_after_the_lag_time_and_holds_the_mark_until_
     replica.handle_append(Time(0), None, Offset(0), Offset(10));
     pull(&mut replica, 9_000, 1, 10, 10);
     assert_eq!(
-        replica.handle_tick(Time(10_000), END),
+        replica.handle_tick(Time(10_000), END, anyone),
         None,
         "a full lag window for everybody"
     );
-    let proposal = replica.handle_tick(Time(10_001), END).unwrap();
+    let proposal = replica.handle_tick(Time(10_001), END, anyone).unwrap();
     assert_eq!(members(&proposal), [0, 1]);
     assert_eq!(replica.high_watermark(), Offset(0));
     assert_eq!(
-        replica.handle_tick(Time(10_002), END),
+        replica.handle_tick(Time(10_002), END, anyone),
         None,
         "one proposal at a time"
     );
@@ -156,7 +163,7 @@ fn a_replica_enters_the_isr_at_the_log_end_and_counts_while_proposed() {
     replica.handle_append(Time(0), None, Offset(0), Offset(10));
     assert!(!pull(&mut replica, 1, 1, 3, 10).may_enter_isr);
     assert!(pull(&mut replica, 2, 1, 10, 10).may_enter_isr);
-    let proposal = replica.handle_tick(Time(2), END).unwrap();
+    let proposal = replica.handle_tick(Time(2), END, anyone).unwrap();
     assert_eq!(members(&proposal), [0, 1]);
     assert_eq!(proposal.isr[1].epoch, Some(BrokerEpoch(7)));
     assert!(
@@ -169,7 +176,9 @@ fn a_replica_enters_the_isr_at_the_log_end_and_counts_while_proposed() {
 /// Broker 1 lags out of the ISR at `at_ms`; the controller commits it.
 fn lag_out(replica: &mut Replica, at_ms: u64, end: i64, partition_epoch: i32) {
     replica.handle_append(Time(at_ms - 20_000), None, Offset(end - 1), Offset(end));
-    let proposal = replica.handle_tick(Time(at_ms), Offset(end)).unwrap();
+    let proposal = replica
+        .handle_tick(Time(at_ms), Offset(end), anyone)
+        .unwrap();
     assert_eq!(members(&proposal), [0]);
     replica.handle_assignment(Time(at_ms), &assignment(&[0], partition_epoch), ends(end));
 }
@@ -185,9 +194,15 @@ fn a_replica_that_lagged_out_dwells_at_the_log_end_before_it_enters_again() {
         lag_out(&mut replica, at_ms, end, partition_epoch);
         assert!(!pull(&mut replica, at_ms, 1, end, end).may_enter_isr);
         let before = Time(at_ms + dwell_ms - 1);
-        assert_eq!(replica.handle_tick(before, Offset(end)), None, "{round}");
+        assert_eq!(
+            replica.handle_tick(before, Offset(end), anyone),
+            None,
+            "{round}"
+        );
         at_ms += dwell_ms;
-        let proposal = replica.handle_tick(Time(at_ms), Offset(end)).unwrap();
+        let proposal = replica
+            .handle_tick(Time(at_ms), Offset(end), anyone)
+            .unwrap();
         assert_eq!(members(&proposal), [0, 1], "{round}");
         let entered = assignment(&[0, 1], partition_epoch + 1);
         replica.handle_assignment(Time(at_ms), &entered, ends(end));
@@ -195,7 +210,7 @@ fn a_replica_that_lagged_out_dwells_at_the_log_end_before_it_enters_again() {
     at_ms += 300_000;
     lag_out(&mut replica, at_ms, 4, 8);
     pull(&mut replica, at_ms, 1, 4, 4);
-    let proposal = replica.handle_tick(Time(at_ms + 1_000), Offset(4));
+    let proposal = replica.handle_tick(Time(at_ms + 1_000), Offset(4), anyone);
     assert!(proposal.is_some(), "it had been steady");
 }
 
@@ -203,11 +218,11 @@ fn a_replica_that_lagged_out_dwells_at_the_log_end_before_it_enters_again() {
 fn a_replica_that_caught_up_before_its_lag_was_committed_enters_again_without_a_pull() {
     let mut replica = leader(&[0, 1], 1);
     replica.handle_append(Time(10_000), None, Offset(0), END);
-    assert!(replica.handle_tick(Time(30_000), END).is_some());
+    assert!(replica.handle_tick(Time(30_000), END, anyone).is_some());
     pull(&mut replica, 30_001, 1, END.0, END.0);
     replica.handle_assignment(Time(30_002), &assignment(&[0], 2), ends(END.0));
-    assert_eq!(replica.handle_tick(Time(30_010), END), None);
-    let proposal = replica.handle_tick(Time(31_010), END).unwrap();
+    assert_eq!(replica.handle_tick(Time(30_010), END, anyone), None);
+    let proposal = replica.handle_tick(Time(31_010), END, anyone).unwrap();
     assert_eq!(members(&proposal), [0, 1]);
 }
 
@@ -233,8 +248,12 @@ fn the_dwell_begins_anew_when_the_replica_falls_behind() {
     pull(&mut replica, 30_500, 1, 12, 30);
     pull(&mut replica, 30_600, 1, 20, 30);
     pull(&mut replica, 30_700, 1, 30, 30);
-    assert_eq!(replica.handle_tick(Time(31_600), Offset(30)), None);
-    assert!(replica.handle_tick(Time(31_700), Offset(30)).is_some());
+    assert_eq!(replica.handle_tick(Time(31_600), Offset(30), anyone), None);
+    assert!(
+        replica
+            .handle_tick(Time(31_700), Offset(30), anyone)
+            .is_some()
+    );
 }
 
 #[test]
@@ -279,7 +298,7 @@ fn a_late_pull_of_a_replaced_stream_does_not_set_the_follower_back() {
     assert!(caught_up.unwrap().may_enter_isr);
     let late = replica.handle_pull(Time(2), by(1), EPOCH, Offset(4), ends(10));
     assert_eq!(late, Ok(PullProgress::default()));
-    let proposal = replica.handle_tick(Time(3), Offset(10)).unwrap();
+    let proposal = replica.handle_tick(Time(3), Offset(10), anyone).unwrap();
     assert_eq!(members(&proposal), [0, 1]);
 }
 
@@ -401,32 +420,58 @@ fn a_caught_up_member_of_an_idle_partition_stays_and_gets_a_full_window_after_th
     replica.handle_append(Time(0), None, Offset(0), Offset(10));
     pull(&mut replica, 1, 1, 10, 10);
     pull(&mut replica, 1, 2, 10, 10);
-    assert_eq!(replica.handle_tick(Time(3_600_000), END), None);
+    assert_eq!(replica.handle_tick(Time(3_600_000), END, anyone), None);
     replica.handle_append(Time(3_600_000), None, Offset(10), Offset(11));
-    assert_eq!(replica.handle_tick(Time(3_610_000), Offset(11)), None);
-    assert!(replica.handle_tick(Time(3_610_001), Offset(11)).is_some());
+    assert_eq!(
+        replica.handle_tick(Time(3_610_000), Offset(11), anyone),
+        None
+    );
+    assert!(
+        replica
+            .handle_tick(Time(3_610_001), Offset(11), anyone)
+            .is_some()
+    );
+}
+
+/// The leader asked for it twice a second, and then for the ISR as it was: a metadata record each time.
+#[test]
+fn a_follower_that_pulled_while_it_was_fenced_was_proposed_over_and_over() {
+    let mut replica = leader(&[0], 1);
+    pull(&mut replica, 1, 1, 0, 0);
+    let fenced = |id| id != BrokerId(1);
+    assert_eq!(replica.handle_tick(Time(1), END, fenced), None);
+    let proposal = replica.handle_tick(Time(2), END, anyone).unwrap();
+    assert_eq!(members(&proposal), [0, 1]);
+
+    let mut replica = leader(&[0, 1], 1);
+    pull(&mut replica, 1, 1, 0, 0);
+    let leaves_it_in = replica.handle_tick(Time(1), END, fenced);
+    assert_eq!(leaves_it_in, None, "the controller takes it out");
 }
 
 #[test]
 fn a_refused_proposal_is_made_again_after_a_pause() {
     let mut replica = leader(&[0], 1);
     pull(&mut replica, 1, 1, 0, 0);
-    assert!(replica.handle_tick(Time(1), END).is_some());
+    assert!(replica.handle_tick(Time(1), END, anyone).is_some());
     replica.handle_isr_refused(Time(2), PartitionEpoch(1));
-    let as_it_is = replica.handle_tick(Time(2), END).unwrap();
+    let as_it_is = replica.handle_tick(Time(2), END, anyone).unwrap();
     assert_eq!(members(&as_it_is), [0]);
     replica.handle_assignment(Time(2), &assignment(&[0], 2), ends(0));
     pull(&mut replica, 3, 1, 0, 0);
-    assert_eq!(replica.handle_tick(Time(100), END), None);
-    assert!(replica.handle_tick(Time(502), END).is_some());
+    assert_eq!(replica.handle_tick(Time(100), END, anyone), None);
+    assert!(replica.handle_tick(Time(502), END, anyone).is_some());
 }
 
 #[test]
 fn a_refused_proposal_of_which_another_copy_is_committed_later_is_waited_for() {
     let mut replica = leader(&[0], 1);
     pull(&mut replica, 1, 1, 0, 0);
-    assert!(replica.handle_tick(Time(1), END).is_some());
-    assert!(replica.handle_tick(Time(2_001), END).is_some(), "a copy");
+    assert!(replica.handle_tick(Time(1), END, anyone).is_some());
+    assert!(
+        replica.handle_tick(Time(2_001), END, anyone).is_some(),
+        "a copy"
+    );
     replica.handle_isr_refused(Time(2_002), PartitionEpoch(1));
     replica.handle_append(Time(2_003), None, Offset(0), Offset(5));
     assert_eq!(replica.high_watermark(), Offset(0));
@@ -438,15 +483,22 @@ fn a_refused_proposal_of_which_another_copy_is_committed_later_is_waited_for() {
 fn a_refused_proposal_counts_no_more_once_the_controller_can_accept_no_copy_of_it() {
     let mut replica = leader(&[0], 1);
     pull(&mut replica, 1, 1, 0, 0);
-    assert!(replica.handle_tick(Time(1), END).is_some());
+    assert!(replica.handle_tick(Time(1), END, anyone).is_some());
     replica.handle_isr_refused(Time(2), PartitionEpoch(1));
     replica.handle_append(Time(3), None, Offset(0), Offset(5));
-    let as_it_is = replica.handle_tick(Time(3), END).unwrap();
+    let as_it_is = replica.handle_tick(Time(3), END, anyone).unwrap();
     assert_eq!(members(&as_it_is), [0]);
-    assert_eq!(replica.handle_tick(Time(4), END), None);
+    assert_eq!(replica.handle_tick(Time(4), END, anyone), None);
     replica.handle_isr_refused(Time(5), PartitionEpoch(1));
-    assert_eq!(replica.handle_tick(Time(6), END), None, "refused as well");
-    assert_eq!(replica.handle_tick(Time(2_005), END), Some(as_it_is));
+    assert_eq!(
+        replica.handle_tick(Time(6), END, anyone),
+        None,
+        "refused as well"
+    );
+    assert_eq!(
+        replica.handle_tick(Time(2_005), END, anyone),
+        Some(as_it_is)
+    );
     replica.handle_assignment(Time(2_006), &assignment(&[0], 2), ends(5));
     assert_eq!(replica.high_watermark(), Offset(5));
 }
@@ -455,9 +507,9 @@ fn a_refused_proposal_counts_no_more_once_the_controller_can_accept_no_copy_of_i
 fn an_unanswered_proposal_is_repeated() {
     let mut replica = leader(&[0], 1);
     pull(&mut replica, 1, 1, 0, 0);
-    let first = replica.handle_tick(Time(1), END).unwrap();
-    assert_eq!(replica.handle_tick(Time(1_999), END), None);
-    assert_eq!(replica.handle_tick(Time(2_001), END), Some(first));
+    let first = replica.handle_tick(Time(1), END, anyone).unwrap();
+    assert_eq!(replica.handle_tick(Time(1_999), END, anyone), None);
+    assert_eq!(replica.handle_tick(Time(2_001), END, anyone), Some(first));
 }
 
 #[test]
@@ -578,6 +630,37 @@ fn a_producer_that_began_in_the_middle_was_told_that_what_comes_before_is_append
     );
 }
 
+/// A producer goes on at the new leader while the former one owes it an answer, and asks the new one
+/// only when it has given up on that. Java's client repeated the batch for as long as it lived.
+#[test]
+fn a_batch_that_was_appended_some_batches_ago_was_refused() {
+    let mut producers = Producers::default();
+    for n in 0..9 {
+        let next = batch(n * 10, n * 10 + 9);
+        producers.record(&next, Offset(i64::from(n) * 10), Timestamp(1));
+    }
+    let before = Ok(SequenceVerdict::AppendedBefore {
+        end_offset: Offset(90),
+    });
+    assert_eq!(producers.check(&batch(0, 9)), before);
+    assert_eq!(producers.check(&batch(35, 62)), before, "cut otherwise");
+    let beyond = producers.check(&batch(85, 94));
+    assert!(beyond.is_err(), "in part: {beyond:?}");
+    producers.record(&batch(200, 200), Offset(90), Timestamp(1));
+    let behind_a_gap = producers.check(&batch(0, 9));
+    assert!(behind_a_gap.is_err(), "{behind_a_gap:?}");
+
+    let mut producers = Producers::default();
+    producers.record(&batch(i32::MAX - 1, i32::MAX), Offset(0), Timestamp(1));
+    for n in 0..9 {
+        producers.record(&batch(n, n), Offset(i64::from(n) + 2), Timestamp(1));
+    }
+    let wrapped = producers.check(&batch(i32::MAX, 0));
+    let end_offset = Offset(11);
+    assert_eq!(wrapped, Ok(SequenceVerdict::AppendedBefore { end_offset }));
+    assert!(producers.check(&batch(i32::MAX - 2, 0)).is_err());
+}
+
 /// librdkafka answers a gap with a new producer epoch and sends again what an earlier leader had appended.
 #[test]
 fn a_batch_behind_one_that_was_refused_is_retried_after_it() {
@@ -610,12 +693,102 @@ fn a_batch_behind_one_that_was_refused_is_retried_after_it() {
         Offset(3),
         Offset(4),
     );
-    let gap = admit(&mut replica, 8, 9);
-    let is_gap = matches!(
-        gap,
-        Err(AppendError::Sequence(SequenceError::OutOfOrder { .. }))
+}
+
+/// When the lead moves, the former leader may still owe answers while new batches go to the new one.
+/// librdkafka took the refusal for a reason to send everything again in a new epoch, also what was
+/// appended: duplicates.
+#[test]
+fn a_batch_was_refused_for_good_while_the_former_leader_still_owed_the_answer_to_the_one_before() {
+    let mut replica = leader(&[0], 1);
+    let first = batch(0, 0);
+    let admitted = replica.admit(Time(1), Acks::All, Some(&first));
+    assert_eq!(admitted, Ok(SequenceVerdict::Append));
+    let appended = Some((&first, Timestamp(1)));
+    replica.handle_append(Time(1), appended, Offset(0), Offset(1));
+
+    let mut admit = |at_ms, batch| replica.admit(Time(at_ms), Acks::All, Some(&batch));
+    let behind = Err(AppendError::BehindAwaited { awaited: 1 });
+    assert_eq!(admit(2, batch(2, 3)), behind);
+    assert_eq!(admit(3, batch(4, 4)), behind);
+    assert_eq!(admit(4, batch(1, 1)), Ok(SequenceVerdict::Append));
+
+    let lost = Err(AppendError::Sequence(SequenceError::OutOfOrder {
+        first: 2,
+        last: 0,
+    }));
+    assert_eq!(admit(5_001, batch(2, 3)), behind);
+    assert_eq!(admit(5_002, batch(2, 3)), lost, "in vain");
+    replica.expire_producers(Time(41_000), Timestamp(0));
+    let mut admit = |at_ms, batch| replica.admit(Time(at_ms), Acks::All, Some(&batch));
+    assert_eq!(admit(41_000, batch(2, 3)), lost, "once");
+
+    let second = batch(1, 1);
+    let appended = Some((&second, Timestamp(1)));
+    replica.handle_append(Time(41_001), appended, Offset(1), Offset(2));
+    let elsewhere = Assignment {
+        leader: Some(BrokerId(1)),
+        leader_epoch: LeaderEpoch(4),
+        ..assignment(&[0, 1], 2)
+    };
+    replica.handle_assignment(Time(42_000), &elsewhere, ends(2));
+    let moved = Err(AppendError::NotLeader(NotLeader));
+    let admit =
+        |replica: &mut Replica, at_ms, batch| replica.admit(Time(at_ms), Acks::All, Some(&batch));
+    assert_eq!(admit(&mut replica, 42_000, batch(2, 3)), moved);
+    let back = Assignment {
+        leader_epoch: LeaderEpoch(5),
+        ..assignment(&[0], 3)
+    };
+    replica.handle_assignment(Time(50_000), &back, ends(2));
+    assert_eq!(
+        admit(&mut replica, 50_000, batch(4, 4)),
+        Err(AppendError::BehindAwaited { awaited: 2 }),
+        "the one that was refused some time ago is on its way again"
     );
-    assert!(is_gap, "{gap:?}");
+}
+
+/// The client lets the request to the former leader run into its time-out.
+#[test]
+fn a_missing_batch_is_awaited_for_longer_while_a_former_leader_may_be_cut_off() {
+    let mut replica = leader(&[0], 1);
+    let cut_off = |id| id != BrokerId(1);
+    let first = batch(0, 0);
+    let appended = Some((&first, Timestamp(1)));
+    replica.handle_append(Time(1), appended, Offset(0), Offset(1));
+    let behind = Err(AppendError::BehindAwaited { awaited: 1 });
+    for at_ms in (1_000..=40_900).step_by(300) {
+        let admitted = replica.admit(Time(at_ms), Acks::All, Some(&batch(2, 2)));
+        assert_eq!(admitted, behind, "{at_ms}");
+        replica.handle_tick(Time(at_ms), Offset(1), cut_off);
+    }
+    replica.handle_tick(Time(41_000), Offset(1), cut_off);
+    let admitted = replica.admit(Time(41_000), Acks::All, Some(&batch(2, 2)));
+    let lost = SequenceError::OutOfOrder { first: 2, last: 0 };
+    assert_eq!(admitted, Err(AppendError::Sequence(lost)));
+}
+
+#[test]
+fn what_lies_behind_a_producers_last_batches_is_refused_at_once() {
+    let mut replica = leader(&[0], 1);
+    let mut admit = |batch| replica.admit(Time(1), Acks::All, Some(&batch));
+    let later_epoch = SequencedBatch {
+        producer_epoch: ProducerEpoch(1),
+        ..batch(3, 3)
+    };
+    assert_eq!(
+        admit(later_epoch),
+        Err(AppendError::BehindAwaited { awaited: 0 })
+    );
+    replica.handle_append(
+        Time(1),
+        Some((&batch(7, 9), Timestamp(1))),
+        Offset(0),
+        Offset(3),
+    );
+    let gap = replica.admit(Time(2), Acks::All, Some(&batch(3, 6)));
+    let lost = SequenceError::OutOfOrder { first: 3, last: 9 };
+    assert_eq!(gap, Err(AppendError::Sequence(lost)));
 }
 
 #[test]
@@ -674,7 +847,7 @@ fn sequences_wrap() {
     producers.record(&batch(i32::MAX, 2), Offset(2), Timestamp(0));
     let ends: Vec<_> = producers
         .snapshot()
-        .map(|entry| entry.base_offset)
+        .filter_map(|entry| Some(entry.batch?.base_offset))
         .collect();
     assert_eq!(ends, [Offset(0), Offset(2)]);
 }
@@ -738,7 +911,7 @@ proptest! {
                 }
                 Step::Tick(ms) => {
                     now += ms;
-                    if let Some(proposal) = replica.handle_tick(Time(now), Offset(end)) {
+                    if let Some(proposal) = replica.handle_tick(Time(now), Offset(end), anyone) {
                         proposed = Some(members(&proposal));
                     }
                 }

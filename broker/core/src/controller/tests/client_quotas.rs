@@ -9,8 +9,15 @@ fn named(name: &str) -> Option<QuotaEntityName> {
 
 fn client(id: &str) -> QuotaEntity {
     QuotaEntity {
-        user: None,
         client_id: named(id),
+        ..QuotaEntity::default()
+    }
+}
+
+fn address(ip: &str) -> QuotaEntity {
+    QuotaEntity {
+        ip: named(ip),
+        ..QuotaEntity::default()
     }
 }
 
@@ -45,24 +52,30 @@ fn quotas_are_set_removed_and_kept_in_snapshots() {
     let both = QuotaEntity {
         user: named("*"),
         client_id: named("app"),
+        ip: None,
     };
     let entries = vec![
         change(client("app"), key, Some(7)),
         change(both.clone(), key, Some(8)),
         change(client("*"), QuotaKind::Fetch.key(), Some(9)),
+        change(
+            address("::1"),
+            QuotaKind::ConnectionCreation.key(),
+            Some(10),
+        ),
     ];
-    assert_eq!(alter(&mut cluster, entries), [None, None, None]);
+    assert_eq!(alter(&mut cluster, entries), [None; 4]);
     let limit = |cluster: &Cluster, kind| cluster.image.client_quotas.limit(kind, "u", "app");
     let found = limit(&cluster, QuotaKind::Produce).unwrap();
-    assert_eq!(found.bytes_per_second, 8);
+    assert_eq!(found.per_second, 8);
     assert_eq!(
         limit(&cluster, QuotaKind::Fetch),
         Some(ClientLimit {
             sharers: Sharers {
-                user: None,
-                client_id: Some("app".to_string())
+                client_id: Some("app".to_string()),
+                ..Sharers::default()
             },
-            bytes_per_second: 9
+            per_second: 9
         })
     );
     let mut restored = Image::default();
@@ -73,7 +86,7 @@ fn quotas_are_set_removed_and_kept_in_snapshots() {
 
     assert_eq!(alter(&mut cluster, vec![change(both, key, None)]), [None]);
     let found = limit(&cluster, QuotaKind::Produce).unwrap();
-    assert_eq!(found.bytes_per_second, 7);
+    assert_eq!(found.per_second, 7);
 }
 
 #[test]
@@ -86,13 +99,29 @@ fn what_makes_no_sense_is_refused_on_its_own() {
         change(QuotaEntity::default(), key, Some(1)),
         change(client(""), key, Some(1)),
         change(client(&long), key, Some(1)),
-        change(client("a"), "request_percentage", Some(1)),
+        change(client("a"), "leader.replication.throttled.rate", Some(1)),
         change(client("b"), key, Some(0)),
         change(client("c"), key, Some(1)),
         change(client("c"), key, Some(2)),
+        change(client("d"), QuotaKind::ConnectionCreation.key(), Some(1)),
+        change(address("10.0.0.1"), key, Some(1)),
+        change(
+            address("example.org"),
+            QuotaKind::ConnectionCreation.key(),
+            Some(1),
+        ),
+        change(
+            QuotaEntity {
+                user: named("u"),
+                ..address("10.0.0.1")
+            },
+            key,
+            Some(1),
+        ),
     ];
     let errors = alter(&mut cluster, entries);
-    let refused = [invalid, invalid, invalid, invalid, invalid, None, invalid];
+    let mut refused = [invalid; 11];
+    refused[5] = None;
     assert_eq!(errors, refused);
     assert_eq!(cluster.image.client_quotas.len(), 1);
 
@@ -117,4 +146,20 @@ fn the_number_of_entities_is_bounded() {
         alter(&mut cluster, vec![one_more, known]),
         [Some(CommandError::LimitExceeded), None]
     );
+}
+
+#[test]
+fn what_changes_nothing_is_not_written() {
+    let mut cluster = Cluster::with_brokers(1);
+    let key = QuotaKind::Produce.key();
+    alter(&mut cluster, vec![change(client("a"), key, Some(1))]);
+    let again = AlterClientQuotas {
+        entries: vec![
+            change(client("a"), key, Some(1)),
+            change(client("nobody"), key, None),
+        ],
+        validate_only: false,
+    };
+    let decision = cluster.decide(&Command::AlterClientQuotas(again));
+    assert_eq!(decision.records, []);
 }

@@ -139,7 +139,7 @@ impl Group {
         let mut changes = Changes::new(&group, consumer);
         let beaten = match request.epoch {
             GroupEpoch::LEAVE | GroupEpoch::LEAVE_STATIC => changes.leave(request),
-            _ => changes.heartbeat(cx.config, request, topics),
+            _ => changes.heartbeat(cx, request, topics),
         };
         let (records, reasons) = (changes.records, changes.reasons);
         match beaten {
@@ -162,11 +162,11 @@ impl Group {
 impl Changes<'_> {
     fn heartbeat(
         &mut self,
-        config: &GroupConfig,
+        cx: &Context<'_>,
         request: &ConsumerHeartbeatRequest,
         topics: &dyn Topics,
     ) -> Result<ConsumerHeartbeat, GroupError> {
-        self.check_member(config, request)?;
+        self.check_member(cx.config, request)?;
         if !self.consumer.takes_regex(request.topic_regex.as_deref()) {
             return Err(GroupError::TooManyRegexes);
         }
@@ -176,7 +176,7 @@ impl Changes<'_> {
         let before = self.consumer.members.get(&request.member_id);
         let metadata = request.metadata(before.map(Member::metadata));
         self.update_member(&request.member_id, metadata);
-        self.update_target(topics);
+        self.update_rested_target(cx.now.time, topics);
         let before = self.consumer.members.get(&request.member_id);
         let before = before
             .map(|member| member.current.clone())

@@ -11,9 +11,28 @@ use crate::group::config::GroupConfig;
 use crate::group::effect::{Context, Effect, RebalanceReason, Then};
 use crate::group::membership::Group;
 use crate::group::record::Generation;
-use crate::{Time, TopicPartition};
+use crate::{Duration, Time, TopicPartition};
+
+/// How long after new targets heartbeats make no others, for each hundred members. Making targets takes
+/// time that grows with the members: when thousands join at once, each doing so would stop the broker.
+const TARGETS_REST_PER_HUNDRED: Duration = Duration::from_millis(5);
 
 impl Changes<'_> {
+    /// As [`update_target`](Self::update_target), unless the last targets of a large group are too recent;
+    /// a later heartbeat of any member makes new ones then.
+    pub(super) fn update_rested_target(&mut self, now: Time, topics: &dyn Topics) {
+        if self.consumer.targets_rest_until > now {
+            return;
+        }
+        let target_epoch = self.consumer.target_epoch;
+        self.update_target(topics);
+        if self.consumer.target_epoch != target_epoch {
+            let hundreds = self.consumer.members.len() / 100;
+            let rest = TARGETS_REST_PER_HUNDRED * u32::try_from(hundreds).unwrap_or(u32::MAX);
+            self.consumer.targets_rest_until = now.plus(rest);
+        }
+    }
+
     /// Makes a new target if members or topics have changed.
     pub(super) fn update_target(&mut self, topics: &dyn Topics) {
         let hash = self.consumer.look_up(topics).hash();

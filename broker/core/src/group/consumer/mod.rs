@@ -48,6 +48,8 @@ pub(super) struct ConsumerGroup {
     metadata_hash: i64,
     /// The epoch that targets were made for.
     target_epoch: GroupEpoch,
+    /// Until when heartbeats make no new ones.
+    targets_rest_until: Time,
     members: BTreeMap<String, Member>,
     static_members: BTreeMap<String, String>,
     /// Who has a partition, or has not given it up yet.

@@ -13,7 +13,7 @@ use crate::group::effect::{AppendId, Effect, ReplyToken, Response};
 use crate::group::error::{AppendError, GroupError};
 use crate::group::membership::Group;
 use crate::group::{GroupConfig, GroupRecord, Groups, Now};
-use crate::{Duration, PartitionIndex, Time, Timestamp, TopicId, TopicPartition};
+use crate::{Duration, Offset, PartitionIndex, Time, Timestamp, TopicId, TopicPartition};
 
 const GROUP: &str = "orders";
 const MEMBERS: usize = 5;
@@ -169,7 +169,7 @@ impl World {
         };
         let result = match self.fails {
             true => Err(AppendError::NotReplicated),
-            false => Ok(()),
+            false => Ok(Offset(self.log.len() as i64)),
         };
         if result.is_ok() {
             self.log.extend(records.iter().cloned());
@@ -338,7 +338,9 @@ impl World {
 
     fn fail_over(&mut self) {
         let mut groups = Groups::new(GroupConfig::default());
-        self.log.iter().for_each(|record| groups.apply(record));
+        let at = (0..).map(Offset);
+        at.zip(&self.log)
+            .for_each(|(at, record)| groups.apply(record, at));
         groups.handle_loaded(self.now());
         self.groups = groups;
         self.epoch_max = GroupEpoch(0);
@@ -405,7 +407,9 @@ impl World {
         assert_eq!(description.state.to_string(), "Stable");
 
         let mut replayed = Groups::new(GroupConfig::default());
-        self.log.iter().for_each(|record| replayed.apply(record));
+        let at = (0..).map(Offset);
+        at.zip(&self.log)
+            .for_each(|(at, record)| replayed.apply(record, at));
         replayed.handle_loaded(self.now());
         assert_eq!(replayed.describe_consumer_group(GROUP), Some(description));
     }

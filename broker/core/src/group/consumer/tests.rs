@@ -11,9 +11,9 @@ use crate::group::consumer_protocol::{read_assignment, write_assignment};
 use crate::group::effect::{AppendId, Effect, Joined, ReplyToken, Response};
 use crate::group::error::{AppendError, GroupError};
 use crate::group::{
-    CommitRequest, Generation, GroupConfig, Groups, HeartbeatRequest, ID_BYTES_MAX, JoinFeatures,
-    JoinRequest, LeaveRequest, LeavingMember, MEMBERS_BYTES_MAX, Now, OffsetToCommit, Opaque,
-    Protocol, REGEXES_MAX, SyncRequest,
+    CommitRequest, Generation, GroupConfig, GroupRecord, Groups, HeartbeatRequest, ID_BYTES_MAX,
+    JoinFeatures, JoinRequest, LeaveRequest, LeavingMember, MEMBERS_BYTES_MAX, Now, OffsetToCommit,
+    Opaque, Protocol, REGEXES_MAX, SyncRequest,
 };
 use crate::{
     Duration, LeaderEpoch, Offset, PartitionIndex, Time, Timestamp, TopicId, TopicPartition,
@@ -47,6 +47,8 @@ struct Fixture {
     held: Option<VecDeque<AppendId>>,
     /// Answers that did not come at once.
     late: Vec<Response>,
+    /// How often targets were made.
+    targets: usize,
 }
 
 impl Fixture {
@@ -61,6 +63,7 @@ impl Fixture {
             next_token: 0,
             held: None,
             late: Vec::new(),
+            targets: 0,
         }
     }
 
@@ -93,10 +96,19 @@ impl Fixture {
                         response,
                     } if to == token => answer = Some(response),
                     Effect::Reply { response, .. } => self.late.push(response),
-                    Effect::Append { id, .. } => match &mut self.held {
-                        Some(held) => held.push_back(id),
-                        None => self.groups.handle_appended(now, id, Ok(()), &mut effects),
-                    },
+                    Effect::Append { id, records } => {
+                        let is_target = |record: &&_| {
+                            matches!(record, GroupRecord::ConsumerTargetMetadata { .. })
+                        };
+                        self.targets += records.iter().filter(is_target).count();
+                        match &mut self.held {
+                            Some(held) => held.push_back(id),
+                            None => {
+                                let at = Ok(Offset(0));
+                                self.groups.handle_appended(now, id, at, &mut effects);
+                            }
+                        }
+                    }
                     Effect::Rebalance { .. } => {}
                 }
             }
@@ -108,7 +120,8 @@ impl Fixture {
     fn end_append(&mut self, result: Result<(), AppendError>) {
         let id = self.held.as_mut().and_then(VecDeque::pop_front).unwrap();
         let (now, mut effects) = (self.now(), Vec::new());
-        self.groups.handle_appended(now, id, result, &mut effects);
+        let at = result.map(|()| Offset(0));
+        self.groups.handle_appended(now, id, at, &mut effects);
         self.perform(effects, ReplyToken(u64::MAX));
     }
 
@@ -579,4 +592,30 @@ fn a_group_has_a_bounded_number_of_regular_expressions() {
     let refused = fixture.beat(&by_regex(REGEXES_MAX, REGEXES_MAX));
     assert_eq!(refused, Err(GroupError::TooManyRegexes));
     fixture.beat(&by_regex(REGEXES_MAX, 0)).unwrap();
+}
+
+#[test]
+fn each_of_a_thousand_members_that_joined_at_once_made_targets_for_all() {
+    let mut fixture = Fixture::new();
+    let member = |at: i32| alloc::format!("m{at}");
+    let epochs: Vec<i32> = (0..1000)
+        .map(|at| {
+            fixture
+                .beat(&heartbeat(&member(at), 0, &[]))
+                .unwrap()
+                .epoch
+                .0
+        })
+        .collect();
+    assert!(fixture.targets < 200, "{}", fixture.targets);
+    assert!(epochs.iter().all(|epoch| *epoch > 0));
+    fixture.now_ms += 1000;
+    let told = fixture.beat(&heartbeat("m0", epochs[0], &[0, 1, 2, 3]));
+    let kept = told.unwrap().assignment.unwrap();
+    let kept: Vec<i32> = kept.iter().map(|partition| partition.partition.0).collect();
+    assert_eq!(kept.len(), 1);
+    let given_up = fixture.beat(&heartbeat("m0", epochs[0], &kept)).unwrap();
+    assert!(given_up.epoch.0 > epochs[999]);
+    let last = fixture.beat(&heartbeat("m999", epochs[999], &[])).unwrap();
+    assert_eq!(last.epoch, given_up.epoch);
 }

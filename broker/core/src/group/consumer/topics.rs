@@ -16,7 +16,7 @@ pub trait Topics {
     /// Id and number of partitions of the topic of this name.
     fn find(&self, name: &str) -> Option<(TopicId, u32)>;
 
-    /// Names of the topics that the regular expression matches as a whole, internal ones left out.
+    /// Names of the topics that the regular expression matches as a whole, internal ones too.
     fn matching(&self, regex: &str) -> Vec<String>;
 }
 

@@ -8,27 +8,27 @@ use crate::{Duration, Time};
 /// An idle bucket saves up for so long.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Bytes that may pass.
+/// How much may pass: bytes, or what else is counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ByteRate {
+pub struct Rate {
     /// `None`: no limit.
-    bytes_per_second: Option<u64>,
-    /// Below zero after a transfer that was larger than what was left; in bytes times
-    /// milliseconds per second, so that nothing is lost to rounding.
+    per_second: Option<u64>,
+    /// Below zero after a transfer that was larger than what was left; times milliseconds per
+    /// second, so that nothing is lost to rounding.
     available: i128,
     filled_at: Time,
 }
 
 const MS_PER_SECOND: i128 = 1_000;
 
-impl ByteRate {
+impl Rate {
     /// Changes the rate, `None` for no limit. What was overdrawn under the old rate is forgotten.
-    pub fn set_rate(&mut self, now: Time, bytes_per_second: Option<u64>) {
-        if bytes_per_second == self.bytes_per_second {
+    pub fn set_rate(&mut self, now: Time, per_second: Option<u64>) {
+        if per_second == self.per_second {
             return;
         }
         *self = Self {
-            bytes_per_second,
+            per_second,
             available: 0,
             filled_at: now,
         };
@@ -36,13 +36,13 @@ impl ByteRate {
 
     /// The rate, `None` without limit.
     #[must_use]
-    pub const fn bytes_per_second(&self) -> Option<u64> {
-        self.bytes_per_second
+    pub const fn per_second(&self) -> Option<u64> {
+        self.per_second
     }
 
     /// How long nothing may pass; zero when something may.
     pub fn wait(&mut self, now: Time) -> Duration {
-        let Some(rate) = self.bytes_per_second else {
+        let Some(rate) = self.per_second else {
             return Duration::ZERO;
         };
         self.fill(now, rate);
@@ -56,11 +56,11 @@ impl ByteRate {
         Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
     }
 
-    /// So many bytes have passed.
-    pub fn record(&mut self, now: Time, bytes: usize) {
-        if let Some(rate) = self.bytes_per_second {
+    /// So much has passed.
+    pub fn record(&mut self, now: Time, amount: u64) {
+        if let Some(rate) = self.per_second {
             self.fill(now, rate);
-            self.available -= bytes as i128 * MS_PER_SECOND;
+            self.available -= i128::from(amount) * MS_PER_SECOND;
         }
     }
 
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_large_transfer_is_waited_off() {
-        let mut bucket = ByteRate::default();
+        let mut bucket = Rate::default();
         bucket.record(Time(0), 1_000_000);
         assert_eq!(bucket.wait(Time(0)), Duration::ZERO, "no limit");
         bucket.set_rate(Time(0), Some(1_000));
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn an_idle_bucket_saves_up_for_a_burst_only() {
-        let mut bucket = ByteRate::default();
+        let mut bucket = Rate::default();
         bucket.set_rate(Time(0), Some(1_000));
         bucket.record(Time(1_000_000), 2_000);
         assert_eq!(bucket.wait(Time(1_000_000)), Duration::from_secs(1));
@@ -106,18 +106,18 @@ mod tests {
         #[test]
         fn no_more_than_the_rate_passes(
             rate in 1..100_000u64,
-            steps in prop::collection::vec((0..2_000u64, 1..50_000usize), 1..60),
+            steps in prop::collection::vec((0..2_000u64, 1..50_000u64), 1..60),
         ) {
-            let mut bucket = ByteRate::default();
+            let mut bucket = Rate::default();
             bucket.set_rate(Time(0), Some(rate));
             let (mut now, mut passed, mut last) = (Time(0), 0, 0);
-            for (pause_ms, bytes) in steps {
+            for (pause_ms, amount) in steps {
                 now = now.plus(Duration::from_millis(pause_ms));
                 now = now.plus(bucket.wait(now));
                 prop_assert_eq!(bucket.wait(now), Duration::ZERO);
-                bucket.record(now, bytes);
-                passed += bytes as u64;
-                last = bytes as u64;
+                bucket.record(now, amount);
+                passed += amount;
+                last = amount;
             }
             prop_assert!((passed - last) * 1_000 <= rate * (now.0 + 1_000));
         }
