@@ -67,6 +67,15 @@ impl OffsetIndex {
         self.last_where(|entry| entry.position <= position)
     }
 
+    /// The first entry whose batch starts at or after `position`.
+    pub(crate) fn first_from(&self, position: u64) -> io::Result<Option<OffsetEntry>> {
+        let found = partition_point(self.entries.len(), |i| Ok(self.get(i)?.position < position));
+        let Some(i) = unless_unusable(found)?.filter(|i| *i < self.entries.len()) else {
+            return Ok(None);
+        };
+        self.get(i).map(Some)
+    }
+
     /// Keeps the leading entries that rise and lie below `offset`, which recovery may trust.
     pub(crate) fn keep_rising_below(&mut self, offset: Offset) -> io::Result<()> {
         let mut previous = None;

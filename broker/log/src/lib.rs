@@ -20,6 +20,7 @@ mod log;
 mod scan;
 mod segment;
 mod slice;
+mod txn_index;
 
 pub use checkpoint::{CHECKPOINT_ENTRIES_MAX, OffsetEntry, read_text, replace as replace_file};
 pub use compaction::{
@@ -38,3 +39,4 @@ pub use log::{
     ScrubError, ScrubStep, SegmentFiles, SegmentScrub, SyncHandle, Synced,
 };
 pub use slice::{LogSlice, SliceError, TimestampError, TimestampedOffset};
+pub use txn_index::AbortedTransaction;

@@ -9,11 +9,13 @@
 //! up to there, group by group; [`crate::Log::replace`] puts each group in its place. Offsets stay what
 //! they were. The order from the front matters: a tombstone goes only when all older values are gone.
 
+mod fate;
 mod key_map;
 mod pass;
 mod plan;
 mod retain;
 
+pub(crate) use fate::ABORTED_MAX;
 pub use pass::{CleanedSegment, Compaction, CompactionError, Pace, PassReport, Stopped};
 pub(crate) use pass::{Origin, Source};
 pub use plan::Backlog;

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use broker_core::{Offset, Timestamp};
 use broker_wire::record::{BatchError, BatchHeader, RecordBatch, RecordError};
 
+use super::fate::{ABORTED_MAX, Fate, Fates};
 use super::key_map::KeyMap;
 use super::plan::{Backlog, GroupLimits, SegmentSummary, groups};
-use super::retain::{DECOMPRESSED_BYTES_MAX, HeaderNeed, Retain, RetainError, Retained, is_opaque};
+use super::retain::{DECOMPRESSED_BYTES_MAX, HeaderNeed, Retain, RetainError, Retained};
 use crate::config::{CompactionConfig, LogConfig};
 use crate::fs::{Fs, FsFile, is_no_space};
 use crate::scan::{BatchWalk, WalkError};
 use crate::segment::Segment;
+use crate::txn_index::AbortedTransaction;
 
 /// Bytes that are collected for one write.
 const WRITE_BYTES: usize = 1 << 20;
@@ -49,6 +51,11 @@ pub enum CompactionError {
     /// A file could not be read or written.
     #[error("cannot compact the log: {0}")]
     Io(#[source] io::Error),
+    /// A segment has more aborted transactions than a pass takes into account.
+    #[error(
+        "a segment has more than {ABORTED_MAX} aborted transactions; make segment.bytes smaller"
+    )]
+    TooManyAborted,
     /// A segment is damaged. Nothing of it was written anew.
     #[error("segment {segment} is damaged at position {position}: {source}")]
     Damaged {
@@ -99,6 +106,16 @@ pub struct CleanedSegment {
     pub(crate) segment: Segment,
     /// Base offsets and sizes of the segments that it replaces.
     pub(crate) replaces: Vec<(Offset, u64)>,
+    drops_markers: bool,
+}
+
+impl CleanedSegment {
+    /// Whether markers of transactions are left out. An owner must not read the log again then from
+    /// where one of these transactions was ongoing.
+    #[must_use]
+    pub fn drops_markers(&self) -> bool {
+        self.drops_markers
+    }
 }
 
 /// What a pass did.
@@ -124,6 +141,9 @@ pub struct Compaction {
     settings: CompactionConfig,
     now: Timestamp,
     sources: Vec<Source>,
+    fates: Fates,
+    /// Why the transactions are not known.
+    fates_error: Option<CompactionError>,
     last_of_producer: BTreeMap<i64, Offset>,
     dirty_from: Offset,
     /// The keys, and up to where they were read; `None` before [`Self::read_keys`].
@@ -150,12 +170,37 @@ impl Compaction {
             settings: config.1,
             now,
             sources,
+            fates: Fates::default(),
+            fates_error: None,
             last_of_producer: BTreeMap::new(),
             dirty_from: backlog.dirty_from,
             keys: None,
             groups: Vec::new().into_iter(),
             epoch: None,
             report: PassReport::default(),
+        }
+    }
+
+    /// What is known of transactions that were aborted, in the order of their markers, and have records in
+    /// the dirty part: those before were dropped. Beyond [`ABORTED_MAX`] the rest is for another pass.
+    pub(crate) fn skip_aborted(&mut self, aborted: io::Result<Vec<AbortedTransaction>>) {
+        match aborted {
+            Ok(aborted) => {
+                let taken = &aborted[..aborted.len().min(ABORTED_MAX)];
+                self.fates = Fates::new(taken);
+                if taken.len() < aborted.len() {
+                    let known_upto = taken
+                        .last()
+                        .map_or(self.dirty_from, |a| a.last_stable_offset);
+                    self.sources
+                        .retain(|source| source.summary.end <= known_upto);
+                    let advances = self.sources.last();
+                    if advances.is_none_or(|last| last.summary.end <= self.dirty_from) {
+                        self.fates_error = Some(CompactionError::TooManyAborted);
+                    }
+                }
+            }
+            Err(error) => self.fates_error = Some(error.into()),
         }
     }
 
@@ -178,6 +223,9 @@ impl Compaction {
             .sources
             .last()
             .map_or(self.dirty_from, |s| s.summary.end);
+        if let Some(error) = self.fates_error.take() {
+            return Err(error);
+        }
         let mut keys = KeyMap::new((end.0 - self.dirty_from.0).unsigned_abs(), map_bytes_max);
         let mut upto = end;
         let dirty_from = self.dirty_from;
@@ -187,7 +235,8 @@ impl Compaction {
                 walk.next_whole().map_err(|error| source.error(error))?
             {
                 pace.spend(bytes.len())?;
-                if is_opaque(&header) || header.next_offset() <= dirty_from.0 {
+                let counts = self.fates.of(&header) == Fate::Counts;
+                if !counts || header.next_offset() <= dirty_from.0 {
                     continue;
                 }
                 if let Some(full_at) = put_keys(&mut keys, bytes, dirty_from)
@@ -227,14 +276,14 @@ impl Compaction {
         };
         let base = self.sources[group.start].summary.base;
         let mut segment = Segment::create_cleaned(&self.fs, &self.origin.dir, base, &self.config)?;
-        match self.write_group(group.clone(), &mut segment, pace) {
-            Ok(()) => {}
+        let drops_markers = match self.write_group(group.clone(), &mut segment, pace) {
+            Ok(drops_markers) => drops_markers,
             Err(error) => {
                 // What stays is removed when the log is opened next.
                 let _ = segment.discard(&*self.fs);
                 return Err(error);
             }
-        }
+        };
         let sources = &self.sources[group];
         self.report.segments_before += sources.len() as u64;
         self.report.segments_after += 1;
@@ -247,6 +296,7 @@ impl Compaction {
                 .iter()
                 .map(|source| (source.summary.base, source.summary.size))
                 .collect(),
+            drops_markers,
         }))
     }
 
@@ -262,12 +312,13 @@ impl Compaction {
         self.report
     }
 
+    /// Returns whether markers are left out.
     fn write_group(
         &mut self,
         group: Range<usize>,
         segment: &mut Segment,
         pace: &mut dyn Pace,
-    ) -> Result<(), CompactionError> {
+    ) -> Result<bool, CompactionError> {
         let (keys, upto) = self.keys.as_ref().expect("keys are read before groups");
         let retain = Retain {
             keys,
@@ -282,6 +333,7 @@ impl Compaction {
             index_interval_bytes: self.config.index_interval_bytes,
             pending: Vec::new(),
         };
+        let mut drops_markers = false;
         for (i, source) in sources.iter().enumerate() {
             let mut walk = source.walk();
             while let Some((position, header, bytes)) =
@@ -296,8 +348,15 @@ impl Compaction {
                     true => HeaderNeed::Structure,
                     false => HeaderNeed::None,
                 };
-                let judged = retain.judge(bytes, need);
-                match judged.map_err(|source| batch_error(&header, source))? {
+                let followed = self.fates.follow(&header, bytes);
+                let fate = followed.map_err(|source| batch_error(&header, source.into()))?;
+                let judged = retain.judge(bytes, fate, need);
+                let retained = judged.map_err(|source| batch_error(&header, source))?;
+                // The first change gives it its horizon.
+                drops_markers |= fate == Fate::Spent
+                    && header.delete_horizon_ms().is_some()
+                    && retained != Retained::AsItIs;
+                match retained {
                     Retained::AsItIs => out.put(bytes, pace)?,
                     Retained::Rewritten(bytes) => out.put(&bytes, pace)?,
                     Retained::Nothing => {}
@@ -306,7 +365,7 @@ impl Compaction {
         }
         out.finish(pace)?;
         segment.end = sources.last().map_or(segment.end, |last| last.summary.end);
-        Ok(())
+        Ok(drops_markers)
     }
 }
 

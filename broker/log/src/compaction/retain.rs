@@ -1,15 +1,18 @@
 //! What stays of a batch. Pure.
 //!
 //! Of the records below [`Retain::upto`] the last one of each key stays; one without a value, a
-//! tombstone, until the batch's delete horizon has passed (KIP-534). Control batches and transactional
-//! ones stay as they are. A batch that loses its last record stays as a header where something hangs
-//! on it, see [`HeaderNeed`].
+//! tombstone, until the batch's delete horizon has passed (KIP-534). Records of aborted transactions go;
+//! markers stay as they are, those of commits until nothing is left before them and their horizon has
+//! passed. A batch that loses its last record stays as a header where something hangs on it, see
+//! [`HeaderNeed`].
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use broker_core::{Offset, Timestamp};
 use broker_wire::record::{BatchHeader, BuildError, Record, RecordBatch, RecordError, rewrite};
 
+use super::fate::Fate;
 use super::key_map::KeyMap;
 
 /// Largest batch after decompression.
@@ -57,16 +60,26 @@ pub enum RetainError {
 
 impl Retain<'_> {
     /// Decides on the batch at the start of `bytes`.
-    pub(crate) fn judge(&self, bytes: &[u8], need: HeaderNeed) -> Result<Retained, RetainError> {
+    pub(crate) fn judge(
+        &self,
+        bytes: &[u8],
+        fate: Fate,
+        need: HeaderNeed,
+    ) -> Result<Retained, RetainError> {
         let header = BatchHeader::parse(bytes).map_err(RecordError::Batch)?;
-        if is_opaque(&header) || header.base_offset >= self.upto.0 {
+        if header.base_offset >= self.upto.0 {
             return Ok(Retained::AsItIs);
+        }
+        match fate {
+            Fate::Marker => return Ok(Retained::AsItIs),
+            Fate::Spent => return self.judge_spent(&header, bytes, need),
+            Fate::Counts | Fate::Aborted => {}
         }
         let batch = RecordBatch::open(bytes, DECOMPRESSED_BYTES_MAX)?;
         let (mut kept, mut tombstones) = (Vec::new(), false);
         for record in batch.records() {
             let record = record?;
-            let stays = self.keeps(&header, &record);
+            let stays = fate == Fate::Counts && self.keeps(&header, &record);
             tombstones |= stays && record.value.is_none();
             kept.push(stays);
         }
@@ -84,6 +97,31 @@ impl Retain<'_> {
         let records = batch.records().flatten().zip(&kept);
         let records = records.filter(|(_, kept)| **kept).map(|(record, _)| record);
         Ok(Retained::Rewritten(rewrite(&header, records, horizon)?))
+    }
+
+    /// A marker that nobody needs goes when its horizon has passed: until then followers and readers of
+    /// the log as it was may come by.
+    fn judge_spent(
+        &self,
+        header: &BatchHeader,
+        bytes: &[u8],
+        need: HeaderNeed,
+    ) -> Result<Retained, RetainError> {
+        let is_whole = header.record_count > 0;
+        if is_whole && header.delete_horizon_ms().is_none() {
+            let batch = RecordBatch::open(bytes, DECOMPRESSED_BYTES_MAX)?;
+            let horizon = Some(self.delete_horizon_ms());
+            let records = batch.records().flatten();
+            return Ok(Retained::Rewritten(rewrite(header, records, horizon)?));
+        }
+        if is_whole && !self.horizon_passed(header) {
+            return Ok(Retained::AsItIs);
+        }
+        match self.needs(header, need) {
+            false => Ok(Retained::Nothing),
+            true if is_whole => Ok(Retained::Rewritten(rewrite(header, iter::empty(), None)?)),
+            true => Ok(Retained::AsItIs),
+        }
     }
 
     fn keeps(&self, header: &BatchHeader, record: &Record<'_>) -> bool {
@@ -119,17 +157,14 @@ impl Retain<'_> {
     }
 }
 
-/// Whether a batch stays as it is and its keys do not count: what a transaction wrote is known only
-/// with its end.
-pub(crate) fn is_opaque(header: &BatchHeader) -> bool {
-    header.is_control() || header.is_transactional()
-}
-
 #[cfg(test)]
 mod tests {
-    use broker_wire::record::{BatchBuilder, NewRecord};
+    use broker_core::ProducerId;
+    use broker_wire::record::{BatchBuilder, ControlRecordType, EndTransactionMarker, NewRecord};
 
+    use super::super::fate::Fates;
     use super::*;
+    use crate::txn_index::AbortedTransaction;
 
     const NOW: Timestamp = Timestamp(50_000);
 
@@ -152,6 +187,8 @@ mod tests {
         upto: i64,
         now: Timestamp,
         producer_end: i64,
+        aborted: Vec<AbortedTransaction>,
+        spent: bool,
     }
 
     impl Case {
@@ -167,7 +204,12 @@ mod tests {
                 delete_retention_ms: 100,
                 last_of_producer: &BTreeMap::from([(5, Offset(self.producer_end))]),
             };
-            retain.judge(bytes, need).unwrap()
+            let header = BatchHeader::parse(bytes).unwrap();
+            let fate = match self.spent {
+                true => Fate::Spent,
+                false => Fates::new(&self.aborted).of(&header),
+            };
+            retain.judge(bytes, fate, need).unwrap()
         }
     }
 
@@ -176,6 +218,8 @@ mod tests {
         upto: 100,
         now: NOW,
         producer_end: 99,
+        aborted: Vec::new(),
+        spent: false,
     };
 
     fn offsets(retained: &Retained) -> Vec<i64> {
@@ -264,13 +308,73 @@ mod tests {
     }
 
     #[test]
-    fn what_a_transaction_wrote_stays() {
-        let mut builder = BatchBuilder::new(10).producer(5, 0, 0).transactional();
-        builder.append(&NewRecord {
-            key: Some(b"c"),
-            ..NewRecord::default()
-        });
-        let bytes = builder.build().unwrap();
+    fn what_a_transaction_wrote_counts_unless_it_was_aborted() {
+        let transactional = |producer| {
+            let mut builder = BatchBuilder::new(10)
+                .producer(producer, 0, 0)
+                .transactional();
+            for key in [b"a", b"d"] {
+                builder.append(&NewRecord {
+                    key: Some(key),
+                    value: Some(b"1"),
+                    ..NewRecord::default()
+                });
+            }
+            builder.build().unwrap()
+        };
+        let case = |first, marker| Case {
+            aborted: vec![AbortedTransaction {
+                producer_id: ProducerId(5),
+                first_offset: Offset(first),
+                last_offset: Offset(marker),
+                last_stable_offset: Offset(marker + 1),
+            }],
+            ..CASE
+        };
+        let judge = |case: Case, producer| case.judge(&transactional(producer), HeaderNeed::None);
+        assert_eq!(offsets(&judge(CASE, 5)), [11]);
+        assert_eq!(offsets(&judge(case(3, 9), 5)), [11], "an earlier one");
+        assert_eq!(offsets(&judge(case(12, 20), 5)), [11], "a later one");
+        assert_eq!(offsets(&judge(case(10, 20), 6)), [11], "another producer's");
+        assert_eq!(judge(case(10, 20), 5), Retained::Nothing);
+        assert_eq!(judge(case(3, 20), 5), Retained::Nothing);
+        let last = Case {
+            producer_end: 12,
+            ..case(10, 20)
+        };
+        assert!(offsets(&judge(last, 5)).is_empty(), "its header");
+    }
+
+    #[test]
+    fn the_marker_of_a_commit_goes_when_nothing_is_left_before_it_and_its_horizon_has_passed() {
+        let marker = EndTransactionMarker {
+            kind: ControlRecordType::Commit,
+            producer_id: 5,
+            producer_epoch: 0,
+            coordinator_epoch: 3,
+            timestamp: 1,
+        };
+        let bytes = marker.build(10).unwrap();
         assert_eq!(CASE.judge(&bytes, HeaderNeed::None), Retained::AsItIs);
+        let case = |now| Case {
+            now: Timestamp(now),
+            spent: true,
+            ..CASE
+        };
+        let Retained::Rewritten(first) = case(NOW.0).judge(&bytes, HeaderNeed::None) else {
+            panic!("it gets a horizon");
+        };
+        assert_eq!(EndTransactionMarker::read(&first).unwrap(), Some(marker));
+        let early = case(NOW.0 + 99).judge(&first, HeaderNeed::None);
+        assert_eq!(early, Retained::AsItIs);
+        let late = case(NOW.0 + 100);
+        assert_eq!(late.judge(&first, HeaderNeed::None), Retained::Nothing);
+        let Retained::Rewritten(empty) = late.judge(&first, HeaderNeed::Structure) else {
+            panic!("its header stays");
+        };
+        assert_eq!(EndTransactionMarker::read(&empty).unwrap(), None);
+        let kept = late.judge(&empty, HeaderNeed::Structure);
+        assert_eq!(kept, Retained::AsItIs);
+        assert_eq!(late.judge(&empty, HeaderNeed::None), Retained::Nothing);
     }
 }

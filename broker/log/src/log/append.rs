@@ -135,24 +135,31 @@ impl Log {
         let end_before = self.end_offset();
         let segments_before = self.segments.len();
         let size_before = self.active().size;
-        let result = self.write_runs(records);
-        if let Err(error) = result {
-            let partly =
-                self.segments.len() != segments_before || self.active().size != size_before;
-            if partly && !self.is_failed() {
-                self.undo_append(end_before)?;
+        match self.write_runs(records) {
+            Ok(info) => {
+                self.unsynced_since.get_or_insert(now);
+                Ok(info)
             }
-            return Err(error.into());
+            Err(error) => {
+                let partly =
+                    self.segments.len() != segments_before || self.active().size != size_before;
+                if partly && !self.is_failed() {
+                    self.undo_append(end_before)?;
+                }
+                Err(error.into())
+            }
         }
-        self.unsynced_since.get_or_insert(now);
-        Ok(summary(records, self.end_offset()))
     }
 
     /// Writes runs of batches that go to the same segment, one write for each.
-    fn write_runs(&mut self, records: &[u8]) -> Result<(), StorageError> {
+    fn write_runs(&mut self, records: &[u8]) -> Result<AppendInfo, StorageError> {
         let mut limits = self.roll_limits();
         let mut run = 0..0;
+        let mut first_offset = None;
+        let mut max_timestamp = i64::MIN;
         for (header, bytes) in batches(records).flatten() {
+            first_offset.get_or_insert(Offset(header.base_offset));
+            max_timestamp = max_timestamp.max(header.max_timestamp);
             let pending = (run.end - run.start) as u64;
             if self.active().must_roll(pending, &header, &limits) {
                 self.write_run(&records[run.clone()])?;
@@ -162,7 +169,14 @@ impl Log {
             }
             run.end += bytes.len();
         }
-        self.write_run(&records[run])
+        self.write_run(&records[run])?;
+        let end_offset = self.end_offset();
+        Ok(AppendInfo {
+            first_offset: first_offset.expect("an empty append was refused"),
+            last_offset: end_offset.plus(-1),
+            end_offset,
+            max_timestamp: Timestamp(max_timestamp),
+        })
     }
 
     /// The end of the log, so that recovery notices when the end of a segment was lost; across a
@@ -221,17 +235,5 @@ impl Log {
                 .map_err(|error| self.storage_error(error))?;
         }
         Ok(())
-    }
-}
-
-fn summary(records: &[u8], end_offset: Offset) -> AppendInfo {
-    let mut headers = batches(records).flatten().map(|(header, _)| header);
-    let first = headers.next().expect("an empty append was refused");
-    let max_timestamp = headers.fold(first.max_timestamp, |max, h| max.max(h.max_timestamp));
-    AppendInfo {
-        first_offset: Offset(first.base_offset),
-        last_offset: end_offset.plus(-1),
-        end_offset,
-        max_timestamp: Timestamp(max_timestamp),
     }
 }

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use broker_core::{Offset, Timestamp};
 
 use super::Log;
-use crate::compaction::{Backlog, CleanedSegment, Compaction, Origin, SegmentSummary, Source};
+use crate::compaction::{
+    ABORTED_MAX, Backlog, CleanedSegment, Compaction, Origin, SegmentSummary, Source,
+};
 use crate::error::StorageError;
 use crate::fs::Fs;
 use crate::segment::Segment;
@@ -83,14 +85,16 @@ impl Log {
                 file: segment.file.clone(),
             })
             .collect();
-        Some(Compaction::new(
+        let mut pass = Compaction::new(
             self.origin(),
             self.fs.clone(),
             (self.config.clone(), config),
             now,
             &backlog,
             sources,
-        ))
+        );
+        pass.skip_aborted(self.first_aborted(backlog.dirty_from, backlog.upto, ABORTED_MAX + 1));
+        Some(pass)
     }
 
     /// Puts a cleaned segment in the place of those that it was made from.
@@ -104,16 +108,20 @@ impl Log {
             return Err(ReplaceError::Superseded);
         };
         self.check_writable()?;
+        if let Err(error) = self.gather_aborted(at, cleaned.replaces.len()) {
+            let _ = cleaned.segment.discard(&*self.fs);
+            return Err(error.into());
+        }
         let CleanedSegment {
             mut segment,
             replaces,
             ..
         } = cleaned;
+        std::mem::swap(&mut segment.aborted, &mut self.segments[at].aborted);
         segment
             .take_place(&*self.fs, &self.dir)
             .map_err(|error| self.fatal(error))?;
-        segment.offsets.entries_mut().release_file();
-        segment.times.entries_mut().release_file();
+        segment.release_index_files();
         let old = self
             .segments
             .splice(at..at + replaces.len(), [segment])

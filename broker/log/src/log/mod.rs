@@ -11,6 +11,7 @@
 //! * everything below the recovery point is durable: records, index entries, epochs;
 //! * after a failure other than a full disk the log never writes again.
 
+mod aborted;
 mod append;
 mod compact;
 mod move_dir;
@@ -56,6 +57,8 @@ pub struct Log {
     /// In order of base offsets, never empty; the last is the active one.
     segments: Vec<Segment>,
     start: Offset,
+    /// See [`Log::knows_aborted`].
+    knows_aborted: bool,
     epochs: EpochHistory,
     epoch_file: Arc<EpochFile>,
     /// Counts changes of `epochs`.

@@ -162,7 +162,7 @@ impl Log {
     /// the log is opened next. One that stays keeps its segment in the log, so that no hole comes up.
     pub(super) fn rename_deleted(&self, segment: &Segment) -> io::Result<Vec<PathBuf>> {
         let mut renamed = Vec::new();
-        for path in segment.paths() {
+        for path in segment.all_paths() {
             let mut name = path.as_os_str().to_owned();
             name.push(DELETED_SUFFIX);
             let name = PathBuf::from(name);

@@ -149,8 +149,7 @@ impl Log {
         for segment in self.segments.iter().filter(|segment| segment.end > from) {
             files.push(segment.file.clone());
             if scope == Scope::Checkpoint {
-                files.extend(segment.offsets.entries().file().cloned());
-                files.extend(segment.times.entries().file().cloned());
+                files.extend(segment.index_files().cloned());
             }
         }
         let dirty = self.dir_version > self.dir_version_synced;
@@ -184,8 +183,7 @@ impl Log {
             .iter_mut()
             .filter(|s| s.base < synced.active_base)
         {
-            segment.offsets.entries_mut().release_file();
-            segment.times.entries_mut().release_file();
+            segment.release_index_files();
         }
     }
 }

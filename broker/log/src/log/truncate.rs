@@ -7,7 +7,7 @@ use broker_core::Offset;
 
 use super::Log;
 use crate::checkpoint::{self, read_text};
-use crate::error::StorageError;
+use crate::error::{ReadError, StorageError};
 use crate::fs::{Fs, is_no_space};
 use crate::segment::Segment;
 
@@ -84,7 +84,8 @@ pub struct Checkpoint {
 
 impl Log {
     /// Removes every record at or above `offset`; a batch that holds it goes as a whole. The log
-    /// then ends where its last batch does. Durable when it returns.
+    /// then ends where its last batch does, or at its checkpointed start if all that is left lies below
+    /// that. Durable when it returns.
     pub fn truncate_to(&mut self, offset: Offset) -> Result<(), StorageError> {
         if offset >= self.end_offset() {
             return Ok(());
@@ -97,21 +98,51 @@ impl Log {
             .segments
             .partition_point(|segment| segment.base < offset);
         let last = &self.segments[kept - 1];
-        // A batch that goes as a whole may take the start offset with it, and so may a gap.
-        let ends_there = match last.find(Offset(offset.0 - 1)) {
-            Ok(Some((_, header))) => header.next_offset() == offset.0,
-            Ok(None) | Err(_) => false,
+        let known_start = self.checkpointed_start;
+        let keeps_known = self.keeps_from(last, known_start, offset)?;
+        if keeps_known == Some(false) {
+            // All that would be left was deleted, and stays so.
+            return self.truncate_fully_and_start_at(known_start);
+        }
+        let keeps_start = self.keeps_from(last, self.start, offset)? == Some(true);
+        let start_max = match keeps_known {
+            Some(true) => known_start.max(last.base),
+            _ => last.base,
         };
-        let keeps_start = self.start <= last.base || (self.start <= offset && ends_there);
         self.limit_belief(Limits {
             recovery_point: match offset < self.recovery_point || !keeps_start {
                 true => last.base,
                 false => self.recovery_point,
             },
-            start: (!keeps_start).then_some(last.base),
+            start: (!keeps_start).then_some(start_max),
         })?;
         self.truncations += 1;
         self.cut(kept, offset).map_err(|error| self.fatal(error))
+    }
+
+    /// Whether records at or above `from` stay when the log is truncated to `offset`, in the segment
+    /// `last`: a batch that goes as a whole may take all of them with it, and so may a gap. `None` when
+    /// the log is to end below `from`, or is damaged.
+    fn keeps_from(
+        &self,
+        last: &Segment,
+        from: Offset,
+        offset: Offset,
+    ) -> Result<Option<bool>, StorageError> {
+        if from <= last.base {
+            return Ok(Some(true));
+        }
+        if from > offset {
+            return Ok(None);
+        }
+        match last.find(from) {
+            Ok(found) => {
+                let end = found.map(|(_, header)| header.next_offset());
+                Ok(Some(end.is_some_and(|end| end <= offset.0)))
+            }
+            Err(ReadError::Io(error)) => Err(self.storage_error(error)),
+            Err(ReadError::Corrupt { .. } | ReadError::OutOfRange { .. }) => Ok(None),
+        }
     }
 
     /// Keeps the first `kept` segments, and what lies below `offset` in the last of them.
@@ -227,8 +258,7 @@ impl Log {
 
     pub(super) fn remove_files(&self, segment: &Segment) -> io::Result<()> {
         segment
-            .paths()
-            .into_iter()
+            .all_paths()
             .try_for_each(|path| self.fs.remove(path))
     }
 

@@ -66,6 +66,15 @@ impl Segment {
         Ok(None)
     }
 
+    /// An offset at or behind the end of the batch that ends at `position`.
+    pub(crate) fn offset_bound(&self, position: u64) -> Result<Offset, ReadError> {
+        if let Some(end) = self.tail.end_at(position) {
+            return Ok(end);
+        }
+        let next = self.offsets.first_from(position)?;
+        Ok(next.map_or(self.end, |entry| entry.last_offset.plus(1)))
+    }
+
     /// End of the last whole batch from `start` on that ends at or below `position_max` and holds
     /// no record at or above `upto`; `start` when there is none.
     pub(crate) fn end_of_batches(

@@ -1,4 +1,4 @@
-//! One segment: a file of batches with its two indexes.
+//! One segment: a file of batches with its two indexes, and a third one of aborted transactions.
 //!
 //! Invariants: bytes below `size` are whole batches with rising offsets; an index entry points at
 //! the start of a batch; bytes of the file at or after `size` mean nothing.
@@ -19,6 +19,7 @@ use crate::error::ReadError;
 use crate::fs::{Fs, FsFile, OpenMode};
 use crate::index::{OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
 use crate::scan::{BatchWalk, WalkError};
+use crate::txn_index::TransactionIndex;
 use tail::Tail;
 
 pub(crate) use tail::BatchSpan;
@@ -26,6 +27,7 @@ pub(crate) use tail::BatchSpan;
 pub(crate) const LOG_SUFFIX: &str = ".log";
 pub(crate) const INDEX_SUFFIX: &str = ".index";
 pub(crate) const TIME_INDEX_SUFFIX: &str = ".timeindex";
+pub(crate) const TXN_INDEX_SUFFIX: &str = ".txnindex";
 /// Appended to the name of a file that is about to be removed.
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 
@@ -51,6 +53,7 @@ pub(crate) struct Segment {
     path: PathBuf,
     pub(crate) offsets: OffsetIndex,
     pub(crate) times: TimeIndex,
+    pub(crate) aborted: TransactionIndex,
     /// Largest timestamp and the last offset of the batch that brought it; `None` without records.
     pub(crate) newest: Option<TimeEntry>,
     /// Largest timestamp of the first batch, what `segment.ms` counts from.
@@ -59,6 +62,8 @@ pub(crate) struct Segment {
     tail: Tail,
     /// The file may go on behind `size`: what a failed write left there is not cut off yet.
     torn: bool,
+    /// The last index entry could not be written.
+    lacks_index_entries: bool,
 }
 
 /// `%020d` and a suffix.
@@ -166,12 +171,19 @@ impl Segment {
     ) -> io::Result<Self> {
         let index_bytes_max = config.segment_index_bytes;
         let path = named(LOG_SUFFIX);
+        let aborted = match mode {
+            OpenMode::Truncate => TransactionIndex::create(fs, named(TXN_INDEX_SUFFIX))?,
+            OpenMode::Existing | OpenMode::OrCreate => {
+                TransactionIndex::open(fs, named(TXN_INDEX_SUFFIX))?
+            }
+        };
         Ok(Self {
             base,
             end: base,
             size: 0,
             offsets: OffsetIndex::open(fs, named(INDEX_SUFFIX), base, mode, index_bytes_max)?,
             times: TimeIndex::open(fs, named(TIME_INDEX_SUFFIX), base, mode, index_bytes_max)?,
+            aborted,
             file: fs.open(&path, mode)?,
             path,
             newest: None,
@@ -179,6 +191,7 @@ impl Segment {
             bytes_since_index: 0,
             tail: Tail::default(),
             torn: false,
+            lacks_index_entries: false,
         })
     }
 
@@ -241,10 +254,17 @@ impl Segment {
                 position,
             };
             match self.append_index_entries(entry) {
-                Ok(()) => self.bytes_since_index = 0,
-                Err(error) => tracing::warn!(
-                    path = %self.path.display(), %error, "cannot write an index entry, left out"
-                ),
+                Ok(()) => {
+                    self.bytes_since_index = 0;
+                    self.lacks_index_entries = false;
+                }
+                // On a full disk all that follow fail, too.
+                Err(error) if !self.lacks_index_entries => {
+                    self.lacks_index_entries = true;
+                    let path = self.path.display();
+                    tracing::warn!(%path, %error, "cannot write index entries, left out");
+                }
+                Err(_) => {}
             }
         }
         self.bytes_since_index += header.total_len() as u64;
@@ -303,10 +323,22 @@ impl Segment {
     /// Makes records and indexes durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()?;
-        for file in [self.offsets.entries().file(), self.times.entries().file()] {
-            file.map_or(Ok(()), |file| file.sync_data())?;
-        }
-        Ok(())
+        self.index_files().try_for_each(|file| file.sync_data())
+    }
+
+    /// Index files that may have what is not durable.
+    pub(crate) fn index_files(&self) -> impl Iterator<Item = &Arc<dyn FsFile>> {
+        let offsets = self.offsets.entries().file().into_iter();
+        offsets
+            .chain(self.times.entries().file())
+            .chain(self.aborted.file())
+    }
+
+    /// Closes the indexes of a sealed segment, which are durable; they are opened to be read.
+    pub(crate) fn release_index_files(&mut self) {
+        self.offsets.entries_mut().release_file();
+        self.times.entries_mut().release_file();
+        self.aborted.release_file();
     }
 
     /// The log's directory was renamed.
@@ -315,14 +347,21 @@ impl Segment {
         self.path = named(LOG_SUFFIX);
         self.offsets.entries_mut().set_path(named(INDEX_SUFFIX));
         self.times.entries_mut().set_path(named(TIME_INDEX_SUFFIX));
+        self.aborted.set_path(named(TXN_INDEX_SUFFIX));
     }
 
+    /// The files that every segment has, that of the records first.
     pub(crate) fn paths(&self) -> [&Path; 3] {
         [
             &self.path,
             self.offsets.entries().path(),
             self.times.entries().path(),
         ]
+    }
+
+    /// All files, that of the records first.
+    pub(crate) fn all_paths(&self) -> impl Iterator<Item = &Path> {
+        self.paths().into_iter().chain(self.aborted.path())
     }
 
     /// A batch that reaches past the end of the segment.

@@ -23,6 +23,7 @@ impl Segment {
         self.tail.clear();
         self.offsets.truncate(position)?;
         self.times.truncate(offset)?;
+        self.aborted.truncate(offset)?;
         self.size = position;
         self.file.set_len(position)?;
         self.load_tail().map_err(into_io)?;

@@ -78,6 +78,14 @@ impl Tail {
         let last = fitting.checked_sub(1).map(|last| self.batches[last]);
         Some(last.map_or(start, |last| last.position_end.max(start)))
     }
+
+    /// The end of the batch that ends at `position`.
+    pub(super) fn end_at(&self, position: u64) -> Option<Offset> {
+        let at = self
+            .batches
+            .binary_search_by_key(&position, |batch| batch.position_end);
+        at.ok().map(|at| self.batches[at].end)
+    }
 }
 
 #[cfg(test)]

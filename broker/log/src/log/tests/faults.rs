@@ -101,6 +101,53 @@ fn a_failed_sync_is_never_tried_again() {
 }
 
 #[test]
+fn a_truncation_in_the_middle_of_a_batch_forgot_where_the_log_starts() {
+    let (_, fs, mut log) = memory_log(LogConfig::default());
+    for seed in 0..3 {
+        append(&mut log, seed).unwrap();
+    }
+    log.delete_before(Offset(7)).unwrap().remove().unwrap();
+    log.checkpointed(log.checkpoint());
+    let mut reopened_after = |to, end| {
+        log.truncate_to(Offset(to)).unwrap();
+        assert_eq!(log.end_offset(), Offset(end), "truncated to {to}");
+        let options = OpenOptions {
+            log_start: Offset(7),
+            ..FRESH
+        };
+        let (again, _) = open_with(&fs, LogConfig::default(), options).unwrap();
+        assert_eq!(
+            (again.start_offset(), again.end_offset()),
+            (Offset(7), Offset(end))
+        );
+        log = again;
+    };
+    reopened_after(13, 12);
+    // Of the batch from 7 to 9 nothing stays.
+    reopened_after(8, 7);
+}
+
+#[test]
+fn a_truncation_below_a_start_that_is_not_checkpointed_forgot_the_one_that_is() {
+    let (_, fs, mut log) = memory_log(LogConfig::default());
+    for seed in 0..3 {
+        append(&mut log, seed).unwrap();
+    }
+    log.delete_before(Offset(4)).unwrap().remove().unwrap();
+    log.checkpointed(log.checkpoint());
+    log.delete_before(Offset(8)).unwrap().remove().unwrap();
+    log.truncate_to(Offset(9)).unwrap();
+    assert_eq!(log.end_offset(), Offset(7), "the batch goes as a whole");
+    drop(log);
+    let options = OpenOptions {
+        log_start: Offset(4),
+        ..FRESH
+    };
+    let (log, _) = open_with(&fs, LogConfig::default(), options).unwrap();
+    assert_eq!((log.start_offset(), log.end_offset()), (Offset(4), Offset(7)));
+}
+
+#[test]
 fn damage_to_durable_records_is_reported_and_left_alone() {
     let (disk, fs, mut log) = memory_log(LogConfig::default());
     append(&mut log, 1).unwrap();

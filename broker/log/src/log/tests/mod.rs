@@ -1,3 +1,4 @@
+mod aborted;
 mod basic;
 mod compact;
 mod crash;
