@@ -186,6 +186,8 @@ pub(crate) enum ProduceError {
     NotEnoughReplicas,
     /// The sequence does not follow the last one known.
     OutOfOrder,
+    /// A repetition of what was appended some batches ago.
+    AppendedBefore,
     Storage,
 }
 

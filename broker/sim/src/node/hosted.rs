@@ -65,8 +65,9 @@ pub(crate) fn produce_error(error: &AppendError) -> ProduceError {
         AppendError::NotLeader(_) => ProduceError::NotLeader,
         AppendError::NotEnoughReplicas { .. }
         | AppendError::TooManyAcks { .. }
-        | AppendError::BehindAwaited { .. } => ProduceError::NotEnoughReplicas,
-        AppendError::Sequence(_) => ProduceError::OutOfOrder,
+        | AppendError::BehindAwaited { .. }
+        | AppendError::Unverified => ProduceError::NotEnoughReplicas,
+        AppendError::Sequence(_) | AppendError::Marker(_) => ProduceError::OutOfOrder,
     }
 }
 
@@ -101,6 +102,7 @@ pub(crate) fn sequence(header: &BatchHeader) -> Option<SequencedBatch> {
         producer_epoch: header.producer_epoch.into(),
         first_sequence: header.base_sequence,
         last_sequence: header.last_sequence(),
+        transactional: header.is_transactional(),
     })
 }
 
@@ -201,6 +203,7 @@ impl Hosted {
                 end_offset,
                 ..
             } => (base_offset, end_offset),
+            SequenceVerdict::AppendedBefore { .. } => return Err(ProduceError::AppendedBefore),
             SequenceVerdict::Append => {
                 let epoch = self.replica.leader_epoch();
                 let appended = self.log.append_as_leader(&mut batch, epoch, now.1);
