@@ -1,43 +1,43 @@
 //! Wiring: the order in which a broker's parts start, and in reverse stop. No logic.
 
+mod follow;
+mod services;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use broker_core::controller::{RegisterBroker, supported_features};
-use broker_core::metadata::{self, Image};
-use klamm_proto::v1::admin_server::AdminServer;
-use klamm_proto::v1::replica_server::ReplicaServer;
+use broker_core::metadata;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::service::interceptor::InterceptedService;
 
-use crate::admin::grpc::AdminService;
 use crate::admin::http;
-use crate::api::Context;
+use crate::api::{Context, Coordinators};
 use crate::client_listeners::ClientListeners;
 use crate::clock;
 use crate::config::{BrokerConfig, HostPort};
-use crate::controller::{Controller, ControllerOptions, Position, SNAPSHOT_INTERVAL_BYTES, Timing};
+use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_BYTES, Timing};
 use crate::coordinator::GroupCoordinator;
 use crate::health::{Health, Phase};
 use crate::log_dirs::LogDirs;
 use crate::metrics::{
     ClientMetrics, ClusterMetrics, GroupMetrics, HealthMetrics, Metrics, PartitionMetrics,
+    TlsMetrics, TransactionMetrics,
 };
 use crate::net::{NetMetrics, Server};
-use crate::partition::{PartitionManager, RoleEvent, Storage};
+use crate::partition::{PartitionManager, Storage};
 use crate::policy::policy;
 use crate::previous_run::{self, LastRun};
-use crate::replica::{
-    FetcherSettings, Fetchers, PULL_MESSAGE_BYTES_MAX, ReplicaService, ReplicationQuotas,
-};
-use crate::rpc::{self, Token};
+use crate::replica::{FetcherSettings, Fetchers, ReplicaService, ReplicationQuotas};
+use crate::rpc::{Credentials, RpcTls, Token};
+use crate::transaction::{Peers, TransactionCoordinator, TransactionsService};
+use follow::follow_metadata;
+use services::{BrokerServices, serve_rpc};
 
 /// Threads for elections, heartbeats and metadata, so that a stalled disk under client requests
 /// can't cause an election.
@@ -96,7 +96,7 @@ async fn serve(config: Arc<BrokerConfig>, control: Handle) -> anyhow::Result<()>
         }
     });
     let starting = Starting {
-        token: Token::from_file(&config.rpc_token_file)?,
+        credentials: credentials(&config)?,
         stopped: CancellationToken::new(),
         health: Health::default(),
         metrics: Arc::new(Metrics::default()),
@@ -129,11 +129,18 @@ async fn serve(config: Arc<BrokerConfig>, control: Handle) -> anyhow::Result<()>
     broker.stop().await
 }
 
+fn credentials(config: &BrokerConfig) -> anyhow::Result<Credentials> {
+    let token = Token::from_file(&config.rpc_token_file)?;
+    let tls = config.rpc_tls.as_ref().map(RpcTls::load).transpose();
+    let tls = tls.context("gRPC has no certificates (klamm.rpc.tls.dir)")?;
+    Ok(Credentials::new(token, tls.map(Arc::new)))
+}
+
 /// What the parts of a broker are made from.
 struct Starting {
     config: Arc<BrokerConfig>,
     control: Handle,
-    token: Token,
+    credentials: Credentials,
     stopped: CancellationToken,
     health: Health,
     metrics: Arc<Metrics>,
@@ -178,13 +185,15 @@ impl Starting {
         self.metrics.add(PartitionMetrics(Arc::clone(&partitions)));
 
         self.health.enter(Phase::Joining);
-        let options = controller_options(config, self.token.clone(), &partitions);
+        let options = controller_options(config, self.credentials.clone(), &partitions);
         let controller = self.control.spawn(Controller::start(options)).await??;
         self.metrics.add(ClusterMetrics(Arc::clone(&controller)));
-        self.serve_brokers(&controller, &partitions).await?;
-        let groups = self.follow_metadata(&controller, &partitions)?;
+        let coordinators = self.coordinators(&controller, &partitions)?;
+        self.serve_brokers(&controller, &partitions, &coordinators)
+            .await?;
+        self.follow_metadata(&controller, &partitions, &coordinators)?;
         let clients = self
-            .prepare_clients(&controller, &partitions, groups)
+            .prepare_clients(&controller, &partitions, coordinators)
             .await?;
 
         let failures = Arc::clone(partitions.dirs().failures());
@@ -221,23 +230,68 @@ impl Starting {
         Ok(())
     }
 
+    fn coordinators(
+        &self,
+        controller: &Arc<Controller>,
+        partitions: &Arc<PartitionManager>,
+    ) -> anyhow::Result<Coordinators> {
+        let config = &self.config;
+        let partition_count = |name| u32::try_from(config.number(name));
+        let groups = Arc::new(GroupCoordinator::new(
+            config.groups(),
+            partition_count("offsets.topic.num.partitions")?,
+            partitions.lease(),
+        ));
+        self.metrics
+            .add(GroupMetrics(Arc::clone(groups.rebalances())));
+        let transaction_peers = Arc::new(Peers::new(
+            config.id,
+            self.credentials.clone(),
+            controller.watch(),
+            Arc::clone(partitions),
+            Arc::clone(&groups),
+        ));
+        let transactions = Arc::new(TransactionCoordinator::new(
+            config.transactions(),
+            partition_count("transaction.state.log.num.partitions")?,
+            partitions.lease(),
+            Arc::clone(&transaction_peers),
+        ));
+        let counts = Arc::clone(transactions.counts());
+        self.metrics.add(TransactionMetrics(counts));
+        Ok(Coordinators {
+            groups,
+            transactions,
+            transaction_peers,
+        })
+    }
+
     async fn serve_brokers(
         &self,
         controller: &Arc<Controller>,
         partitions: &Arc<PartitionManager>,
+        coordinators: &Coordinators,
     ) -> anyhow::Result<()> {
         let listener = bind(&self.config.rpc_listener, "klamm.rpc.listener").await?;
-        self.control.spawn(serve_rpc(
-            listener,
-            Arc::clone(controller),
-            ReplicaService::new(
+        let services = BrokerServices {
+            controller: Arc::clone(controller),
+            replica: ReplicaService::new(
                 Arc::clone(partitions),
                 Arc::clone(&self.quotas),
                 Handle::current(),
             ),
-            self.token.clone(),
-            self.stopped.clone(),
-        ));
+            transactions: TransactionsService::new(
+                Arc::clone(&coordinators.transaction_peers),
+                Arc::clone(&coordinators.transactions),
+                Handle::current(),
+            ),
+        };
+        if let Some(tls) = self.credentials.tls().cloned() {
+            self.control.spawn(async move { tls.watch().await });
+        }
+        let (credentials, stopped) = (self.credentials.clone(), self.stopped.clone());
+        self.control
+            .spawn(serve_rpc(listener, services, credentials, stopped));
         Ok(())
     }
 
@@ -245,20 +299,13 @@ impl Starting {
         &self,
         controller: &Arc<Controller>,
         partitions: &Arc<PartitionManager>,
-    ) -> anyhow::Result<Arc<GroupCoordinator>> {
+        coordinators: &Coordinators,
+    ) -> anyhow::Result<()> {
         let config = &self.config;
-        let offsets_partitions = u32::try_from(config.number("offsets.topic.num.partitions"))?;
-        let groups = Arc::new(GroupCoordinator::new(
-            config.groups(),
-            offsets_partitions,
-            partitions.lease(),
-        ));
         let settings = fetcher_settings(config);
-        self.metrics
-            .add(GroupMetrics(Arc::clone(groups.rebalances())));
         let fetchers = Fetchers::new(
             config.id,
-            self.token.clone(),
+            self.credentials.clone(),
             settings,
             controller.watch(),
             Arc::clone(&self.quotas),
@@ -267,7 +314,7 @@ impl Starting {
             Arc::clone(controller),
             Arc::clone(partitions),
             fetchers,
-            Arc::clone(&groups),
+            coordinators.clone(),
         ));
         tokio::spawn(Arc::clone(partitions).keep_isr(Arc::clone(controller)));
         tokio::spawn(Arc::clone(partitions).keep_house());
@@ -277,14 +324,14 @@ impl Starting {
         tokio::spawn(Arc::clone(partitions.dirs()).probe());
         tokio::spawn(Arc::clone(partitions).scrub());
         tokio::spawn(Arc::clone(partitions).report_replica_health(Arc::clone(controller)));
-        Ok(groups)
+        Ok(())
     }
 
     async fn prepare_clients(
         &self,
         controller: &Arc<Controller>,
         partitions: &Arc<PartitionManager>,
-        groups: Arc<GroupCoordinator>,
+        coordinators: Coordinators,
     ) -> anyhow::Result<Clients> {
         let net_metrics = Arc::new(NetMetrics::default());
         self.metrics.add(ClientMetrics(Arc::clone(&net_metrics)));
@@ -292,10 +339,14 @@ impl Starting {
             Arc::clone(&self.config),
             Arc::clone(controller),
             Arc::clone(partitions),
-            groups,
+            coordinators,
         ));
+        let listeners = ClientListeners::reserve(&self.config).await?;
+        let rpc_tls = self.credentials.tls();
+        self.metrics
+            .add(TlsMetrics::new(listeners.certificates(), rpc_tls));
         Ok(Clients {
-            listeners: ClientListeners::reserve(&self.config).await?,
+            listeners,
             server: Arc::new(Server::new(context, net_metrics)),
         })
     }
@@ -341,113 +392,6 @@ impl Running {
     }
 }
 
-/// Applies metadata as it is committed: partitions first, then what follows from their roles.
-async fn follow_metadata(
-    controller: Arc<Controller>,
-    partitions: Arc<PartitionManager>,
-    mut fetchers: Fetchers,
-    groups: Arc<GroupCoordinator>,
-) {
-    let mut images = controller.watch();
-    if !registration_applied(&controller, &mut images).await {
-        return;
-    }
-    let mut failures = partitions.dirs().failures().watch();
-    let mut positions = controller.positions();
-    let mut applied = Arc::new(Image::default());
-    let mut strays_deleted = false;
-    loop {
-        let Position { offset, image: new } = positions.borrow_and_update().clone();
-        let (manager, old, image) = (
-            Arc::clone(&partitions),
-            Arc::clone(&applied),
-            Arc::clone(&new),
-        );
-        let work = tokio::task::spawn_blocking(move || manager.apply(&old, &image));
-        let events: Vec<RoleEvent> = match work.await {
-            Ok(events) => events,
-            Err(error) => {
-                tracing::error!(%error, "metadata could not be applied");
-                std::process::abort();
-            }
-        };
-        fetchers.configure(&new);
-        fetchers.apply(&events).await;
-        groups.apply(&events);
-        for topic in deleted_topics(&applied, &new) {
-            groups.on_topic_deleted(topic);
-        }
-        applied = new;
-        controller.metadata_applied(offset);
-        // An unfenced broker has all metadata up to its registration.
-        if !strays_deleted && !controller.is_fenced() {
-            partitions.delete_strays(&applied);
-            strays_deleted = true;
-        }
-        let goes_on = tokio::select! {
-            changed = positions.changed() => changed,
-            changed = failures.changed() => changed,
-            () = partitions.needs_attention() => Ok(()),
-        };
-        if goes_on.is_err() {
-            return;
-        }
-    }
-}
-
-/// Waits for metadata that has this run's registration; `false` when none will come.
-///
-/// Earlier metadata has the roles of the run before. This one may have lost what they stand on: a
-/// leader that went on in its epoch would give offsets a second value.
-async fn registration_applied(
-    controller: &Controller,
-    images: &mut watch::Receiver<Arc<Image>>,
-) -> bool {
-    let mut epochs = controller.broker_epochs();
-    loop {
-        let _ = epochs.borrow_and_update();
-        if controller.is_registered_in(&images.borrow_and_update()) {
-            return true;
-        }
-        let changed = tokio::select! {
-            changed = epochs.changed() => changed,
-            changed = images.changed() => changed,
-        };
-        if changed.is_err() {
-            return false;
-        }
-    }
-}
-
-fn deleted_topics<'a>(old: &'a Image, new: &'a Image) -> impl Iterator<Item = &'a str> {
-    let gone = old
-        .topics
-        .iter()
-        .filter(|(id, _)| !new.topics.contains_key(id));
-    gone.map(|(_, topic)| &*topic.name)
-}
-
-async fn serve_rpc(
-    listener: TcpListener,
-    controller: Arc<Controller>,
-    replica: ReplicaService,
-    token: Token,
-    stopped: CancellationToken,
-) {
-    let replica = ReplicaServer::new(replica).max_encoding_message_size(PULL_MESSAGE_BYTES_MAX);
-    let admin = AdminServer::new(AdminService::new(Arc::clone(&controller)));
-    let served = rpc::server()
-        .add_service(controller.raft_server())
-        .add_service(controller.controller_server())
-        .add_service(InterceptedService::new(replica, token.guard()))
-        .add_service(InterceptedService::new(admin, token.guard()))
-        .serve_with_incoming_shutdown(rpc::incoming(listener), stopped.cancelled())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the gRPC server failed");
-    }
-}
-
 async fn bind(address: &HostPort, key: &str) -> anyhow::Result<TcpListener> {
     let text = address.bind_address();
     TcpListener::bind(&text)
@@ -457,7 +401,7 @@ async fn bind(address: &HostPort, key: &str) -> anyhow::Result<TcpListener> {
 
 fn controller_options(
     config: &Arc<BrokerConfig>,
-    token: Token,
+    credentials: Credentials,
     partitions: &PartitionManager,
 ) -> ControllerOptions {
     let liveness = config.liveness();
@@ -472,7 +416,7 @@ fn controller_options(
             .map(|voter| (voter.id, voter.rpc.to_string()))
             .collect(),
         may_form_quorum: config.flag("klamm.quorum.bootstrap.enable"),
-        token,
+        credentials,
         timing: Timing {
             election_timeout: liveness.election_timeout,
             session_timeout: liveness.session_timeout,

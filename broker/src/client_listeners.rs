@@ -1,6 +1,6 @@
-//! Where Kafka clients are served: addresses that are taken when the broker starts, and opened once
-//! it knows the metadata. Before, it would tell clients that their topics do not exist; whoever
-//! connects is refused and turns to another broker.
+//! Where Kafka clients are served, in plaintext or in TLS: addresses that are taken when the broker
+//! starts, and opened once it knows the metadata. Before, it would tell clients that their topics do
+//! not exist; whoever connects is refused and turns to another broker.
 
 use std::sync::Arc;
 
@@ -11,28 +11,53 @@ use tokio_util::sync::CancellationToken;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::net::{ReservedAddress, Server};
+use crate::tls::{CertificateStatus, ListenerTls};
 
 /// See the module's documentation.
 pub(crate) struct ClientListeners {
-    /// With the names of the listeners
-    addresses: Vec<(Arc<str>, ReservedAddress)>,
+    listeners: Vec<Listener>,
+}
+
+struct Listener {
+    name: Arc<str>,
+    address: ReservedAddress,
+    /// `None`: plaintext
+    tls: Option<Arc<ListenerTls>>,
 }
 
 impl ClientListeners {
-    /// Takes the addresses of `listeners`.
+    /// Reads the certificates and takes the addresses of `listeners`.
     ///
     /// # Errors
-    /// When another process has one of them.
+    /// When certificates can't be used, or another process has an address.
     pub(crate) async fn reserve(config: &BrokerConfig) -> anyhow::Result<Self> {
-        let mut addresses = Vec::new();
+        let mut listeners = Vec::new();
         for endpoint in &config.listeners {
             let address = endpoint.address.bind_address();
             let reserved = ReservedAddress::bind(&address).await.with_context(|| {
                 format!("can't listen on {address}; is another process there? (listeners)")
             })?;
-            addresses.push((Arc::from(endpoint.name.as_str()), reserved));
+            let name = endpoint.name.as_str();
+            let tls = config.listener_tls.get(name).map(|settings| {
+                let tls = ListenerTls::listener(name, settings);
+                tls.with_context(|| format!("the listener {name} has no certificates (ssl.*)"))
+            });
+            listeners.push(Listener {
+                name: Arc::from(name),
+                address: reserved,
+                tls: tls.transpose()?.map(Arc::new),
+            });
         }
-        Ok(Self { addresses })
+        Ok(Self { listeners })
+    }
+
+    /// What is to be told of the certificates.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = Arc<CertificateStatus>> {
+        let tls = self
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.tls.as_ref());
+        tls.map(|tls| Arc::clone(tls.status()))
     }
 
     /// Has `server` serve clients, as soon as this broker knows the metadata up to its own
@@ -49,10 +74,16 @@ impl ClientListeners {
         let mut images = controller.watch();
         let knows = |image: &Arc<Image>| controller.is_registered_in(image);
         images.wait_for(knows).await?;
-        for (name, address) in self.addresses {
+        for Listener { name, address, tls } in self.listeners {
             let listener = address.listen()?;
-            tracing::info!(listener = %name, address = %listener.local_addr()?, "listening");
-            tokio::spawn(Arc::clone(&server).serve(listener, name, stopped.clone()));
+            tracing::info!(
+                listener = %name, address = %listener.local_addr()?, tls = tls.is_some(), "listening"
+            );
+            if let Some(tls) = &tls {
+                tokio::spawn(Arc::clone(tls).watch());
+            }
+            let server = Arc::clone(&server);
+            tokio::spawn(server.serve(listener, name, tls, stopped.clone()));
         }
         Ok(())
     }

@@ -25,3 +25,6 @@ mod rebalance;
 pub mod replica;
 pub mod rpc;
 pub mod telemetry;
+pub mod tls;
+pub mod transaction;
+mod warnings;

@@ -1,4 +1,13 @@
 //! Prometheus metrics, read from where the numbers are kept when they are asked for.
+//!
+//! `docs/monitoring.md` lists them all; the tests hold the two together.
+
+mod cluster;
+mod disks;
+mod process;
+#[cfg(test)]
+mod tests;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +21,18 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::controller::Controller;
 use crate::coordinator::Rebalances;
 use crate::health::Health;
 use crate::net::NetMetrics;
 use crate::partition::{CleanerStatus, PartitionManager};
+use crate::transaction::TransactionCounts;
+
+pub use cluster::ClusterMetrics;
+use process::ProcessMetrics;
+pub use tls::TlsMetrics;
+
+/// In front of every name but those of the process.
+const PREFIX: &str = "klamm";
 
 /// All metrics of the process. Sources are added as the broker starts.
 pub struct Metrics {
@@ -25,8 +41,10 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(ProcessMetrics));
         Self {
-            registry: RwLock::new(Registry::with_prefix("klamm")),
+            registry: RwLock::new(registry),
         }
     }
 }
@@ -36,6 +54,7 @@ impl Metrics {
     pub fn add(&self, collector: impl Collector) {
         self.registry
             .write()
+            .sub_registry_with_prefix(PREFIX)
             .register_collector(Box::new(collector));
     }
 
@@ -211,10 +230,17 @@ impl Collector for PartitionMetrics {
         )?;
         gauge(
             e,
+            "replica_lag_max_offsets",
+            "Most committed offsets that a follower here lacks, as far as its leader has told",
+            i64::try_from(counts.lag_offsets_max).unwrap_or(i64::MAX),
+        )?;
+        gauge(
+            e,
             "moving_replicas",
             "Replicas here that are being moved to another log directory",
             count(counts.moving),
         )?;
+        disks::encode(e, self.0.dirs())?;
         encode_cleaner(e, self.0.cleaner_status())
     }
 }
@@ -279,74 +305,21 @@ impl Collector for GroupMetrics {
     }
 }
 
-/// The cluster as this broker's metadata has it.
-pub struct ClusterMetrics(pub Arc<Controller>);
+/// Transactions coordinated here.
+#[derive(Debug)]
+pub struct TransactionMetrics(pub Arc<TransactionCounts>);
 
-impl fmt::Debug for ClusterMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClusterMetrics")
-    }
-}
-
-impl Collector for ClusterMetrics {
+impl Collector for TransactionMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let image = self.0.image();
-        let (mut partitions, mut offline, mut under_replicated, mut reassigning) = (0, 0, 0, 0);
-        for (_, partition) in image.partitions() {
-            partitions += 1;
-            offline += usize::from(partition.leader.is_none());
-            under_replicated += usize::from(partition.is_under_replicated());
-            reassigning += usize::from(partition.is_reassigning());
+        let help = "What happened to transactions that this broker coordinates: started, committed, \
+                    aborted, among them timed_out; and requests of producers that were fenced";
+        let mut metric =
+            encoder.encode_descriptor("transactions", help, None, MetricType::Counter)?;
+        for (event, count) in self.0.all() {
+            let labels = [("event", event)];
+            ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
         }
-        let active = image
-            .brokers
-            .values()
-            .filter(|broker| broker.is_active())
-            .count();
-        let controller = self.0.active_controller().map_or(-1, |id| i64::from(id.0));
-        let e = &mut encoder;
-        gauge(
-            e,
-            "cluster_active_brokers",
-            "Brokers that may lead",
-            count(active),
-        )?;
-        gauge(
-            e,
-            "cluster_partitions",
-            "Partitions of all topics",
-            count(partitions),
-        )?;
-        gauge(
-            e,
-            "cluster_offline_partitions",
-            "Partitions without a leader",
-            count(offline),
-        )?;
-        gauge(
-            e,
-            "cluster_under_replicated_partitions",
-            "Partitions with a replica out of sync",
-            count(under_replicated),
-        )?;
-        gauge(
-            e,
-            "cluster_reassigning_partitions",
-            "Partitions with a reassignment in progress",
-            count(reassigning),
-        )?;
-        gauge(
-            e,
-            "cluster_controller_id",
-            "Id of the active controller, -1 for none",
-            controller,
-        )?;
-        counter(
-            e,
-            "cluster_unclean_leader_elections",
-            "Leaders that this broker elected as the controller and that may lack acknowledged records",
-            self.0.unclean_elections(),
-        )
+        Ok(())
     }
 }
 
@@ -390,6 +363,11 @@ impl Collector for ClientMetrics {
                 &net.connections_refused,
             ),
             (
+                "client_connections_throttled",
+                "Closed because of connection_creation_rate",
+                &net.connections_throttled,
+            ),
+            (
                 "client_requests_malformed",
                 "Connections closed because of a malformed request",
                 &net.malformed_requests,
@@ -403,6 +381,21 @@ impl Collector for ClientMetrics {
                 "client_connections_timed_out",
                 "Connections closed because they were idle or stalled",
                 &net.timed_out,
+            ),
+            (
+                "client_tls_handshakes",
+                "TLS handshakes of clients that succeeded",
+                &net.tls_handshakes,
+            ),
+            (
+                "client_tls_handshakes_failed",
+                "Connections closed because their TLS handshake failed or took too long",
+                &net.tls_handshakes_failed,
+            ),
+            (
+                "client_connections_wrong_protocol",
+                "Connections closed because the client spoke TLS to a plaintext listener or the other way round",
+                &net.wrong_protocol,
             ),
             (
                 "client_connections_broken",

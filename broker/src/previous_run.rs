@@ -180,21 +180,35 @@ fn directory_ids(records: &[RunRecord]) -> BTreeSet<String> {
     ids.collect()
 }
 
-/// Writes down a registration of this run, so that it outlives a loss of power.
-pub(crate) fn keep(failures: &Failures, epoch: BrokerEpoch) {
-    failures.with_records(|records, losses| write_all(records, epoch, losses));
+/// Whether a registration is on the disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// As far as it can be: a directory that fails is not going to take it.
+    Settled,
+    /// A disk is full: once there is room, it can be written.
+    NoSpace,
 }
 
-pub(crate) fn write_all(records: &[RunRecord], epoch: BrokerEpoch, losses: Losses) {
+/// Writes down a registration of this run, so that it outlives a loss of power.
+pub(crate) fn keep(failures: &Failures, epoch: BrokerEpoch) -> Kept {
+    failures.with_records(|records, losses| write_all(records, epoch, losses))
+}
+
+pub(crate) fn write_all(records: &[RunRecord], epoch: BrokerEpoch, losses: Losses) -> Kept {
     let ids = directory_ids(records);
+    let mut kept = Kept::Settled;
     for record in records {
-        if let Err(error) = record.write(&record.text(epoch.0, &ids, losses)) {
-            tracing::warn!(
+        let text = record.text(epoch.0, &ids, losses);
+        match record.write(&text) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => kept = Kept::NoSpace,
+            Err(error) => tracing::warn!(
                 file = %record.path.display(), %error,
                 "registration not written down; the next start counts as unclean"
-            );
+            ),
         }
     }
+    kept
 }
 
 #[cfg(test)]
@@ -279,6 +293,22 @@ mod tests {
                 assert_eq!(last_run(&records(), 0).epoch, epoch, "seed {seed}");
             }
         }
+    }
+
+    #[test]
+    fn a_full_disk_takes_a_registration_once_there_is_room() {
+        let (dir, disk) = (Path::new("/data"), MemoryFs::new(1));
+        disk.create_dir(dir).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        let records = || [RunRecord::new(Arc::new(disk.clone()), dir, "id", false)];
+        let write = |epoch| write_all(&records(), BrokerEpoch(epoch), Losses::None);
+        assert_eq!(write(1), Kept::Settled);
+        disk.set_capacity(0);
+        assert_eq!(write(2), Kept::NoSpace);
+        assert_eq!(last_run(&records(), 0).epoch, 1, "the one before stays");
+        disk.set_capacity(u64::MAX);
+        assert_eq!(write(2), Kept::Settled);
+        assert_eq!(last_run(&records(), 0).epoch, 2);
     }
 
     #[test]

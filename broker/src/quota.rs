@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use broker_core::metadata::Image;
-use broker_core::{BrokerId, ByteRate};
+use broker_core::{BrokerId, Rate};
 use parking_lot::Mutex;
 
 use crate::clock;
 
 /// What may pass per second. Without a rate, everything.
 #[derive(Debug, Default)]
-pub(crate) struct Quota(Mutex<ByteRate>);
+pub(crate) struct Quota(Mutex<Rate>);
 
 impl Quota {
     /// Takes over what the setting `key` says for broker `me`.
     pub(crate) fn configure(&self, image: &Image, me: BrokerId, key: &str) {
         let bytes_per_second = rate(image, me, key);
         let mut quota = self.0.lock();
-        if quota.bytes_per_second() != bytes_per_second {
+        if quota.per_second() != bytes_per_second {
             quota.set_rate(clock::now(), bytes_per_second);
         }
     }
@@ -28,7 +28,7 @@ impl Quota {
     }
 
     pub(crate) fn record(&self, bytes: usize) {
-        self.0.lock().record(clock::now(), bytes);
+        self.0.lock().record(clock::now(), bytes as u64);
     }
 }
 

@@ -1,21 +1,27 @@
-//! gRPC between brokers and from the operator: the token that all of them share, connections, and
-//! the limits on both ends.
+//! gRPC between brokers and from the operator: the credentials of both ends, connections, and the limits
+//! on both ends.
 //!
 //! Invariant: the token is never logged and never part of an error.
+
+mod incoming;
+mod tls;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
-use tokio::net::TcpListener;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
+
+pub use incoming::{RpcStream, incoming};
+use tls::Connector;
+pub use tls::RpcTls;
 
 /// Largest gRPC message that is accepted or sent, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -47,6 +53,49 @@ pub enum TokenError {
 #[error("`{address}` is not a host:port address")]
 pub struct AddressError {
     pub address: String,
+}
+
+/// What a broker shows to others, and asks of them: the cluster's token and, with mutual TLS, its
+/// certificate.
+#[derive(Clone)]
+pub struct Credentials {
+    token: Token,
+    tls: Option<Arc<RpcTls>>,
+}
+
+impl Credentials {
+    /// Without `tls`, in plaintext.
+    #[must_use]
+    pub const fn new(token: Token, tls: Option<Arc<RpcTls>>) -> Self {
+        Self { token, tls }
+    }
+
+    /// The interceptor for servers: refuses every call without the token.
+    #[must_use]
+    pub fn guard(&self) -> Guard {
+        self.token.guard()
+    }
+
+    /// `None`: plaintext.
+    #[must_use]
+    pub const fn tls(&self) -> Option<&Arc<RpcTls>> {
+        self.tls.as_ref()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with_tls = self.tls.is_some();
+        f.debug_struct("Credentials")
+            .field("tls", &with_tls)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Token> for Credentials {
+    fn from(token: Token) -> Self {
+        Self::new(token, None)
+    }
 }
 
 /// The bearer token of the cluster. As an [`Interceptor`] it attaches itself to outgoing calls;
@@ -129,9 +178,13 @@ impl Interceptor for Guard {
 
 /// A connection to `address` (`host:port`) that is dialled at the first call and again after each
 /// failure; the host name is resolved at every dial. Needs a Tokio runtime around it.
-pub fn connect(address: &str, token: &Token) -> Result<Connection, AddressError> {
-    let channel = endpoint(address)?.connect_lazy();
-    Ok(InterceptedService::new(channel, token.clone()))
+pub fn connect(address: &str, credentials: &Credentials) -> Result<Connection, AddressError> {
+    let endpoint = endpoint(address)?;
+    let channel = match &credentials.tls {
+        None => endpoint.connect_lazy(),
+        Some(tls) => endpoint.connect_with_connector_lazy(Connector(Arc::clone(tls))),
+    };
+    Ok(InterceptedService::new(channel, credentials.token.clone()))
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, AddressError> {
@@ -157,18 +210,12 @@ pub fn server() -> Server {
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
-/// The connections that a server accepts. They send at once: otherwise an answer that follows another
-/// waits for the peer's delayed acknowledgement, 40 ms. The server's own `tcp_nodelay` is for the
-/// listeners that it opens itself.
-#[must_use]
-pub fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use futures::StreamExt as _;
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -215,8 +262,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let _client = TcpStream::connect(address).await.unwrap();
-        let accepted = incoming(listener).next().await.unwrap().unwrap();
-        assert!(accepted.nodelay().unwrap());
+        let credentials = Token::new(TEXT).unwrap().into();
+        let mut incoming = pin!(incoming(listener, &credentials));
+        let accepted = incoming.next().await.unwrap().unwrap();
+        assert!(matches!(accepted, RpcStream::Plain(tcp) if tcp.nodelay().unwrap()));
     }
 
     #[test]

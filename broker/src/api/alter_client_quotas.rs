@@ -1,6 +1,6 @@
 //! AlterClientQuotas (KIP-546): sets and removes limits of clients.
 
-use broker_core::client_quota;
+use broker_core::client_quota::{self, QuotaKind};
 use broker_core::controller::{AlterClientQuota, AlterClientQuotas, Command, QuotaOp, Response};
 use broker_core::metadata::{Image, QuotaEntity, QuotaEntityName};
 use broker_wire::message::alter_client_quotas::{
@@ -17,7 +17,7 @@ use super::create_topics::{Refusal, deadline, outcome, submit, until_shown};
 pub(super) const CLIENT_ID: &str = "client-id";
 /// Entity type of a user.
 pub(super) const USER: &str = "user";
-/// Entity type of an IP address, which has no quotas here.
+/// Entity type of an IP address.
 pub(super) const IP: &str = "ip";
 /// The request names no time-out.
 const TIMEOUT_MS: i32 = 30_000;
@@ -93,7 +93,7 @@ async fn alter(ctx: &Context, request: &AlterClientQuotasRequest) -> Vec<Option<
 fn shows(image: &Image, entry: &AlterClientQuota) -> bool {
     let entity = client_quota::QuotaEntity::from(entry.entity.clone());
     entry.ops.iter().all(|op| {
-        let kind = client_quota::QuotaKind::from_key(&op.key);
+        let kind = QuotaKind::from_key(&op.key);
         kind.is_some_and(|kind| image.client_quotas.get(&entity, kind) == op.value)
     })
 }
@@ -106,30 +106,23 @@ fn change(entry: &AlterClientQuotasRequestEntry) -> Result<AlterClientQuota, Ref
     })
 }
 
-fn entity(halves: &[AlterClientQuotasRequestEntity]) -> Result<QuotaEntity, Refusal> {
+fn entity(parts: &[AlterClientQuotasRequestEntity]) -> Result<QuotaEntity, Refusal> {
     let mut entity = QuotaEntity::default();
-    for half in halves {
-        let place = match half.entity_type.as_str() {
+    for part in parts {
+        let place = match part.entity_type.as_str() {
             USER => &mut entity.user,
             CLIENT_ID => &mut entity.client_id,
-            IP => {
-                let reason = "there are no quotas for addresses";
-                return Err(invalid(reason.to_owned()));
-            }
-            other => {
-                let reason =
-                    format!("{other:?} is no entity type: there are {USER} and {CLIENT_ID}");
-                return Err(Refusal::new(ErrorCode::UnsupportedVersion, reason));
-            }
+            IP => &mut entity.ip,
+            other => return Err(unknown_type(other)),
         };
-        let name = half
+        let name = part
             .entity_name
             .as_ref()
             .map(|name| name.as_str().to_owned());
         if place.replace(QuotaEntityName { name }).is_some() {
             return Err(invalid(format!(
                 "the entity has two of {:?}",
-                half.entity_type.as_str()
+                part.entity_type.as_str()
             )));
         }
     }
@@ -141,28 +134,39 @@ fn op(op: &AlterClientQuotasRequestOp) -> Result<QuotaOp, Refusal> {
     if op.remove {
         return Ok(QuotaOp { key, value: None });
     }
-    match whole(op.value) {
+    let unit = QuotaKind::from_key(&key).map_or(1, QuotaKind::unit);
+    match in_units(op.value, unit) {
         Some(value) => Ok(QuotaOp {
             key,
             value: Some(value),
         }),
         None => {
             let value = op.value.get();
-            Err(invalid(format!(
-                "{key} is {value}: give whole bytes per second"
-            )))
+            let wanted = if unit == 1 {
+                "a whole number"
+            } else {
+                "a number"
+            };
+            Err(invalid(format!("{key} is {value}: give {wanted}")))
         }
     }
 }
 
-/// The value when it is a whole number that Kafka's settings of this type take.
-fn whole(value: Float64) -> Option<u64> {
-    let value = value.get();
-    let is_whole = value.trunc() == value && (0.0..VALUE_BOUND).contains(&value);
-    is_whole.then_some(value as u64)
+/// The value in the unit in which it is kept. What is finer than that is rounded, unless it is Kafka's
+/// unit, in which only whole numbers are allowed.
+fn in_units(value: Float64, unit: u64) -> Option<u64> {
+    let scaled = value.get() * unit as f64;
+    let fits = (0.0..VALUE_BOUND).contains(&scaled) && (unit > 1 || scaled.trunc() == scaled);
+    fits.then_some(scaled.round() as u64)
 }
 
-fn invalid(reason: String) -> Refusal {
+pub(super) fn unknown_type(entity_type: &str) -> Refusal {
+    let reason =
+        format!("{entity_type:?} is no entity type: there are {USER}, {CLIENT_ID} and {IP}");
+    Refusal::new(ErrorCode::UnsupportedVersion, reason)
+}
+
+pub(super) fn invalid(reason: String) -> Refusal {
     Refusal::new(ErrorCode::InvalidRequest, reason)
 }
 
@@ -171,37 +175,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_numbers_are_rates() {
-        for (value, rate) in [
-            (0.0, Some(0)),
-            (1.0, Some(1)),
-            (1e18, Some(1_000_000_000_000_000_000)),
+    fn rates_are_kept_in_their_units() {
+        for (value, unit, rate) in [
+            (0.0, 1, Some(0)),
+            (1.0, 1, Some(1)),
+            (1e18, 1, Some(1_000_000_000_000_000_000)),
+            (0.5, 1, None),
+            (0.5, 1_000, Some(500)),
+            (0.1, 10_000_000, Some(1_000_000)),
+            (1e18, 1_000, None),
         ] {
-            assert_eq!(whole(Float64::from(value)), rate, "{value}");
+            assert_eq!(in_units(Float64::from(value), unit), rate, "{value}");
         }
-        for value in [0.5, -1.0, f64::NAN, f64::INFINITY, VALUE_BOUND] {
-            assert_eq!(whole(Float64::from(value)), None, "{value}");
+        for value in [-1.0, f64::NAN, f64::INFINITY, VALUE_BOUND] {
+            for unit in [1, 1_000] {
+                assert_eq!(in_units(Float64::from(value), unit), None, "{value}");
+            }
         }
     }
 
     #[test]
     fn entities_have_one_of_each_type() {
-        let half = |entity_type: &str, name: Option<&str>| AlterClientQuotasRequestEntity {
+        let part = |entity_type: &str, name: Option<&str>| AlterClientQuotasRequestEntity {
             entity_type: entity_type.to_owned().into(),
             entity_name: name.map(|name| name.to_owned().into()),
         };
-        let both = entity(&[half(USER, None), half(CLIENT_ID, Some("app"))]).unwrap();
+        let both = entity(&[part(USER, None), part(CLIENT_ID, Some("app"))]).unwrap();
         assert_eq!(both.user, Some(QuotaEntityName { name: None }));
         assert_eq!(both.client_id.unwrap().name.as_deref(), Some("app"));
-        for (halves, code) in [
+        let address = entity(&[part(IP, Some("10.0.0.1"))]).unwrap().ip;
+        assert_eq!(address.unwrap().name.as_deref(), Some("10.0.0.1"));
+        for (parts, code) in [
             (
-                vec![half(USER, None), half(USER, Some("ann"))],
+                vec![part(USER, None), part(USER, Some("ann"))],
                 ErrorCode::InvalidRequest,
             ),
-            (vec![half(IP, None)], ErrorCode::InvalidRequest),
-            (vec![half("group", None)], ErrorCode::UnsupportedVersion),
+            (vec![part("group", None)], ErrorCode::UnsupportedVersion),
         ] {
-            assert_eq!(entity(&halves).unwrap_err().error_code, code);
+            assert_eq!(entity(&parts).unwrap_err().error_code, code);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What a handler has to work with: the broker's parts, and who asks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use broker_core::TopicId;
 use broker_core::fetch_session::FetchSessions;
 use broker_core::metadata::Image;
-use broker_wire::{Str, Uuid};
+use broker_core::{ProducerId, TopicId};
+use broker_wire::{ErrorCode, Str, Uuid};
 use parking_lot::Mutex;
 
 use super::init_producer_id::ProducerIds;
@@ -14,6 +15,7 @@ use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::coordinator::{Client, GroupCoordinator};
 use crate::partition::PartitionManager;
+use crate::transaction::{Peers, TransactionCoordinator};
 
 /// Fetch sessions at a time; `max.incremental.fetch.session.cache.slots` of Kafka.
 const FETCH_SESSIONS_MAX: usize = 1000;
@@ -24,10 +26,20 @@ pub struct Context {
     pub controller: Arc<Controller>,
     pub partitions: Arc<PartitionManager>,
     pub groups: Arc<GroupCoordinator>,
+    pub transactions: Arc<TransactionCoordinator>,
+    pub transaction_peers: Arc<Peers>,
     pub producer_ids: ProducerIds,
     /// Incremental fetch sessions (KIP-227), shared by all connections.
     pub fetch_sessions: Mutex<FetchSessions>,
     pub client_quotas: ClientQuotas,
+}
+
+/// The coordinators of groups and transactions, and what the latter reach other brokers by.
+#[derive(Clone)]
+pub struct Coordinators {
+    pub groups: Arc<GroupCoordinator>,
+    pub transactions: Arc<TransactionCoordinator>,
+    pub transaction_peers: Arc<Peers>,
 }
 
 impl Context {
@@ -37,23 +49,51 @@ impl Context {
         config: Arc<BrokerConfig>,
         controller: Arc<Controller>,
         partitions: Arc<PartitionManager>,
-        groups: Arc<GroupCoordinator>,
+        coordinators: Coordinators,
     ) -> Self {
+        let Coordinators {
+            groups,
+            transactions,
+            transaction_peers,
+        } = coordinators;
         Self {
             config,
             controller,
             partitions,
             groups,
+            transactions,
+            transaction_peers,
             producer_ids: ProducerIds::default(),
             fetch_sessions: Mutex::new(FetchSessions::new(FETCH_SESSIONS_MAX)),
             client_quotas: ClientQuotas::default(),
         }
     }
 
+    /// A producer id that nobody has had.
+    ///
+    /// # Errors
+    /// What Kafka says while it waits for a block of them; producers try again.
+    pub(super) async fn next_producer_id(&self) -> Result<ProducerId, ErrorCode> {
+        let next = self.producer_ids.next(&self.config, &self.controller).await;
+        next.ok_or(ErrorCode::CoordinatorLoadInProgress)
+    }
+
     /// The newest metadata that this broker knows.
     #[must_use]
     pub fn image(&self) -> Arc<Image> {
         self.controller.image()
+    }
+
+    /// Awaits `serving`, the answer to a request. Returns how long the connection shall not be
+    /// listened to for the time that it kept a thread busy (KIP-124).
+    pub(super) async fn time<T>(
+        &self,
+        info: &RequestInfo,
+        serving: impl Future<Output = T>,
+    ) -> (T, Duration) {
+        let quotas = Arc::clone(&self.image().client_quotas);
+        let timed = self.client_quotas.time(&quotas, info.client_id(), serving);
+        timed.await
     }
 }
 

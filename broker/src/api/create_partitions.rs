@@ -10,48 +10,64 @@ use broker_wire::message::{CreatePartitionsRequest, CreatePartitionsResponse};
 
 use super::context::{Context, RequestInfo};
 use super::create_topics::{Refusal, deadline, outcome, submit, until_shown};
+use super::mutation_quota::{Enforced, MutationQuota};
+
+/// From this version on, clients expect to be refused what exceeds their quota (KIP-599).
+const QUOTA_REFUSAL_VERSION_MIN: i16 = 3;
 
 pub(super) async fn handle(
     ctx: &Context,
-    _info: &RequestInfo,
+    info: &RequestInfo,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let deadline = deadline(request.timeout_ms);
     let image = ctx.image();
-    let topics: Vec<_> = request
-        .topics
-        .iter()
-        .map(|topic| wanted(&image, topic))
-        .collect();
     let validate_only = request.validate_only;
+    let enforced = Enforced::of(info, QUOTA_REFUSAL_VERSION_MIN);
+    let mut quota = MutationQuota::new(ctx, info, enforced);
+    let (mut admitted, mut results) = (Vec::new(), Vec::new());
+    for topic in request.topics {
+        let taken = if validate_only {
+            Ok(())
+        } else {
+            quota.take(added(&image, &topic))
+        };
+        match taken {
+            Ok(()) => admitted.push(topic),
+            Err(refusal) => results.push(result(topic.name, Some(refusal))),
+        }
+    }
+    let topics = admitted.iter().map(|topic| wanted(&image, topic)).collect();
     let command = Command::CreatePartitions(CreatePartitions {
         topics,
         validate_only,
     });
-    let results = match submit(ctx, command, deadline, partitions_created).await {
+    match submit(ctx, command, deadline, partitions_created).await {
         Ok(created) => {
             if !validate_only {
-                until_shown(ctx, deadline, |image| {
-                    shows(image, &request.topics, &created)
-                })
-                .await;
+                until_shown(ctx, deadline, |image| shows(image, &admitted, &created)).await;
             }
-            let results = created.into_iter();
-            results
-                .map(|topic| result(topic.name.into(), topic.failure.map(Refusal::from)))
-                .collect()
+            let created = created.into_iter();
+            results.extend(
+                created.map(|topic| result(topic.name.into(), topic.failure.map(Refusal::from))),
+            );
         }
         Err(refusal) => {
-            let names = request.topics.into_iter().map(|topic| topic.name);
-            names
-                .map(|name| result(name, Some(refusal.clone())))
-                .collect()
+            let names = admitted.into_iter().map(|topic| topic.name);
+            results.extend(names.map(|name| result(name, Some(refusal.clone()))));
         }
-    };
-    CreatePartitionsResponse {
-        results,
-        ..CreatePartitionsResponse::default()
     }
+    CreatePartitionsResponse {
+        throttle_time_ms: quota.throttle_ms(),
+        results,
+    }
+}
+
+/// How many partitions the topic is to have more.
+fn added(image: &Image, topic: &CreatePartitionsTopic) -> usize {
+    let known = image.topic_by_name(&topic.name);
+    let known = known.map_or(0, |topic| topic.partitions.len());
+    usize::try_from(topic.count).map_or(0, |count| count.saturating_sub(known))
 }
 
 /// A manual assignment has no partition numbers on the wire: it goes on where the topic ends, as

@@ -17,31 +17,42 @@ use tokio::time::{Instant, timeout_at};
 use super::context::{Context, RequestInfo, wire_id};
 use super::describe_configs::source_code;
 use super::error::KafkaError;
+use super::mutation_quota::{Enforced, MutationQuota};
 use crate::config::{BrokerConfig, Dynamic, keys};
 use crate::controller::{ChangeVotersError, SubmitError};
 
 /// Clients that do not want to wait say 0, yet the controller needs a moment to answer.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// From this version on, clients expect to be refused what exceeds their quota (KIP-599).
+const QUOTA_REFUSAL_VERSION_MIN: i16 = 6;
 /// A change that another one undid meanwhile is never seen here.
 const SHOWN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 pub(super) async fn handle(
     ctx: &Context,
-    _info: &RequestInfo,
+    info: &RequestInfo,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let deadline = deadline(request.timeout_ms);
     let mut results = Vec::with_capacity(request.topics.len());
     let mut wanted = Vec::with_capacity(request.topics.len());
+    let validate_only = request.validate_only;
+    let enforced = Enforced::of(info, QUOTA_REFUSAL_VERSION_MIN);
+    let mut quota = MutationQuota::new(ctx, info, enforced);
     for topic in &request.topics {
-        match new_topic(topic) {
+        let admitted = new_topic(topic).and_then(|new| {
+            if !validate_only {
+                quota.take(partition_count(&ctx.config, &new))?;
+            }
+            Ok(new)
+        });
+        match admitted {
             Ok(new) => wanted.push((topic.name.clone(), new)),
             Err(refusal) => results.push(refused(topic.name.clone(), refusal)),
         }
     }
     let (names, topics): (Vec<Str>, _) = wanted.into_iter().unzip();
-    let validate_only = request.validate_only;
     let command = Command::CreateTopics(CreateTopics {
         topics,
         validate_only,
@@ -61,8 +72,17 @@ pub(super) async fn handle(
         }
     }
     CreateTopicsResponse {
+        throttle_time_ms: quota.throttle_ms(),
         topics: results,
-        ..CreateTopicsResponse::default()
+    }
+}
+
+/// How many partitions the topic is to have.
+fn partition_count(config: &BrokerConfig, topic: &NewTopic) -> usize {
+    match usize::try_from(topic.num_partitions) {
+        _ if !topic.assignments.is_empty() => topic.assignments.len(),
+        Ok(count) => count,
+        Err(_) => config.size("num.partitions"),
     }
 }
 

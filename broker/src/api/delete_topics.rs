@@ -8,31 +8,53 @@ use broker_wire::{Str, Uuid};
 
 use super::context::{Context, RequestInfo, topic_id, wire_id};
 use super::create_topics::{Refusal, deadline, outcome, submit, until_shown};
+use super::mutation_quota::{Enforced, MutationQuota};
+
+/// From this version on, clients expect to be refused what exceeds their quota (KIP-599).
+const QUOTA_REFUSAL_VERSION_MIN: i16 = 5;
 
 pub(super) async fn handle(
     ctx: &Context,
-    _info: &RequestInfo,
+    info: &RequestInfo,
     request: DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
     let deadline = deadline(request.timeout_ms);
-    let topics = wanted(&request);
+    let image = ctx.image();
+    let enforced = Enforced::of(info, QUOTA_REFUSAL_VERSION_MIN);
+    let mut quota = MutationQuota::new(ctx, info, enforced);
+    let (mut topics, mut responses) = (Vec::new(), Vec::new());
+    for topic in wanted(&request) {
+        match quota.take(partition_count(&image, &topic)) {
+            Ok(()) => topics.push(topic),
+            Err(refusal) => responses.push(refused(topic, &refusal)),
+        }
+    }
     let command = Command::DeleteTopics(DeleteTopics {
         topics: topics.clone(),
     });
-    let responses = match submit(ctx, command, deadline, topics_deleted).await {
+    match submit(ctx, command, deadline, topics_deleted).await {
         Ok(deleted) => {
             until_shown(ctx, deadline, |image| shows(image, &deleted)).await;
-            deleted.into_iter().map(result).collect()
+            responses.extend(deleted.into_iter().map(result));
         }
-        Err(refusal) => topics
-            .into_iter()
-            .map(|topic| refused(topic, &refusal))
-            .collect(),
-    };
-    DeleteTopicsResponse {
-        responses,
-        ..DeleteTopicsResponse::default()
+        Err(refusal) => {
+            let topics = topics.into_iter();
+            responses.extend(topics.map(|topic| refused(topic, &refusal)));
+        }
     }
+    DeleteTopicsResponse {
+        throttle_time_ms: quota.throttle_ms(),
+        responses,
+    }
+}
+
+fn partition_count(image: &Image, topic: &TopicRef) -> usize {
+    let by_id = topic.topic_id.map(Into::into);
+    let known = match (&topic.name, by_id) {
+        (Some(name), _) => image.topic_by_name(name),
+        (None, id) => id.and_then(|id| image.topics.get(&id)),
+    };
+    known.map_or(0, |topic| topic.partitions.len())
 }
 
 /// The topics of the request; only one of the two lists has any, by its version.

@@ -9,9 +9,9 @@ use broker_wire::message::describe_client_quotas::{
     MATCH_EXACT,
 };
 use broker_wire::message::{DescribeClientQuotasRequest, DescribeClientQuotasResponse};
-use broker_wire::{ErrorCode, Float64, Str};
+use broker_wire::{Float64, Str};
 
-use super::alter_client_quotas::{CLIENT_ID, IP, USER};
+use super::alter_client_quotas::{CLIENT_ID, IP, USER, invalid, unknown_type};
 use super::context::{Context, RequestInfo};
 use super::create_topics::Refusal;
 
@@ -48,8 +48,7 @@ pub(super) async fn handle(
 struct Filter {
     user: Option<EntityMatch>,
     client_id: Option<EntityMatch>,
-    /// Something is asked for that no entity has.
-    nothing: bool,
+    ip: Option<EntityMatch>,
     strict: bool,
 }
 
@@ -68,33 +67,27 @@ impl Filter {
             let place = match entity_type {
                 USER => &mut filter.user,
                 CLIENT_ID => &mut filter.client_id,
-                IP => {
-                    filter.nothing = true;
-                    continue;
-                }
-                other => {
-                    let reason =
-                        format!("{other:?} is no entity type: there are {USER} and {CLIENT_ID}");
-                    return Err(Refusal::new(ErrorCode::UnsupportedVersion, reason));
-                }
+                IP => &mut filter.ip,
+                other => return Err(unknown_type(other)),
             };
             if place.replace(wanted).is_some() {
                 let reason = format!("the filter has two of {entity_type:?}");
-                return Err(Refusal::new(ErrorCode::InvalidRequest, reason));
+                return Err(invalid(reason));
             }
         }
         Ok(filter)
     }
 
     fn matches(&self, entity: &QuotaEntity) -> bool {
-        let half = |wanted: &Option<EntityMatch>, name: &Option<EntityName>| match wanted {
+        let part = |wanted: &Option<EntityMatch>, name: &Option<EntityName>| match wanted {
             Some(wanted) => wanted.matches(name.as_ref()),
             None => !self.strict || name.is_none(),
         };
         // Without components, strict or not, all are asked for.
-        let all = self.user.is_none() && self.client_id.is_none();
-        let halves = half(&self.user, &entity.user) && half(&self.client_id, &entity.client_id);
-        !self.nothing && (all || halves)
+        let all = self.user.is_none() && self.client_id.is_none() && self.ip.is_none();
+        all || part(&self.user, &entity.user)
+            && part(&self.client_id, &entity.client_id)
+            && part(&self.ip, &entity.ip)
     }
 }
 
@@ -107,7 +100,7 @@ fn entity_match(component: &DescribeClientQuotasRequestComponent) -> Result<Enti
             let reason = format!(
                 "match type {other}: give 0 with a name, or 1 (default) or 2 (any) without one"
             );
-            Err(Refusal::new(ErrorCode::InvalidRequest, reason))
+            Err(invalid(reason))
         }
     }
 }
@@ -116,8 +109,12 @@ fn entry(
     entity: &QuotaEntity,
     values: &BTreeMap<QuotaKind, u64>,
 ) -> DescribeClientQuotasResponseEntry {
-    let halves = [(USER, &entity.user), (CLIENT_ID, &entity.client_id)].into_iter();
-    let halves = halves.filter_map(|(entity_type, name)| {
+    let parts = [
+        (USER, &entity.user),
+        (CLIENT_ID, &entity.client_id),
+        (IP, &entity.ip),
+    ];
+    let parts = parts.into_iter().filter_map(|(entity_type, name)| {
         let entity_name = match name.as_ref()? {
             EntityName::Default => None,
             EntityName::Named(name) => Some(Str::from(name.clone())),
@@ -131,16 +128,18 @@ fn entry(
         .iter()
         .map(|(kind, value)| DescribeClientQuotasResponseValue {
             key: Str::from(kind.key().to_owned()),
-            value: Float64::from(*value as f64),
+            value: Float64::from(*value as f64 / kind.unit() as f64),
         });
     DescribeClientQuotasResponseEntry {
-        entity: halves.collect(),
+        entity: parts.collect(),
         values: values.collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use broker_wire::ErrorCode;
+
     use super::*;
 
     fn component(
@@ -164,27 +163,39 @@ mod tests {
             (None, named("app")),
             (None, Some(EntityName::Default)),
         ]
-        .map(|(user, client_id)| QuotaEntity { user, client_id });
-        let entities = [&ann, &ann_app, &app, &all_apps];
+        .map(|(user, client_id)| QuotaEntity {
+            user,
+            client_id,
+            ip: None,
+        });
+        let address = QuotaEntity {
+            ip: named("10.0.0.1"),
+            ..QuotaEntity::default()
+        };
+        let entities = [&ann, &ann_app, &app, &all_apps, &address];
         let of_ann = || component(USER, MATCH_EXACT, Some("ann"));
         let any_client = || component(CLIENT_ID, MATCH_ANY, None);
         for (components, strict, expected) in [
-            (vec![], false, [true; 4]),
-            (vec![], true, [true; 4]),
-            (vec![of_ann()], false, [true, true, false, false]),
-            (vec![of_ann()], true, [true, false, false, false]),
-            (vec![any_client()], true, [false, false, true, true]),
+            (vec![], false, [true; 5]),
+            (vec![], true, [true; 5]),
+            (vec![of_ann()], false, [true, true, false, false, false]),
+            (vec![of_ann()], true, [true, false, false, false, false]),
+            (vec![any_client()], true, [false, false, true, true, false]),
             (
                 vec![of_ann(), any_client()],
                 true,
-                [false, true, false, false],
+                [false, true, false, false, false],
             ),
             (
                 vec![component(CLIENT_ID, MATCH_DEFAULT, None)],
                 false,
-                [false, false, false, true],
+                [false, false, false, true, false],
             ),
-            (vec![component(IP, MATCH_ANY, None)], false, [false; 4]),
+            (
+                vec![component(IP, MATCH_ANY, None)],
+                false,
+                [false, false, false, false, true],
+            ),
         ] {
             let filter = Filter::new(&components, strict).unwrap();
             let found = entities.map(|entity| filter.matches(entity));

@@ -244,10 +244,15 @@ impl Describer<'_> {
         DescribeConfigsResourceResult {
             name: name.into(),
             config_type: type_code(kind),
+            is_sensitive: kind == Kind::Password,
             documentation: self.request.include_documentation.then(|| doc.into()),
             ..DescribeConfigsResourceResult::default()
         }
     }
+}
+
+fn is_secret(name: &str) -> bool {
+    keys::broker_key(name).is_some_and(|key| key.kind == Kind::Password)
 }
 
 fn default_of(name: &str) -> Option<&'static str> {
@@ -258,7 +263,7 @@ fn default_of(name: &str) -> Option<&'static str> {
 fn synonym(name: &'static str, value: &str, source: i8) -> DescribeConfigsSynonym {
     DescribeConfigsSynonym {
         name: name.into(),
-        value: Some(value.to_owned().into()),
+        value: (!is_secret(name)).then(|| value.to_owned().into()),
         source,
     }
 }
@@ -272,6 +277,7 @@ const fn type_code(kind: Kind) -> i8 {
         Kind::Long { .. } => 5,
         Kind::Ratio => 6,
         Kind::List | Kind::SomeOf(_) | Kind::ThrottledReplicas => 7,
+        Kind::Password => 9,
     }
 }
 
@@ -403,6 +409,33 @@ mod tests {
             expected("9223372036854775807", 5, &[default])
         );
         assert_eq!(unset.all_brokers(&Image::default()), []);
+    }
+
+    #[test]
+    fn secrets_are_not_told() {
+        let config = config(&[("ssl.keystore.key", "a private key")]);
+        let request = DescribeConfigsRequest {
+            include_synonyms: true,
+            ..DescribeConfigsRequest::default()
+        };
+        let resource = DescribeConfigsResource {
+            configuration_keys: Some(vec!["ssl.keystore.key".into()]),
+            ..DescribeConfigsResource::default()
+        };
+        let described = Describer {
+            config: &config,
+            dynamic: Dynamic::default(),
+            request: &request,
+            resource: &resource,
+        }
+        .broker();
+        let [key] = &described[..] else {
+            panic!("{described:?}");
+        };
+        assert!(key.is_sensitive && key.config_type == 9);
+        assert_eq!(key.value, None);
+        assert!(key.synonyms.iter().all(|synonym| synonym.value.is_none()));
+        assert_eq!(key.config_source, SOURCE_STATIC_BROKER);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use broker_core::controller::{CommandError, Failure};
 use broker_core::fetch_session::SessionError;
-use broker_core::partition::{self, EpochError, SequenceError};
+use broker_core::partition::{self, EpochError, MarkerError, SequenceError};
 use broker_wire::ErrorCode;
 use broker_wire::record::BatchError;
 use klamm_proto::v1::QuorumRefusedReason;
@@ -10,6 +10,22 @@ use klamm_proto::v1::QuorumRefusedReason;
 use crate::controller::{ChangeVotersError, SubmitError};
 use crate::log_dirs::DirectoryError;
 use crate::partition::{AppendError, DeleteRecordsError, MoveError, ReadError};
+
+/// As older producers hear that another one took over.
+pub(super) const fn older_producer_error(code: ErrorCode, knows_fenced: bool) -> ErrorCode {
+    match code {
+        ErrorCode::ProducerFenced if !knows_fenced => ErrorCode::InvalidProducerEpoch,
+        code => code,
+    }
+}
+
+/// As older producers hear that their transaction has to be aborted.
+pub(super) const fn older_abortable_error(code: ErrorCode, knows_abortable: bool) -> ErrorCode {
+    match code {
+        ErrorCode::TransactionAbortable if !knows_abortable => ErrorCode::InvalidTxnState,
+        code => code,
+    }
+}
 
 /// An error that Kafka has a code for.
 pub(super) trait KafkaError {
@@ -31,6 +47,9 @@ impl KafkaError for AppendError {
                 ErrorCode::InvalidRequiredAcks
             }
             Self::Refused(partition::AppendError::Sequence(error)) => error.error_code(),
+            // Every client tries this again.
+            Self::Refused(partition::AppendError::Unverified) => ErrorCode::NotEnoughReplicas,
+            Self::Refused(partition::AppendError::Marker(error)) => error.error_code(),
             Self::TooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::NoKey { .. } | Self::Records(_) => ErrorCode::InvalidRecord,
             Self::Log(error) => error.error_code(),
@@ -43,6 +62,17 @@ impl KafkaError for SequenceError {
         match self {
             Self::FencedEpoch { .. } => ErrorCode::InvalidProducerEpoch,
             Self::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+            Self::OutsideTransaction => ErrorCode::InvalidTxnState,
+            Self::TooManyTransactions => ErrorCode::NotEnoughReplicas,
+        }
+    }
+}
+
+impl KafkaError for MarkerError {
+    fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::FencedEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            Self::FencedCoordinator { .. } => ErrorCode::TransactionCoordinatorFenced,
         }
     }
 }

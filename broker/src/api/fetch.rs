@@ -3,6 +3,7 @@
 //! Records are not read here: the response names regions of segment files, which the connection
 //! sends. A fetch that finds fewer than `min_bytes` waits for progress on any of its partitions.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use broker_core::metadata::Image;
 use broker_core::{LeaderEpoch, Offset, PartitionIndex, TopicPartition};
 use broker_log::{LogSlice, MinOneBatch};
 use broker_wire::message::fetch::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
 use broker_wire::message::{FetchRequest, FetchResponse};
 use broker_wire::{ErrorCode, Records, Str, Uuid};
@@ -27,7 +29,7 @@ use super::error::KafkaError;
 use super::lookup::find_hosted;
 use crate::client_quotas::{response_bytes_max, throttle_ms};
 use crate::clock;
-use crate::partition::{FetchWaker, Partition, ReadError};
+use crate::partition::{FetchWaker, Isolation, Partition, ReadError};
 
 /// Bytes of records in one response; `fetch.max.bytes` of Kafka.
 const RESPONSE_BYTES_MAX: usize = 55 * 1024 * 1024;
@@ -50,10 +52,13 @@ enum Read {
         epoch: LeaderEpoch,
         end_offset: Offset,
         ends: LogEnds,
+        last_stable_offset: Offset,
     },
     Records {
         slice: Option<LogSlice>,
+        aborted: Vec<broker_log::AbortedTransaction>,
         ends: LogEnds,
+        last_stable_offset: Offset,
         end_is_known: bool,
     },
 }
@@ -81,6 +86,7 @@ struct Limits {
     bytes_max: usize,
     start: Instant,
     wait_max: Duration,
+    isolation: Isolation,
 }
 
 impl Limits {
@@ -104,7 +110,7 @@ pub(super) async fn handle(
         // Klamm's followers pull over gRPC: this is a broker of another cluster.
         return (failed(ErrorCode::InvalidRequest), Vec::new());
     }
-    let isolation_level = request.isolation_level;
+    let isolation = isolation(request.isolation_level);
     let image = ctx.image();
     let quota = response_bytes_max(&image.client_quotas, info.client_id());
     let bytes_max = usize::try_from(request.max_bytes)
@@ -118,21 +124,24 @@ pub(super) async fn handle(
         bytes_max,
         start: Instant::now(),
         wait_max: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+        isolation,
     };
     let request = session_request(request, info.version);
     let plan = match ctx.fetch_sessions.lock().begin(clock::now(), request) {
         Ok(plan) => plan,
         Err(error) => return (failed(error.error_code()), Vec::new()),
     };
-    let reads = read_until_enough(ctx, &image, &plan, limits).await;
-    let (mut response, slices) = respond(ctx, info, plan, reads, isolation_level);
-    let bytes = slices.iter().map(|slice| slice.len).sum();
-    response.throttle_time_ms = throttle_ms(ctx.client_quotas.record(
-        &image.client_quotas,
-        QuotaKind::Fetch,
-        info.client_id(),
-        bytes,
-    ));
+    let quotas = &image.client_quotas;
+    let (reads, busy) = {
+        let reading = pin!(read_until_enough(ctx, &image, &plan, limits));
+        let timed = ctx.client_quotas.time(quotas, info.client_id(), reading);
+        timed.await
+    };
+    let (mut response, slices) = respond(ctx, info, plan, reads, isolation);
+    let bytes: usize = slices.iter().map(|slice| slice.len).sum();
+    let kind = QuotaKind::Fetch;
+    let throttle = (ctx.client_quotas).record(quotas, kind, info.client_id(), bytes as u64);
+    response.throttle_time_ms = throttle_ms(throttle.max(busy));
     (response, slices)
 }
 
@@ -199,7 +208,7 @@ async fn read_until_enough(
         .iter()
         .map(|(key, _)| find_partition(ctx, image, key))
         .collect();
-    let mut reads = read_all(plan, &sources, limits.bytes_max);
+    let mut reads = read_all(plan, &sources, limits);
     while !reads.is_enough(limits.bytes_min) && Instant::now() < limits.deadline(&reads) {
         // A waker of its own for each round: partitions forget the ones that were dropped.
         let waker = Arc::new(FetchWaker::default());
@@ -207,7 +216,7 @@ async fn read_until_enough(
             partition.wake_at_progress(&waker);
         }
         // What came between the last read and the registration wakes nobody.
-        reads = read_all(plan, &sources, limits.bytes_max);
+        reads = read_all(plan, &sources, limits);
         if reads.is_enough(limits.bytes_min)
             || timeout_at(limits.deadline(&reads), waker.woken())
                 .await
@@ -215,7 +224,7 @@ async fn read_until_enough(
         {
             break;
         }
-        reads = read_all(plan, &sources, limits.bytes_max);
+        reads = read_all(plan, &sources, limits);
     }
     reads.partitions
 }
@@ -255,7 +264,7 @@ impl Reads {
     }
 }
 
-fn read_all(plan: &FetchPlan, sources: &[Source], bytes_max: usize) -> Reads {
+fn read_all(plan: &FetchPlan, sources: &[Source], limits: Limits) -> Reads {
     let mut reads = Reads {
         partitions: Vec::with_capacity(sources.len()),
         bytes: 0,
@@ -273,11 +282,11 @@ fn read_all(plan: &FetchPlan, sources: &[Source], bytes_max: usize) -> Reads {
         let position = FetchPosition {
             bytes_max: position
                 .bytes_max
-                .min(bytes_max.saturating_sub(reads.bytes)),
+                .min(limits.bytes_max.saturating_sub(reads.bytes)),
             ..*position
         };
         let read = match source {
-            Ok(partition) => read(partition, position, min_one)
+            Ok(partition) => read(partition, position, limits.isolation, min_one)
                 .unwrap_or_else(|error| Read::Failed(error.error_code())),
             Err(code) => Read::Failed(*code),
         };
@@ -301,6 +310,7 @@ fn read_all(plan: &FetchPlan, sources: &[Source], bytes_max: usize) -> Reads {
 fn read(
     partition: &Partition,
     position: FetchPosition,
+    isolation: Isolation,
     min_one: MinOneBatch,
 ) -> Result<Read, ReadError> {
     let epoch = Some(position.current_leader_epoch);
@@ -312,7 +322,7 @@ fn read(
         };
         if let Some((end_epoch, end_offset)) = end.filter(diverges) {
             partition.check_confirmed()?;
-            let at_end = partition.read(end_offset, epoch, 0, MinOneBatch::No)?;
+            let at_end = partition.read(end_offset, epoch, isolation, 0, MinOneBatch::No)?;
             let ends = LogEnds {
                 high_watermark: at_end.high_watermark,
                 log_start: at_end.log_start,
@@ -321,16 +331,25 @@ fn read(
                 epoch: end_epoch,
                 end_offset,
                 ends,
+                last_stable_offset: at_end.last_stable_offset,
             });
         }
     }
-    let fetched = partition.read(position.fetch_offset, epoch, position.bytes_max, min_one)?;
+    let fetched = partition.read(
+        position.fetch_offset,
+        epoch,
+        isolation,
+        position.bytes_max,
+        min_one,
+    )?;
     Ok(Read::Records {
         ends: LogEnds {
             high_watermark: fetched.high_watermark,
             log_start: fetched.log_start,
         },
         slice: fetched.records,
+        aborted: fetched.aborted,
+        last_stable_offset: fetched.last_stable_offset,
         end_is_known: fetched.end_is_known,
     })
 }
@@ -340,7 +359,7 @@ fn respond(
     info: &RequestInfo,
     plan: FetchPlan,
     reads: Vec<Read>,
-    isolation_level: i8,
+    isolation: Isolation,
 ) -> (FetchResponse, Vec<LogSlice>) {
     let keys: Vec<PartitionKey> = plan.partitions.iter().map(|(key, _)| key.clone()).collect();
     let outcomes: Vec<Outcome> = reads.iter().map(Read::outcome).collect();
@@ -357,7 +376,7 @@ fn respond(
     let mut response = ResponseBuilder {
         leaders: CurrentLeaders::new(&image, &info.listener),
         image: &image,
-        read_committed: isolation_level == READ_COMMITTED,
+        isolation,
         topics: Vec::new(),
         slices: Vec::new(),
     };
@@ -387,7 +406,7 @@ fn topic_response(topic: &TopicKey) -> FetchableTopicResponse {
 struct ResponseBuilder<'a> {
     image: &'a Image,
     leaders: CurrentLeaders<'a>,
-    read_committed: bool,
+    isolation: Isolation,
     topics: Vec<FetchableTopicResponse>,
     slices: Vec<LogSlice>,
 }
@@ -398,7 +417,7 @@ impl ResponseBuilder<'_> {
         let mut data = PartitionData {
             partition_index: key.partition.0,
             high_watermark: -1,
-            aborted_transactions: self.read_committed.then(Vec::new),
+            aborted_transactions: (self.isolation == Isolation::ReadCommitted).then(Vec::new),
             ..PartitionData::default()
         };
         match read {
@@ -416,15 +435,28 @@ impl ResponseBuilder<'_> {
                 epoch,
                 end_offset,
                 ends,
+                last_stable_offset,
             } => {
-                set_ends(&mut data, ends);
+                set_ends(&mut data, ends, last_stable_offset);
                 data.diverging_epoch = EpochEndOffset {
                     epoch: epoch.0,
                     end_offset: end_offset.0,
                 };
             }
-            Read::Records { slice, ends, .. } => {
-                set_ends(&mut data, ends);
+            Read::Records {
+                slice,
+                aborted,
+                ends,
+                last_stable_offset,
+                ..
+            } => {
+                set_ends(&mut data, ends, last_stable_offset);
+                if let Some(transactions) = &mut data.aborted_transactions {
+                    transactions.extend(aborted.iter().map(|aborted| AbortedTransaction {
+                        producer_id: aborted.producer_id.0,
+                        first_offset: aborted.first_offset.0,
+                    }));
+                }
                 data.records = slice.map_or(Records::EMPTY, |slice| self.external(slice));
             }
         }
@@ -458,10 +490,16 @@ impl ResponseBuilder<'_> {
     }
 }
 
-/// Without transactions, everything below the high watermark is stable.
-fn set_ends(data: &mut PartitionData, ends: LogEnds) {
+pub(super) const fn isolation(level: i8) -> Isolation {
+    match level {
+        READ_COMMITTED => Isolation::ReadCommitted,
+        _ => Isolation::ReadUncommitted,
+    }
+}
+
+fn set_ends(data: &mut PartitionData, ends: LogEnds, last_stable_offset: Offset) {
     data.high_watermark = ends.high_watermark.0;
-    data.last_stable_offset = ends.high_watermark.0;
+    data.last_stable_offset = last_stable_offset.0;
     data.log_start_offset = ends.log_start.0;
 }
 
@@ -476,6 +514,7 @@ mod tests {
             bytes_max: 1000,
             start: Instant::now(),
             wait_max: Duration::from_millis(500),
+            isolation: Isolation::ReadUncommitted,
         };
         let wait = |bytes, end_is_unknown| {
             let reads = Reads {

@@ -11,8 +11,9 @@ use broker_wire::message::{ListOffsetsRequest, ListOffsetsResponse};
 
 use super::context::{Context, RequestInfo};
 use super::error::KafkaError;
+use super::fetch::isolation;
 use super::lookup::find_partition;
-use crate::partition::{FoundOffset, OffsetQuery, ReadError};
+use crate::partition::{FoundOffset, Isolation, OffsetQuery, ReadError};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -57,13 +58,14 @@ pub(super) async fn handle(
     info: &RequestInfo,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
+    let isolation = isolation(request.isolation_level);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut seen = BTreeSet::new();
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in topic.partitions {
             let found = if seen.insert(wanted.partition_index) {
-                find(ctx, &topic.name, &wanted, info.version).await
+                find(ctx, &topic.name, &wanted, isolation, info.version).await
             } else {
                 Err(ErrorCode::InvalidRequest)
             };
@@ -84,6 +86,7 @@ async fn find(
     ctx: &Context,
     topic: &str,
     wanted: &ListOffsetsPartition,
+    isolation: Isolation,
     version: i16,
 ) -> Result<Option<FoundOffset>, ErrorCode> {
     let lookup = lookup(wanted.timestamp, version).ok_or(ErrorCode::UnsupportedVersion)?;
@@ -95,11 +98,11 @@ async fn find(
     let found = match lookup {
         Lookup::Tiered => return Ok(None),
         Lookup::Log(query @ (OffsetQuery::Earliest | OffsetQuery::Latest)) => {
-            partition.find_offset(query, epoch)
+            partition.find_offset(query, epoch, isolation)
         }
         // Reads and decompresses a batch that may be on disk only.
         Lookup::Log(query) => {
-            tokio::task::spawn_blocking(move || partition.find_offset(query, epoch))
+            tokio::task::spawn_blocking(move || partition.find_offset(query, epoch, isolation))
                 .await
                 .map_err(|_| ErrorCode::UnknownServerError)?
         }

@@ -6,6 +6,8 @@
 //! them. Produce has two phases: [`ProduceCall::append`] fixes the order of the records at once,
 //! and the answer follows when they are replicated.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod add_raft_voter;
 mod alter_client_quotas;
 mod alter_configs;
@@ -16,20 +18,27 @@ mod authorized_operations;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod context;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
 mod current_leader;
+mod delete_acls;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_acls;
 mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_transactions;
+mod describe_user_scram_credentials;
 mod elect_leaders;
+mod end_txn;
 mod error;
 mod fetch;
 mod find_coordinator;
@@ -41,8 +50,10 @@ mod leave_group;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod lookup;
 mod metadata;
+mod mutation_quota;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
@@ -50,8 +61,10 @@ mod offset_for_leader_epoch;
 mod produce;
 mod remove_raft_voter;
 mod sync_group;
+mod txn_offset_commit;
 mod unregister_broker;
 mod update_features;
+mod write_txn_markers;
 
 use std::time::Duration;
 
@@ -65,7 +78,8 @@ use broker_wire::{
 use bytes::Bytes;
 use thiserror::Error;
 
-pub use context::{Context, Peer, RequestInfo};
+use crate::client_quotas::throttle_ms;
+pub use context::{Context, Coordinators, Peer, RequestInfo};
 pub use init_producer_id::ProducerIds;
 pub use produce::{ProduceAnswer, ProduceCall, Produced};
 
@@ -211,20 +225,31 @@ impl ReplyTo {
 
 async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: ReplyTo) -> Reply {
     macro_rules! handle {
-        ($api:ident, $module:ident, $request:ident) => {
-            reply.with(
-                ApiKey::$api,
-                &Box::pin($module::handle(ctx, info, $request)).await,
-            )
-        };
+        ($api:ident, $module:ident, $request:ident) => {{
+            let serving = Box::pin($module::handle(ctx, info, $request));
+            let (mut response, busy) = ctx.time(info, serving).await;
+            response.throttle_time_ms = response.throttle_time_ms.max(throttle_ms(busy));
+            Reply {
+                throttle: throttle(response.throttle_time_ms),
+                ..reply.with(ApiKey::$api, &response)
+            }
+        }};
+        // The response cannot tell how long the connection is not listened to.
+        ($api:ident, $module:ident, $request:ident, untold) => {{
+            let serving = Box::pin($module::handle(ctx, info, $request));
+            let (response, throttle) = ctx.time(info, serving).await;
+            Reply {
+                throttle,
+                ..reply.with(ApiKey::$api, &response)
+            }
+        }};
     }
     match request {
         Request::Produce(_) => unreachable!("Call::decode makes it a ProduceCall"),
         Request::Fetch(r) => {
             let (response, slices) = Box::pin(fetch::handle(ctx, info, r)).await;
-            let throttle_ms = u64::try_from(response.throttle_time_ms).unwrap_or(0);
             Reply {
-                throttle: Duration::from_millis(throttle_ms),
+                throttle: throttle(response.throttle_time_ms),
                 ..reply.with_slices(ApiKey::Fetch, &response, slices)
             }
         }
@@ -235,6 +260,18 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
             handle!(OffsetForLeaderEpoch, offset_for_leader_epoch, r)
         }
         Request::InitProducerId(r) => handle!(InitProducerId, init_producer_id, r),
+        Request::AddPartitionsToTxn(r) => {
+            handle!(AddPartitionsToTxn, add_partitions_to_txn, r)
+        }
+        Request::AddOffsetsToTxn(r) => handle!(AddOffsetsToTxn, add_offsets_to_txn, r),
+        Request::EndTxn(r) => handle!(EndTxn, end_txn, r),
+        Request::TxnOffsetCommit(r) => handle!(TxnOffsetCommit, txn_offset_commit, r),
+        Request::WriteTxnMarkers(r) => handle!(WriteTxnMarkers, write_txn_markers, r, untold),
+        Request::DescribeProducers(r) => handle!(DescribeProducers, describe_producers, r),
+        Request::DescribeTransactions(r) => {
+            handle!(DescribeTransactions, describe_transactions, r)
+        }
+        Request::ListTransactions(r) => handle!(ListTransactions, list_transactions, r),
         Request::FindCoordinator(r) => handle!(FindCoordinator, find_coordinator, r),
         Request::JoinGroup(r) => handle!(JoinGroup, join_group, r),
         Request::SyncGroup(r) => handle!(SyncGroup, sync_group, r),
@@ -269,7 +306,17 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
             handle!(DescribeClientQuotas, describe_client_quotas, r)
         }
         Request::AlterClientQuotas(r) => handle!(AlterClientQuotas, alter_client_quotas, r),
-        Request::DescribeQuorum(r) => handle!(DescribeQuorum, describe_quorum, r),
+        Request::DescribeAcls(r) => handle!(DescribeAcls, describe_acls, r),
+        Request::CreateAcls(r) => handle!(CreateAcls, create_acls, r),
+        Request::DeleteAcls(r) => handle!(DeleteAcls, delete_acls, r),
+        Request::DescribeUserScramCredentials(r) => {
+            handle!(
+                DescribeUserScramCredentials,
+                describe_user_scram_credentials,
+                r
+            )
+        }
+        Request::DescribeQuorum(r) => handle!(DescribeQuorum, describe_quorum, r, untold),
         Request::AddRaftVoter(r) => handle!(AddRaftVoter, add_raft_voter, r),
         Request::RemoveRaftVoter(r) => handle!(RemoveRaftVoter, remove_raft_voter, r),
         Request::UpdateFeatures(r) => handle!(UpdateFeatures, update_features, r),
@@ -288,4 +335,9 @@ async fn answer(ctx: &Context, info: &RequestInfo, request: Request, reply: Repl
             handle!(DescribeTopicPartitions, describe_topic_partitions, r)
         }
     }
+}
+
+/// How long the connection is not listened to.
+fn throttle(throttle_time_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0))
 }

@@ -1,16 +1,20 @@
 //! Produce (KIP-98, KIP-467, KIP-951): record batches from clients into partitions.
 //!
-//! Two phases. [`ProduceCall::append`] checks and appends every batch at once, so that the order of
+//! Batches that begin a transaction are verified first ([`ProduceCall::verify`]). Then there are two
+//! phases. [`ProduceCall::append`] checks and appends every batch at once, so that the order of
 //! a connection's requests is the order of their records; [`Produced::answer`] waits until the
 //! records are replicated as `acks` demands. In between, the connection appends further requests.
 
 mod batch;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::client_quota::QuotaKind;
+use broker_core::metadata::Image;
 use broker_core::partition::Acks;
+use broker_core::transaction::TransactionalId;
 use broker_core::{PartitionIndex, TopicId, TopicPartition};
 use broker_wire::message::produce::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceData,
@@ -27,7 +31,7 @@ use super::current_leader::CurrentLeaders;
 use super::error::KafkaError;
 use super::lookup::find_hosted;
 use super::{Reply, ReplyTo};
-use crate::client_quotas::throttle_ms;
+use crate::client_quotas::{ClientQuotas, throttle_ms};
 use crate::config::BrokerConfig;
 use crate::partition::{Partition, ProducedBatch};
 use batch::{Batch, FrameRecords, check};
@@ -39,6 +43,7 @@ const TOPIC_ID_VERSION_MIN: i16 = 13;
 pub struct ProduceCall {
     correlation_id: i32,
     info: RequestInfo,
+    transactional_id: Option<TransactionalId>,
     acks: i16,
     timeout: Duration,
     topics: Vec<Topic<Result<Batch, Refusal>>>,
@@ -94,7 +99,8 @@ pub struct Produced {
 
 /// A batch that was appended, or had been before.
 struct Accepted {
-    base_offset: i64,
+    /// `None` when that is no longer known.
+    base_offset: Option<i64>,
     log_append_time_ms: i64,
     log_start_offset: i64,
     acknowledged: Option<oneshot::Receiver<()>>,
@@ -117,7 +123,9 @@ impl ProduceCall {
         request: ProduceRequest,
         frame: Bytes,
     ) -> Self {
-        let transactional = request.transactional_id.is_some();
+        let transactional_id = request.transactional_id.as_ref();
+        let transactional_id = transactional_id.map(|id| TransactionalId::from(id.as_str()));
+        let transactional = transactional_id.is_some();
         let topics = request.topic_data.into_iter().map(|topic| {
             let TopicProduceData {
                 name,
@@ -139,6 +147,7 @@ impl ProduceCall {
         Self {
             correlation_id,
             info,
+            transactional_id,
             acks: request.acks,
             timeout,
             topics,
@@ -156,29 +165,34 @@ impl ProduceCall {
             timeout,
             topics,
             frame,
+            ..
         } = self;
+        let image = ctx.image();
+        let quotas = &image.client_quotas;
         let throttle = ctx.client_quotas.record(
-            &ctx.image().client_quotas,
+            quotas,
             QuotaKind::Produce,
             info.client_id(),
-            frame.len(),
+            frame.len() as u64,
         );
+        let busy = ClientQuotas::begin(quotas, info.client_id());
         let mut records = FrameRecords::new(frame);
         let deadline = Instant::now() + timeout;
         let by_id = info.version >= TOPIC_ID_VERSION_MIN;
         let topics = topics.into_iter().map(|topic| {
-            let found = find_topic(ctx, &topic.name, by_id.then_some(topic.id));
+            let found = find_topic(&image, &topic.name, by_id.then_some(topic.id));
             let partitions = topic.partitions.into_iter().map(|(index, batch)| {
                 let accepted = parse_acks(acks, &ctx.config).and_then(|acks| {
                     let batch = batch?;
                     let bytes = records.take(batch.range);
-                    let partition = find_partition(ctx, found?, index)?;
+                    let partition = find_partition(ctx, &image, found?, index)?;
                     append(
                         &partition,
                         ProducedBatch {
                             header: batch.header,
                             bytes,
                             leader_epoch: None,
+                            guard: batch.guard,
                         },
                         acks,
                     )
@@ -192,13 +206,14 @@ impl ProduceCall {
             }
         });
         let topics = topics.collect();
+        let busy = ctx.client_quotas.end(busy);
         Produced {
             correlation_id,
             info,
             acks,
             deadline,
             topics,
-            throttle,
+            throttle: throttle.max(busy),
         }
     }
 }
@@ -222,8 +237,7 @@ fn parse_acks(acks: i16, config: &BrokerConfig) -> Result<Acks, Refusal> {
     }
 }
 
-fn find_topic(ctx: &Context, name: &Str, id: Option<Uuid>) -> Result<TopicId, ErrorCode> {
-    let image = ctx.image();
+fn find_topic(image: &Image, name: &Str, id: Option<Uuid>) -> Result<TopicId, ErrorCode> {
     let topic = match id {
         Some(id) => image
             .topics
@@ -243,10 +257,11 @@ fn find_topic(ctx: &Context, name: &Str, id: Option<Uuid>) -> Result<TopicId, Er
 
 fn find_partition(
     ctx: &Context,
+    image: &Image,
     topic: TopicId,
     partition: PartitionIndex,
 ) -> Result<Arc<Partition>, ErrorCode> {
-    find_hosted(ctx, &ctx.image(), TopicPartition { topic, partition })
+    find_hosted(ctx, image, TopicPartition { topic, partition })
 }
 
 fn append(
@@ -254,9 +269,12 @@ fn append(
     batch: ProducedBatch,
     acks: Acks,
 ) -> Result<Accepted, Refusal> {
-    let appended = partition.append(batch, acks)?;
+    let (producer_id, producer_epoch) = (batch.header.producer_id, batch.header.producer_epoch);
+    let appended = partition.append(batch, acks).inspect_err(|error| {
+        tracing::debug!(%partition, producer_id, producer_epoch, %error, "batch refused");
+    })?;
     Ok(Accepted {
-        base_offset: appended.base_offset.0,
+        base_offset: appended.base_offset.map(|offset| offset.0),
         log_append_time_ms: appended.log_append_time.map_or(-1, |time| time.0),
         log_start_offset: appended.log_start.0,
         acknowledged: appended.acknowledged,
@@ -365,7 +383,12 @@ fn partition_response(
     };
     match accepted {
         Ok(accepted) => PartitionProduceResponse {
-            base_offset: accepted.base_offset,
+            // Clients take the duplicate for a success whose offset they don't get to know.
+            error_code: match accepted.base_offset {
+                Some(_) => ErrorCode::None,
+                None => ErrorCode::DuplicateSequenceNumber,
+            },
+            base_offset: accepted.base_offset.unwrap_or(-1),
             log_append_time_ms: accepted.log_append_time_ms,
             log_start_offset: accepted.log_start_offset,
             ..response

@@ -1,12 +1,15 @@
 //! The typed configuration of one broker process.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use broker_core::BrokerId;
 use broker_core::group::GroupConfig;
+use broker_core::{BrokerId, transaction};
 
-use super::{ConfigError, Endpoint, HostPort, Properties, keys, properties};
+use super::{
+    ConfigError, Endpoint, HostPort, Properties, RpcTlsSettings, TlsSettings, keys, properties, tls,
+};
 
 /// Named so that it can't be a partition's directory.
 const METADATA_DIR: &str = "__cluster_metadata-0";
@@ -38,9 +41,13 @@ pub struct BrokerConfig {
     pub metadata_dir: PathBuf,
     pub listeners: Vec<Endpoint>,
     pub advertised_listeners: Vec<Endpoint>,
+    /// By the names of the listeners that have TLS.
+    pub listener_tls: BTreeMap<String, TlsSettings>,
     pub rpc_listener: HostPort,
     pub rpc_advertised: HostPort,
     pub rpc_token_file: PathBuf,
+    /// `None`: gRPC without TLS.
+    pub rpc_tls: Option<RpcTlsSettings>,
     pub http_listener: HostPort,
     pub voters: Vec<Voter>,
     pub cluster_id: String,
@@ -85,11 +92,13 @@ impl BrokerConfig {
             rack: source.optional("broker.rack").map(str::to_owned),
             log_dirs,
             metadata_dir: metadata_parent.join(METADATA_DIR),
+            listener_tls: tls::listeners(&properties, &listeners)?,
             listeners,
             advertised_listeners,
             rpc_listener,
             rpc_advertised,
             rpc_token_file: PathBuf::from(source.required("klamm.rpc.token.file")?),
+            rpc_tls: tls::rpc(&properties)?,
             http_listener: source.parse("klamm.http.listener")?,
             voters: source.voters()?,
             cluster_id: source.required("klamm.cluster.id")?.to_owned(),
@@ -164,6 +173,15 @@ impl BrokerConfig {
             consumer_group_size_max: self.size("group.consumer.max.size"),
             offset_metadata_bytes_max: self.size("offset.metadata.max.bytes"),
             offsets_retention: self.millis("offsets.retention.minutes") * 60_000,
+        }
+    }
+
+    /// Bounds of transactions.
+    #[must_use]
+    pub fn transactions(&self) -> transaction::Config {
+        transaction::Config {
+            timeout_max: self.millis("transaction.max.timeout.ms"),
+            id_expiration: self.millis("transactional.id.expiration.ms"),
         }
     }
 }
@@ -284,8 +302,6 @@ impl std::str::FromStr for Voter {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use broker_core::metadata::Image;
 
     use super::super::topic::{Dynamic, Source as TopicSource};

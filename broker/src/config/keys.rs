@@ -25,6 +25,8 @@ pub enum Kind {
     Ratio,
     /// `*`, or a comma-separated list of partition:broker.
     ThrottledReplicas,
+    /// Text that is never told.
+    Password,
 }
 
 impl Kind {
@@ -43,7 +45,7 @@ impl Kind {
                 Ok(_) => Err(format!("must be between {min} and {max}")),
                 Err(_) => Err("must be a whole number".to_owned()),
             },
-            Self::Text | Self::List => Ok(()),
+            Self::Text | Self::List | Self::Password => Ok(()),
             Self::ThrottledReplicas => ThrottledReplicas::parse(value).map(drop),
             Self::SomeOf(allowed) => check_list(allowed, value),
             Self::Ratio => match value.parse::<f64>() {
@@ -166,8 +168,11 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
     key("klamm.replica.replacement.delay.ms", NATURAL_INT, Some("1800000"), "Replicas on a broker that was away for so long are re-created on others, unless a restart is announced or the broker is cordoned or drained; 0: never."),
     key("klamm.rpc.advertised", Kind::Text, None, "Address at which other brokers and the operator reach `klamm.rpc.listener`."),
     key("klamm.rpc.listener", Kind::Text, Some("127.0.0.1:9095"), "Address for gRPC between brokers and from the operator."),
+    key("klamm.rpc.tls.dir", Kind::Text, None, "Directory with tls.crt, tls.key and ca.crt for mutual TLS on `klamm.rpc.listener`, as a Kubernetes TLS Secret is mounted; read again when they change. Plaintext unless set."),
+    key("klamm.rpc.tls.name", Kind::Text, None, "DNS name that the certificates of this cluster's brokers and operator bear; peers without it are refused."),
     key("klamm.rpc.token.file", Kind::Text, None, "File with the secret that every gRPC caller must present."),
     key("leader.imbalance.check.interval.seconds", POSITIVE_LONG, Some("300"), "How often preferred leaders are restored."),
+    key("listener.security.protocol.map", Kind::List, None, "NAME:PROTOCOL of every listener, PLAINTEXT or SSL. Unless set, a listener named SSL has TLS and all others are PLAINTEXT."),
     key("listeners", Kind::List, Some("PLAINTEXT://:9092"), "Addresses for Kafka clients, NAME://host:port; an empty host means all interfaces."),
     key("log.cleaner.backoff.ms", NATURAL_LONG, Some("15000"), "How long the log cleaner waits when no log is to be compacted."),
     key("log.cleaner.dedupe.buffer.size", Kind::Long { min: 4096, max: 1 << 40 }, Some("134217728"), "Memory for the keys of one compaction, 27 bytes for each; a log with more dirty keys takes several passes."),
@@ -211,6 +216,21 @@ pub const BROKER_KEYS: &[BrokerKey] = &[
     key("replica.lag.max.messages", OR_UNLIMITED, None, "Deprecated and ignored: the ISR is kept by replica.lag.time.max.ms."),
     key("replica.lag.time.max.ms", POSITIVE_LONG, Some("30000"), "A follower that was not caught up for so long leaves the ISR."),
     key("socket.request.max.bytes", POSITIVE_INT, Some("104857600"), "Largest request."),
+    key("ssl.client.auth", Kind::OneOf(&["none", "requested", "required"]), Some("none"), "Whether clients show a certificate that an authority of the truststore issued."),
+    key("ssl.enabled.protocols", Kind::SomeOf(&["TLSv1.2", "TLSv1.3"]), Some("TLSv1.2,TLSv1.3"), "Versions of TLS."),
+    key("ssl.keystore.certificate.chain", Kind::Password, None, "The broker's certificate and those between it and its authority, PEM; instead of ssl.keystore.location."),
+    key("ssl.keystore.key", Kind::Password, None, "Private key of ssl.keystore.certificate.chain, PEM, unencrypted."),
+    key("ssl.keystore.location", Kind::Text, None, "PEM file with certificate chain and private key, or a directory with tls.crt and tls.key; read again when they change."),
+    key("ssl.keystore.type", Kind::OneOf(&["PEM"]), Some("PEM"), "Format of the keystore."),
+    key("ssl.truststore.certificates", Kind::Password, None, "Certificates of the authorities that issue those of clients, PEM; instead of ssl.truststore.location."),
+    key("ssl.truststore.location", Kind::Text, None, "PEM file with the authorities that issue the certificates of clients, or a directory with ca.crt; read again when they change."),
+    key("ssl.truststore.type", Kind::OneOf(&["PEM"]), Some("PEM"), "Format of the truststore."),
+    key("transaction.max.timeout.ms", POSITIVE_INT, Some("900000"), "Longest time-out that a transactional producer may ask for."),
+    key("transaction.state.log.min.isr", POSITIVE_INT, Some("2"), "min.insync.replicas of __transaction_state."),
+    key("transaction.state.log.num.partitions", POSITIVE_INT, Some("50"), "Partitions of __transaction_state."),
+    key("transaction.state.log.replication.factor", PORTION, Some("3"), "Replicas of __transaction_state; as many as there are brokers if these are fewer."),
+    key("transaction.state.log.segment.bytes", SEGMENT_BYTES, Some("104857600"), "Segment size of __transaction_state."),
+    key("transactional.id.expiration.ms", POSITIVE_INT, Some("604800000"), "A transactional id that was not used for so long is forgotten."),
     key("unclean.leader.election.enable", Kind::Bool, Some("false"), "Let a replica lead that may lack acknowledged messages when no other is left."),
 ];
 

@@ -10,6 +10,7 @@ mod hash;
 pub mod keys;
 mod properties;
 mod throttled_replicas;
+mod tls;
 mod topic;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use thiserror::Error;
 pub use broker::{BrokerConfig, LivenessSettings, Voter};
 pub use endpoint::{Endpoint, HostPort};
 pub use throttled_replicas::ThrottledReplicas;
+pub use tls::{ClientAuth, RpcTlsSettings, TlsSettings, TlsVersion};
 pub use topic::{Dynamic, IsrTiming, Source, TopicConfig};
 
 /// Explicitly set properties, last one wins.
@@ -46,6 +48,8 @@ pub enum ConfigError {
         key: String,
         suggestion: Option<&'static str>,
     },
+    #[error("{key} is not supported: {remedy}")]
+    Refused { key: String, remedy: &'static str },
     #[error("{key}={value}: {reason}")]
     BadValue {
         key: String,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{ConfigError, Properties, keys};
+use super::{ConfigError, Properties, keys, tls};
 
 /// Reads a properties file: `key=value` or `key: value` lines, `#` and `!` comments, a backslash at
 /// the end continues a line.
@@ -62,10 +62,17 @@ pub(super) fn add_overrides(
 /// The first unknown key or bad value.
 pub(super) fn check(properties: &Properties) -> Result<(), ConfigError> {
     for (key, value) in properties {
-        let Some(known) = keys::broker_key(key) else {
+        if let Some(remedy) = tls::remedy(key, value) {
+            return Err(ConfigError::Refused {
+                key: key.clone(),
+                remedy,
+            });
+        }
+        let name = tls::without_listener(key);
+        let Some(known) = keys::broker_key(name) else {
             return Err(ConfigError::UnknownKey {
                 key: key.clone(),
-                suggestion: keys::closest_broker_key(key),
+                suggestion: keys::closest_broker_key(name),
             });
         };
         known

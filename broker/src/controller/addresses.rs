@@ -68,12 +68,30 @@ impl Addresses {
         }
     }
 
-    /// Whom to ask at the `attempt`th time: the voters in turn, then who else is configured.
+    /// Whom to ask at the `attempt`th time: the voters in turn, then who else is configured, then
+    /// one of the other registered brokers. All the voters that this broker has heard of may be
+    /// gone, but any broker can tell who the controller is.
     pub(crate) fn candidate(&self, attempt: usize) -> Option<BrokerId> {
         let voters = self.voters.borrow();
         let others = self.configured.keys().filter(|id| !voters.contains_key(id));
         let candidates: Vec<_> = voters.keys().chain(others).copied().collect();
-        candidates.get(attempt % candidates.len().max(1)).copied()
+        let image = self.feed.position().image;
+        let registered = image.brokers.keys().copied();
+        let registered: Vec<_> = registered.filter(|id| !candidates.contains(id)).collect();
+        if registered.is_empty() {
+            return candidates.get(attempt % candidates.len().max(1)).copied();
+        }
+        let (round, turn) = (
+            attempt / (candidates.len() + 1),
+            attempt % (candidates.len() + 1),
+        );
+        let next_registered = || registered[round % registered.len()];
+        Some(
+            candidates
+                .get(turn)
+                .copied()
+                .unwrap_or_else(next_registered),
+        )
     }
 
     /// `host:port` of a broker's gRPC server.
@@ -113,6 +131,8 @@ fn write(path: &Path, voters: &Voters) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use broker_core::metadata::{Image, Record, RegisterBroker};
+
     use super::*;
 
     fn voters(ids: &[i32]) -> Voters {
@@ -140,5 +160,25 @@ mod tests {
         let asked: Vec<_> = (0..4).filter_map(|turn| reopened.candidate(turn)).collect();
         assert_eq!(asked, [3, 4, 0, 3].map(BrokerId));
         assert_eq!(reopened.address(BrokerId(4)).as_deref(), Some("host-4:1"));
+    }
+
+    #[test]
+    fn a_broker_that_missed_every_change_of_the_voters_never_found_the_quorum_again() {
+        let feed = Arc::new(Feed::new());
+        let dir = tempfile::tempdir().unwrap();
+        let addresses = Addresses::open(voters(&[0]), Arc::clone(&feed), dir.path());
+        let mut image = Image::default();
+        for broker_id in 0..4 {
+            let registration = RegisterBroker {
+                broker_id,
+                ..RegisterBroker::default()
+            };
+            image.apply(&Record::RegisterBroker(registration)).unwrap();
+        }
+        feed.replace(0, &Arc::new(image));
+        let asked: Vec<_> = (0..8)
+            .filter_map(|turn| addresses.candidate(turn))
+            .collect();
+        assert_eq!(asked, [0, 1, 0, 2, 0, 3, 0, 1].map(BrokerId));
     }
 }

@@ -63,7 +63,8 @@ pub use sizes::PartitionSizes;
 pub use view::{ControllerView, ViewError};
 pub use voters::ChangeVotersError;
 
-use crate::rpc::{Guard, MESSAGE_BYTES_MAX, Token};
+use crate::previous_run::Kept;
+use crate::rpc::{Credentials, Guard, MESSAGE_BYTES_MAX};
 use addresses::{Addresses, Voters};
 use broker_core::liveness::LivenessConfig;
 use evacuations::Evacuations;
@@ -87,7 +88,7 @@ const SUBMIT_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct Controller {
     me: BrokerId,
     cluster_id: Arc<str>,
-    token: Token,
+    credentials: Credentials,
     timing: Timing,
     addresses: Arc<Addresses>,
     defaults: Defaults,
@@ -121,7 +122,7 @@ impl Controller {
         let peers = Arc::new(Peers::new(
             options.broker_id,
             Arc::clone(&addresses),
-            options.token.clone(),
+            options.credentials.clone(),
             quorum.leadership(),
         ));
         let evacuations = Arc::<Evacuations>::default();
@@ -163,7 +164,7 @@ impl Controller {
         Ok(Arc::new(Self {
             me: options.broker_id,
             cluster_id: options.cluster_id.into(),
-            token: options.token,
+            credentials: options.credentials,
             timing: options.timing,
             addresses,
             defaults,
@@ -198,7 +199,7 @@ impl Controller {
     pub fn join(
         &self,
         command: RegisterBroker,
-        keep: impl Fn(BrokerEpoch) + Send + Sync + 'static,
+        keep: impl Fn(BrokerEpoch) -> Kept + Send + Sync + 'static,
     ) {
         let directory = self.quorum.me().directory;
         let registration = metadata::RegisterBroker {
@@ -391,7 +392,7 @@ impl Controller {
         let server = RaftServer::new(self.quorum.service())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        InterceptedService::new(server, self.token.guard())
+        InterceptedService::new(server, self.credentials.guard())
     }
 
     /// The service for the other brokers, guarded by the token.
@@ -411,7 +412,7 @@ impl Controller {
         })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        InterceptedService::new(server, self.token.guard())
+        InterceptedService::new(server, self.credentials.guard())
     }
 
     /// Leaves: the heartbeat stream is closed and the metadata log with it. The services answer
@@ -462,7 +463,7 @@ fn quorum_options(options: &ControllerOptions, addresses: Arc<Addresses>) -> Quo
             Voters::new()
         },
         addresses,
-        token: options.token.clone(),
+        credentials: options.credentials.clone(),
         election_timeout: options.timing.election_timeout,
         snapshot_interval_bytes: options.snapshot_interval_bytes,
     }

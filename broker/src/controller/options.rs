@@ -14,7 +14,7 @@ use broker_core::controller::{
 use broker_core::lease::Lease;
 
 use super::sizes::PartitionSizes;
-use crate::rpc::{self, Token};
+use crate::rpc::{self, Credentials};
 
 /// Everything [`super::Controller::start`] needs.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct ControllerOptions {
     pub voters: BTreeMap<BrokerId, String>,
     /// Whether a quorum of the initial voters may be formed where none is found.
     pub may_form_quorum: bool,
-    pub token: Token,
+    pub credentials: Credentials,
     pub timing: Timing,
     /// Held while the controller accepts this broker's heartbeats.
     pub lease: Arc<Lease>,

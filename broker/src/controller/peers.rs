@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::addresses::Addresses;
 use super::raft::Leadership;
-use crate::rpc::{self, Connection, MESSAGE_BYTES_MAX, Token};
+use crate::rpc::{self, Connection, Credentials, MESSAGE_BYTES_MAX};
 
 /// Connections that are kept; the one to make room is an arbitrary one.
 const CONNECTIONS_MAX: usize = 64;
@@ -22,7 +22,7 @@ const CONNECTIONS_MAX: usize = 64;
 pub(crate) struct Peers {
     me: BrokerId,
     addresses: Arc<Addresses>,
-    token: Token,
+    credentials: Credentials,
     /// What a member of the quorum hears by itself.
     leadership: watch::Receiver<Leadership>,
     /// What the last answer of another broker said, for when it hears nothing.
@@ -37,13 +37,13 @@ impl Peers {
     pub(crate) fn new(
         me: BrokerId,
         addresses: Arc<Addresses>,
-        token: Token,
+        credentials: Credentials,
         leadership: watch::Receiver<Leadership>,
     ) -> Self {
         Self {
             me,
             addresses,
-            token,
+            credentials,
             leadership,
             hint: watch::Sender::new(None),
             connections: Mutex::default(),
@@ -84,13 +84,13 @@ impl Peers {
         }
     }
 
-    /// The broker to ask at the `attempt`th time: the active controller if known, else the voters
-    /// in turn.
+    /// The broker to ask at the `attempt`th time: the active controller if known, else as
+    /// [`Peers::voter`].
     pub(crate) fn candidate(&self, attempt: usize) -> Option<BrokerId> {
         self.active_controller().or_else(|| self.voter(attempt))
     }
 
-    /// The voters in turn.
+    /// The voters in turn, and now and then another broker, which may know of newer ones.
     pub(crate) fn voter(&self, attempt: usize) -> Option<BrokerId> {
         self.addresses.candidate(attempt)
     }
@@ -127,7 +127,7 @@ impl Peers {
             return Some(connection.clone());
         }
         let _runtime = self.runtime.enter();
-        match rpc::connect(&address, &self.token) {
+        match rpc::connect(&address, &self.credentials) {
             Ok(connection) => {
                 if connections.len() >= CONNECTIONS_MAX {
                     connections.pop_first();

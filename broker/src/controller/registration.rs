@@ -13,6 +13,7 @@ use klamm_proto::v1::{HeartbeatRequest, HeartbeatResponse, QuorumVoter};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, Streaming};
 
 use super::addresses::Addresses;
@@ -20,9 +21,12 @@ use super::error::known_controller;
 use super::peers::Peers;
 use super::submit::Submitter;
 use crate::clock;
+use crate::previous_run::Kept;
 
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a full disk is tried again.
+const KEEP_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Between attempts to open a heartbeat stream.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(50);
@@ -59,7 +63,7 @@ pub(crate) struct Registration {
     /// Size of this broker's logs.
     pub(crate) hosted_bytes: Arc<AtomicU64>,
     /// Writes a registration down; may block.
-    pub(crate) keep: Arc<dyn Fn(BrokerEpoch) + Send + Sync>,
+    pub(crate) keep: Arc<dyn Fn(BrokerEpoch) -> Kept + Send + Sync>,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) lease: Arc<Lease>,
     /// How long an accepted heartbeat lets this broker lead.
@@ -99,7 +103,7 @@ impl Registration {
     async fn keep_registered(&self) {
         loop {
             let epoch = self.register().await;
-            self.write_down(epoch).await;
+            let _writing = self.write_down(epoch).await;
             self.membership.epoch.send_replace(Some(epoch));
             for attempt in 0.. {
                 match self.heartbeat(epoch, attempt).await {
@@ -113,13 +117,30 @@ impl Registration {
         }
     }
 
-    /// A disk that hangs keeps the broker from the cluster for a limited time only: others may do.
-    async fn write_down(&self, epoch: BrokerEpoch) {
+    /// A disk that hangs or is full keeps the broker from the cluster for a limited time only: others
+    /// may do. It is tried again until the returned task is dropped: a registration that is not on
+    /// disk when power is lost makes the disks look like those of another broker.
+    async fn write_down(&self, epoch: BrokerEpoch) -> AbortOnDropHandle<()> {
         let keep = Arc::clone(&self.keep);
-        let written = tokio::task::spawn_blocking(move || keep(epoch));
-        if timeout(KEEP_TIMEOUT, written).await.is_err() {
+        let (tried, mut first) = watch::channel(Kept::NoSpace);
+        let writing = tokio::spawn(async move {
+            let attempt = || {
+                let keep = Arc::clone(&keep);
+                tokio::task::spawn_blocking(move || keep(epoch))
+            };
+            while let Ok(Kept::NoSpace) = attempt().await {
+                tried.send_replace(Kept::NoSpace);
+                sleep(KEEP_RETRY_INTERVAL).await;
+            }
+            tried.send_replace(Kept::Settled);
+        });
+        let writing = AbortOnDropHandle::new(writing);
+        let settled = timeout(KEEP_TIMEOUT, first.changed()).await.is_ok()
+            && *first.borrow() == Kept::Settled;
+        if !settled {
             tracing::warn!(%epoch, "the registration is not on disk yet; going on without");
         }
+        writing
     }
 
     async fn register(&self) -> BrokerEpoch {

@@ -58,7 +58,11 @@ impl Sizes {
             let state = Arc::clone(&self.state);
             tokio::spawn(async move {
                 let known = asked.await;
-                state.lock().known = Some(Arc::new(known));
+                let mut state = state.lock();
+                // Unless they were forgotten meanwhile.
+                if state.asked_at == Some(now) {
+                    state.known = Some(Arc::new(known));
+                }
             });
         }
         state.known.clone()

@@ -22,6 +22,7 @@ use broker_core::metadata::{Image, Record};
 use broker_core::{BrokerId, TopicId, TopicPartition};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::block_in_place;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
 use super::addresses::Addresses;
@@ -164,7 +165,8 @@ impl ControllerTask {
                     self.decide_sessions(leading.term, Vec::new()).await
                 }
                 _ = move_check.tick() => {
-                    let commands = self.plan_moves(&mut absences);
+                    // A rebalance of many partitions takes long to plan.
+                    let commands = block_in_place(|| self.plan_moves(&mut absences));
                     self.decide_own(leading.term, commands).await
                 }
                 _ = rebalance.tick(), if rebalance_interval.is_some() => {

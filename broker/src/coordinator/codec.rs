@@ -145,19 +145,47 @@ fn put_millis(out: &mut Vec<u8>, duration: Duration) {
     out.put_i32(i32::try_from(duration.as_millis()).unwrap_or(i32::MAX));
 }
 
+/// What a committed offset is of.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OffsetKey<'a> {
+    pub(super) group: &'a str,
+    pub(super) topic: &'a str,
+    pub(super) partition: PartitionIndex,
+}
+
+impl<'a> OffsetKey<'a> {
+    /// Decodes the key of a record. `None`: it is not about an offset.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub(super) fn decode(key: &'a [u8]) -> Result<Option<Self>, DecodeError> {
+        let mut key = Reader(key);
+        Ok(match key.i16()? {
+            0 | OFFSET_KEY_VERSION => Some(Self {
+                group: key.str()?,
+                topic: key.str()?,
+                partition: PartitionIndex(key.i32()?),
+            }),
+            _ => None,
+        })
+    }
+}
+
 /// Decodes a record. `None`: a kind that this coordinator does not use.
 ///
 /// # Errors
 /// [`DecodeError`].
 pub(super) fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<GroupRecord>, DecodeError> {
+    if let Some(of) = OffsetKey::decode(key)? {
+        return Ok(Some(GroupRecord::OffsetCommit {
+            group: of.group.into(),
+            topic: of.topic.to_owned(),
+            partition: of.partition,
+            value: value.map(decode_offset).transpose()?,
+        }));
+    }
     let mut key = Reader(key);
     let record = match key.i16()? {
-        0 | OFFSET_KEY_VERSION => GroupRecord::OffsetCommit {
-            group: key.text()?.into(),
-            topic: key.text()?,
-            partition: PartitionIndex(key.i32()?),
-            value: value.map(decode_offset).transpose()?,
-        },
         GROUP_KEY_VERSION => GroupRecord::GroupMetadata {
             group: key.text()?.into(),
             value: value.map(decode_group).transpose()?,
@@ -167,7 +195,11 @@ pub(super) fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<GroupRec
     Ok(Some(record))
 }
 
-fn decode_offset(value: &[u8]) -> Result<CommittedOffset, DecodeError> {
+/// Decodes the value of a record about an offset.
+///
+/// # Errors
+/// [`DecodeError`].
+pub(super) fn decode_offset(value: &[u8]) -> Result<CommittedOffset, DecodeError> {
     let mut value = Reader(value);
     let version = value.version()?;
     let offset = Offset(value.i64()?);
@@ -280,16 +312,24 @@ impl<'a> Reader<'a> {
         usize::try_from(self.i32()?).map_err(|_| DecodeError::Truncated)
     }
 
-    fn nullable(&mut self) -> Result<Option<String>, DecodeError> {
+    fn nullable_str(&mut self) -> Result<Option<&'a str>, DecodeError> {
         let Ok(len) = usize::try_from(self.i16()?) else {
             return Ok(None);
         };
         let text = std::str::from_utf8(self.take(len)?).map_err(|_| DecodeError::Text)?;
-        Ok(Some(text.to_owned()))
+        Ok(Some(text))
+    }
+
+    fn nullable(&mut self) -> Result<Option<String>, DecodeError> {
+        Ok(self.nullable_str()?.map(str::to_owned))
+    }
+
+    fn str(&mut self) -> Result<&'a str, DecodeError> {
+        self.nullable_str()?.ok_or(DecodeError::Text)
     }
 
     fn text(&mut self) -> Result<String, DecodeError> {
-        self.nullable()?.ok_or(DecodeError::Text)
+        self.str().map(str::to_owned)
     }
 
     fn opaque(&mut self) -> Result<Opaque, DecodeError> {

@@ -1,7 +1,10 @@
 //! The coordinator's refusals as Kafka's error codes.
 
 use broker_core::group::GroupError;
+use broker_core::partition::{self, SequenceError};
 use broker_wire::ErrorCode;
+
+use crate::partition::AppendError;
 
 /// Why a group's coordinator cannot be asked here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,4 +53,28 @@ pub(super) const fn code(error: &GroupError) -> ErrorCode {
 
 pub(super) fn result_code<T>(result: &Result<T, GroupError>) -> ErrorCode {
     result.as_ref().err().map_or(ErrorCode::None, code)
+}
+
+/// Of offsets within a transaction. Producers try again whatever is not their own fault.
+pub(super) const fn append_code(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::Refused(partition::AppendError::NotLeader(_)) | AppendError::Closed => {
+            ErrorCode::NotCoordinator
+        }
+        AppendError::Refused(partition::AppendError::Sequence(
+            SequenceError::FencedEpoch { .. } | SequenceError::OutOfOrder { .. },
+        )) => ErrorCode::InvalidProducerEpoch,
+        // Until the transaction is verified anew.
+        AppendError::Refused(partition::AppendError::Unverified) => {
+            ErrorCode::CoordinatorLoadInProgress
+        }
+        AppendError::TooLarge { .. }
+        | AppendError::Log(broker_log::AppendError::TooLarge { .. }) => {
+            ErrorCode::InvalidCommitOffsetSize
+        }
+        AppendError::Refused(_)
+        | AppendError::NoKey { .. }
+        | AppendError::Records(_)
+        | AppendError::Log(_) => ErrorCode::CoordinatorNotAvailable,
+    }
 }

@@ -7,6 +7,7 @@
 //! * `membership`: JoinGroup, SyncGroup, Heartbeat, LeaveGroup;
 //! * `consumer`: ConsumerGroupHeartbeat, ConsumerGroupDescribe;
 //! * `offsets`: OffsetCommit, OffsetFetch; `delete_offsets`: OffsetDelete;
+//! * `transactions`: TxnOffsetCommit, and the markers that end transactions in the groups' partitions;
 //! * `admin`: DescribeGroups, ListGroups, DeleteGroups.
 //!
 //! Not here: whether topics exist, where brokers are, what a client may do; the caller knows.
@@ -22,15 +23,16 @@ mod membership;
 mod offsets;
 mod partition_log;
 mod rebalances;
+pub(crate) mod replay;
 mod shard;
 #[cfg(test)]
 mod tests;
 mod timer;
 mod topics;
+mod transactions;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use broker_core::group::GroupConfig;
@@ -42,6 +44,7 @@ pub use log::{PartitionLog, ReadError};
 pub use membership::Client;
 pub use partition_log::LedPartition;
 pub use rebalances::Rebalances;
+pub use transactions::MarkerRefused;
 
 use crate::clock;
 use crate::partition::RoleEvent;
@@ -58,16 +61,26 @@ pub struct GroupCoordinator<L = LedPartition> {
     partition_count: u32,
     /// Held while this broker may lead.
     lease: Arc<Lease>,
-    shards: RwLock<BTreeMap<PartitionIndex, Led>>,
+    shards: RwLock<BTreeMap<PartitionIndex, Led<L>>>,
     rebalances: Arc<Rebalances>,
     images: ImageVersions,
-    log: PhantomData<fn(L)>,
 }
 
 /// A partition that this broker leads.
-struct Led {
+struct Led<L> {
     leader_epoch: LeaderEpoch,
     shard: Arc<Shard>,
+    log: Arc<L>,
+}
+
+impl<L> Clone for Led<L> {
+    fn clone(&self) -> Self {
+        Self {
+            leader_epoch: self.leader_epoch,
+            shard: Arc::clone(&self.shard),
+            log: Arc::clone(&self.log),
+        }
+    }
 }
 
 impl GroupCoordinator {
@@ -108,7 +121,6 @@ impl<L: PartitionLog> GroupCoordinator<L> {
             shards: RwLock::default(),
             rebalances: Arc::default(),
             images: ImageVersions::default(),
-            log: PhantomData,
         }
     }
 
@@ -137,14 +149,15 @@ impl<L: PartitionLog> GroupCoordinator<L> {
             return;
         }
         let shard = Shard::new(partition, Arc::clone(&self.rebalances));
+        let log = Arc::new(log);
         let led = Led {
             leader_epoch,
             shard: Arc::clone(&shard),
+            log: Arc::clone(&log),
         };
         if let Some(former) = shards.insert(partition, led) {
             former.shard.resign();
         }
-        let log = Arc::new(log);
         let config = self.config.clone();
         tokio::spawn(writer::run(Arc::clone(&shard), Arc::clone(&log)));
         tokio::spawn(async move {
@@ -171,20 +184,30 @@ impl<L: PartitionLog> GroupCoordinator<L> {
     }
 
     fn shard(&self, group: &str) -> Result<Arc<Shard>, Unavailable> {
+        self.led(self.find(group)).map(|led| led.shard)
+    }
+
+    fn led(&self, partition: PartitionIndex) -> Result<Led<L>, Unavailable> {
         let shards = self.shards.read();
         let led = shards
-            .get(&self.find(group))
-            .filter(|_| self.lease.holds(clock::now()))
-            .ok_or(Unavailable::NotCoordinator)?;
-        Ok(Arc::clone(&led.shard))
+            .get(&partition)
+            .filter(|_| self.lease.holds(clock::now()));
+        led.cloned().ok_or(Unavailable::NotCoordinator)
     }
 
     /// For what a group has committed: a coordinator that is cut off may have a successor that knows
-    /// of more.
+    /// of more. Until it knows, it is as if it had yet to load the group: librdkafka never asks for a
+    /// member's offsets again once it was told that this is not the coordinator.
     fn confirmed_shard(&self, group: &str) -> Result<Arc<Shard>, Unavailable> {
-        let shard = self.shard(group)?;
-        let confirmed = self.lease.is_confirmed(clock::now()).then_some(shard);
-        confirmed.ok_or(Unavailable::NotCoordinator)
+        let shards = self.shards.read();
+        let led = shards
+            .get(&self.find(group))
+            .ok_or(Unavailable::NotCoordinator)?;
+        if self.lease.is_confirmed(clock::now()) {
+            Ok(Arc::clone(&led.shard))
+        } else {
+            Err(Unavailable::Loading)
+        }
     }
 
     fn shards(&self) -> Vec<Arc<Shard>> {
@@ -196,8 +219,8 @@ impl<L: PartitionLog> GroupCoordinator<L> {
     }
 }
 
-/// `String.hashCode()` of Java, which every Kafka broker spreads groups by.
-fn java_hash(text: &str) -> i32 {
+/// `String.hashCode()` of Java, which every Kafka broker spreads groups and transactional ids by.
+pub(crate) fn java_hash(text: &str) -> i32 {
     let add = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(i32::from(unit));
     text.encode_utf16().fold(0, add)
 }

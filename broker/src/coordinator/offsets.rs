@@ -98,7 +98,7 @@ impl<L: PartitionLog> GroupCoordinator<L> {
             let groups = request
                 .groups
                 .into_iter()
-                .map(|group| self.fetch_group(group))
+                .map(|group| self.fetch_group(group, request.require_stable))
                 .collect();
             return OffsetFetchResponse {
                 groups,
@@ -117,14 +117,25 @@ impl<L: PartitionLog> GroupCoordinator<L> {
             topics,
             ..OffsetFetchRequestGroup::default()
         };
-        single_group(self.fetch_group(group), version)
+        single_group(self.fetch_group(group, request.require_stable), version)
     }
 
-    fn fetch_group(&self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    fn fetch_group(
+        &self,
+        request: OffsetFetchRequestGroup,
+        require_stable: bool,
+    ) -> OffsetFetchResponseGroup {
         let group = request.group_id.clone();
+        let look_up = |groups: &Groups| {
+            let mut topics = checked_topics(groups, &request)?;
+            if require_stable {
+                refuse_pending(groups, &group, &mut topics);
+            }
+            Ok::<_, GroupError>(topics)
+        };
         let found = self
             .confirmed_shard(&group)
-            .and_then(|shard| shard.with_groups(|groups, _, _| checked_topics(groups, &request)));
+            .and_then(|shard| shard.with_groups(|groups, _, _| look_up(groups)));
         let (topics, error_code) = match found {
             Ok(Ok(topics)) => (topics, ErrorCode::None),
             Ok(Err(error)) => (refused_topics(&request, code(&error)), code(&error)),
@@ -228,6 +239,21 @@ fn all_topics(groups: &Groups, group: &str) -> Vec<OffsetFetchResponseTopics> {
             partitions,
         })
         .collect()
+}
+
+/// A consumer that goes on in a transaction's place waits until that has ended (KIP-447).
+fn refuse_pending(groups: &Groups, group: &str, topics: &mut [OffsetFetchResponseTopics]) {
+    for topic in topics {
+        for found in &mut topic.partitions {
+            let partition = PartitionIndex(found.partition_index);
+            if groups.has_pending_offset(group, &topic.name, partition) {
+                *found = OffsetFetchResponsePartitions {
+                    error_code: ErrorCode::UnstableOffsetCommit,
+                    ..found_partition(partition, None)
+                };
+            }
+        }
+    }
 }
 
 /// No committed offset is told as -1, not as an error.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use broker_core::group::{AppendError, AppendId, Effect, Groups, Now, ReplyToken, Response};
-use broker_core::{PartitionIndex, Time};
+use broker_core::{Offset, PartitionIndex, Time};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -146,7 +146,7 @@ impl Shard {
         f(&mut self.state.lock().queue)
     }
 
-    pub(super) fn appended(&self, ids: &[AppendId], result: Result<(), AppendError>) {
+    pub(super) fn appended(&self, ids: &[AppendId], result: Result<Offset, AppendError>) {
         // Once resigned there is nobody left to tell.
         let _ = self.with_groups(|groups, now, out| {
             for id in ids {

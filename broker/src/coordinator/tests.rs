@@ -6,25 +6,31 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::Offset;
 use broker_core::group::AppendError;
 use broker_core::lease::Lease;
+use broker_core::partition::{EndMarker, MarkerEpoch, TransactionOutcome, VerificationGuard};
+use broker_core::transaction::Producer;
+use broker_core::{CoordinatorEpoch, Offset, ProducerEpoch, ProducerId};
 use broker_wire::message::join_group::JoinGroupRequestProtocol;
 use broker_wire::message::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use broker_wire::message::offset_fetch::OffsetFetchRequestTopic;
 use broker_wire::message::sync_group::SyncGroupRequestAssignment;
+use broker_wire::message::txn_offset_commit::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use broker_wire::message::{
     DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest,
     JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    OffsetFetchRequest, SyncGroupRequest, TxnOffsetCommitRequest,
 };
-use broker_wire::record::{batches, patch_base_offset};
+use broker_wire::record::{ControlRecordType, EndTransactionMarker, batches, patch_base_offset};
 use broker_wire::{ErrorCode, Str};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::*;
 use crate::clock;
+use crate::partition::{self, Appended, AppendedMarker};
 
 const GROUP: &str = "orders";
 const JOIN_VERSION: i16 = 9;
@@ -42,6 +48,17 @@ struct Contents {
     append_error: Option<AppendError>,
 }
 
+impl Contents {
+    fn push(&mut self, batch: &[u8]) -> Offset {
+        let mut batch = batch.to_vec();
+        let base_offset = self.end;
+        patch_base_offset(&mut batch, base_offset);
+        self.end = batches(&batch).next().unwrap().unwrap().0.next_offset();
+        self.bytes.extend(batch);
+        Offset(base_offset)
+    }
+}
+
 impl PartitionLog for MemoryLog {
     fn offsets(&self) -> Result<Range<Offset>, ReadError> {
         Ok(Offset(0)..Offset(self.0.lock().end))
@@ -57,25 +74,66 @@ impl PartitionLog for MemoryLog {
         Ok(found.map_or_else(Bytes::new, |(_, batch)| Bytes::copy_from_slice(batch)))
     }
 
-    async fn append(&self, batch: Bytes) -> Result<(), AppendError> {
+    async fn append(&self, batch: Bytes) -> Result<Offset, AppendError> {
         let mut contents = self.0.lock();
         if let Some(error) = contents.append_error {
             return Err(error);
         }
-        let mut batch = batch.to_vec();
-        patch_base_offset(&mut batch, contents.end);
-        contents.end = batches(&batch).next().unwrap().unwrap().0.next_offset();
-        contents.bytes.extend(batch);
-        Ok(())
+        Ok(contents.push(&batch))
+    }
+
+    fn begin_verification(
+        &self,
+        _producer: Producer,
+    ) -> Result<Option<VerificationGuard>, partition::AppendError> {
+        Ok(None)
+    }
+
+    fn begin_append(
+        &self,
+        batch: Bytes,
+        _guard: Option<VerificationGuard>,
+    ) -> Result<Appended, partition::AppendError> {
+        Ok(Appended {
+            base_offset: Some(self.0.lock().push(&batch)),
+            log_start: Offset(0),
+            log_append_time: None,
+            acknowledged: None,
+        })
+    }
+
+    fn append_marker(
+        &self,
+        marker: &EndMarker,
+        _epoch: MarkerEpoch,
+    ) -> Result<AppendedMarker, partition::AppendError> {
+        let marker = EndTransactionMarker {
+            kind: match marker.outcome {
+                TransactionOutcome::Abort => ControlRecordType::Abort,
+                TransactionOutcome::Commit => ControlRecordType::Commit,
+            },
+            producer_id: marker.producer_id.0,
+            producer_epoch: marker.producer_epoch.0,
+            coordinator_epoch: marker.coordinator_epoch.0,
+            timestamp: 0,
+        };
+        Ok(AppendedMarker {
+            offset: Some(self.0.lock().push(&marker.build(0).unwrap())),
+            acknowledged: None,
+        })
     }
 }
 
 type Coordinator = GroupCoordinator<MemoryLog>;
 
 fn coordinator() -> Coordinator {
-    let initial_rebalance_delay = Duration::from_millis(10);
     let lease = Arc::new(Lease::default());
     lease.accept(clock::now(), Duration::from_secs(3600));
+    coordinator_with(lease)
+}
+
+fn coordinator_with(lease: Arc<Lease>) -> Coordinator {
+    let initial_rebalance_delay = Duration::from_millis(10);
     GroupCoordinator::new(
         GroupConfig {
             initial_rebalance_delay,
@@ -247,6 +305,22 @@ async fn a_group_moves_to_another_coordinator() {
     assert_eq!(&synced.assignment[..], b"everything");
 }
 
+/// librdkafka asked no more for the offsets of what it was to read, and never read it.
+#[tokio::test]
+async fn members_were_sent_away_by_a_coordinator_that_had_not_heard_from_the_controller_for_a_while()
+ {
+    let lease = Arc::new(Lease::default());
+    let (log, coordinator) = (MemoryLog::default(), coordinator_with(Arc::clone(&lease)));
+    lease.accept(clock::now(), Duration::from_secs(3600));
+    lead(&coordinator, &log).await;
+    assert_eq!(fetch(&coordinator, 7), (-1, ErrorCode::None));
+    lease.end();
+    let loading = (-1, ErrorCode::CoordinatorLoadInProgress);
+    assert_eq!(fetch(&coordinator, 7), loading);
+    coordinator.on_resign(coordinator.find(GROUP));
+    assert_eq!(fetch(&coordinator, 7), (-1, ErrorCode::NotCoordinator));
+}
+
 #[tokio::test]
 async fn nobody_is_served_before_all_that_was_acknowledged_is_loaded() {
     let (log, first) = (MemoryLog::default(), coordinator());
@@ -362,4 +436,79 @@ async fn groups_are_listed_described_left_and_deleted() {
         &*coordinator.describe(&describe, 5).groups[0].group_state,
         "Dead"
     );
+}
+
+async fn commit_in_transaction(coordinator: &Coordinator, offset: i64) -> ErrorCode {
+    let topic = TxnOffsetCommitRequestTopic {
+        name: "payments".into(),
+        partitions: vec![TxnOffsetCommitRequestPartition {
+            committed_offset: offset,
+            ..TxnOffsetCommitRequestPartition::default()
+        }],
+    };
+    let request = TxnOffsetCommitRequest {
+        group_id: GROUP.into(),
+        producer_id: 7,
+        generation_id: -1,
+        topics: vec![topic],
+        ..TxnOffsetCommitRequest::default()
+    };
+    let response = coordinator
+        .commit_in_transaction(request, None, |_, _| true)
+        .await;
+    response.topics[0].partitions[0].error_code
+}
+
+async fn end_transaction(coordinator: &Coordinator, outcome: TransactionOutcome) {
+    let marker = EndMarker {
+        producer_id: ProducerId(7),
+        producer_epoch: ProducerEpoch(0),
+        coordinator_epoch: CoordinatorEpoch(0),
+        outcome,
+    };
+    coordinator
+        .end_transaction(coordinator.find(GROUP), &marker, MarkerEpoch::Any)
+        .await
+        .unwrap();
+}
+
+fn fetch_stable(coordinator: &Coordinator) -> (i64, ErrorCode) {
+    let topic = OffsetFetchRequestTopic {
+        name: "payments".into(),
+        partition_indexes: vec![0],
+    };
+    let request = OffsetFetchRequest {
+        group_id: GROUP.into(),
+        topics: Some(vec![topic]),
+        require_stable: true,
+        ..OffsetFetchRequest::default()
+    };
+    let response = coordinator.fetch_offsets(request, 7);
+    let found = &response.topics[0].partitions[0];
+    (found.committed_offset, found.error_code)
+}
+
+#[tokio::test]
+async fn offsets_of_a_transaction_are_pending_until_its_marker_also_for_a_new_coordinator() {
+    use TransactionOutcome::{Abort, Commit};
+    let (log, first) = (MemoryLog::default(), coordinator());
+    lead(&first, &log).await;
+    assert_eq!(commit_in_transaction(&first, 5).await, ErrorCode::None);
+    end_transaction(&first, Commit).await;
+    assert_eq!(fetch_stable(&first), (5, ErrorCode::None));
+    assert_eq!(commit_in_transaction(&first, 6).await, ErrorCode::None);
+    assert_eq!(fetch(&first, 7).0, 5);
+
+    let second = coordinator();
+    lead(&second, &log).await;
+    let unstable = (-1, ErrorCode::UnstableOffsetCommit);
+    assert_eq!(fetch_stable(&second), unstable);
+    end_transaction(&second, Abort).await;
+    assert_eq!(fetch_stable(&second), (5, ErrorCode::None));
+    assert_eq!(commit_in_transaction(&second, 7).await, ErrorCode::None);
+    end_transaction(&second, Commit).await;
+
+    let third = coordinator();
+    lead(&third, &log).await;
+    assert_eq!(fetch_stable(&third), (7, ErrorCode::None));
 }

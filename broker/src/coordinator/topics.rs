@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use broker_core::TopicId;
 use broker_core::group::{ID_BYTES_MAX, Topics};
-use broker_core::metadata::{Image, TopicImage, is_internal_topic};
+use broker_core::metadata::{Image, TopicImage};
 use parking_lot::Mutex;
 use regex::{Regex, RegexBuilder};
 
@@ -78,7 +78,7 @@ impl Topics for ImageTopics {
             return Vec::new();
         };
         let names = self.image.topics.values().map(|topic| &*topic.name);
-        let matching = names.filter(|name| !is_internal_topic(name) && regex.is_match(name));
+        let matching = names.filter(|name| regex.is_match(name));
         matching.map(str::to_owned).collect()
     }
 }
@@ -134,13 +134,19 @@ mod tests {
     }
 
     #[test]
-    fn regular_expressions_match_whole_names_of_topics_that_are_not_internal() {
+    fn regular_expressions_match_whole_names() {
         assert_eq!(matching("orders"), ["orders"]);
         assert_eq!(matching("^orders$"), ["orders"]);
         assert_eq!(matching(".*orders"), ["orders", "reorders"]);
-        assert_eq!(matching(".*"), ["orders", "reorders"]);
         assert_eq!(matching("x|orders"), ["orders"]);
         assert!(matching("order").is_empty());
+    }
+
+    #[test]
+    fn regular_expressions_match_internal_topics_too() {
+        let all = ["orders", "reorders", "__consumer_offsets"];
+        assert_eq!(matching(".*"), all);
+        assert_eq!(matching("orders|__consumer_offsets"), ["orders", all[2]]);
     }
 
     #[test]

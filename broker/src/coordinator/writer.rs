@@ -17,7 +17,7 @@ use crate::clock;
 /// A batch takes no further record that would make it longer than this.
 const BATCH_BYTES_TARGET: usize = 256 * 1024;
 /// How long a batch may take to be replicated (`offsets.commit.timeout.ms`).
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Records that wait to be written, in order.
 #[derive(Default)]

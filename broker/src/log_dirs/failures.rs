@@ -29,14 +29,14 @@ impl Failures {
     }
 
     /// Does something to the records, knowing whether a directory has failed in this run.
-    pub(crate) fn with_records(&self, act: impl FnOnce(&[RunRecord], Losses)) {
+    pub(crate) fn with_records<T>(&self, act: impl FnOnce(&[RunRecord], Losses) -> T) -> T {
         let run = self.run.lock();
         let losses = if run.lossy {
             Losses::Possible
         } else {
             Losses::None
         };
-        act(&run.records, losses);
+        act(&run.records, losses)
     }
 
     /// A directory failed: what was acknowledged may be lost, so that the next start must not count

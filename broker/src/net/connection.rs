@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use broker_wire::ErrorCode;
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::frame_reader::{Frame, FrameReader, ReadError};
 use super::listener::Server;
 use super::sender::Sender;
+use super::stream::Stream;
 use crate::api::{Call, Peer, ProduceAnswer, Produced, Reply, RequestError};
 
 /// Requests of a connection that were taken up and not answered.
@@ -66,11 +66,12 @@ enum AnswerKind {
 /// Serves the connection until it ends.
 pub(super) async fn serve(
     server: &Server,
-    stream: &TcpStream,
+    stream: &Stream,
     peer: &Peer,
     stopped: &CancellationToken,
 ) {
     let ending = Box::pin(run(server, stream, peer, stopped)).await;
+    stream.close();
     let metrics = &server.metrics;
     let suspicious = match &ending {
         Ending::Stopped | Ending::Unacknowledged(_) | Ending::Read(ReadError::Closed) => false,
@@ -90,6 +91,10 @@ pub(super) async fn serve(
             metrics.unsupported_requests.add(1);
             true
         }
+        Ending::Read(ReadError::Tls) => {
+            metrics.wrong_protocol.add(1);
+            true
+        }
         Ending::Read(ReadError::Frame(_)) | Ending::Request(_) => {
             metrics.malformed_requests.add(1);
             true
@@ -103,12 +108,7 @@ pub(super) async fn serve(
     }
 }
 
-async fn run(
-    server: &Server,
-    stream: &TcpStream,
-    peer: &Peer,
-    stopped: &CancellationToken,
-) -> Ending {
+async fn run(server: &Server, stream: &Stream, peer: &Peer, stopped: &CancellationToken) -> Ending {
     let (frames, received) = mpsc::channel(FRAMES_AHEAD_MAX);
     let (answers, answered) = mpsc::channel(IN_FLIGHT_MAX as usize);
     let reading = async {
@@ -118,7 +118,7 @@ async fn run(
         }
     };
     let serving = async {
-        let serving = serve_frames(server, peer, received, answers);
+        let serving = serve_frames(server, peer, received, answers, stopped);
         let sending = send_answers(server, stream, answered);
         tokio::pin!(serving, sending);
         tokio::select! {
@@ -137,7 +137,7 @@ async fn run(
     }
 }
 
-async fn read_frames(server: &Server, stream: &TcpStream, frames: mpsc::Sender<Frame>) -> Ending {
+async fn read_frames(server: &Server, stream: &Stream, frames: mpsc::Sender<Frame>) -> Ending {
     let mut reader = FrameReader::new(stream, &server.limits, &server.memory, &server.metrics);
     loop {
         match reader.next().await {
@@ -156,6 +156,7 @@ async fn serve_frames(
     peer: &Peer,
     mut frames: mpsc::Receiver<Frame>,
     answers: mpsc::Sender<Answer>,
+    stopped: &CancellationToken,
 ) -> Result<(), Ending> {
     let slots = Arc::new(Semaphore::new(IN_FLIGHT_MAX as usize));
     let take = async |count| {
@@ -165,8 +166,11 @@ async fn serve_frames(
     while let Some(Frame { bytes, reservation }) = frames.recv().await {
         server.metrics.requests.add(1);
         let (kind, throttle, slots) = match Call::decode(peer, bytes)? {
-            Call::Produce(call) => {
+            Call::Produce(mut call) => {
                 let slots = take(1).await;
+                if call.is_transactional() {
+                    Box::pin(call.verify(&server.context)).await;
+                }
                 let produced = call.append(&server.context);
                 let throttle = produced.throttle();
                 (AnswerKind::Produced(Box::new(produced)), throttle, slots)
@@ -191,7 +195,10 @@ async fn serve_frames(
         }
         if !throttle.is_zero() {
             server.metrics.throttled_requests.add(1);
-            sleep(throttle).await;
+            tokio::select! {
+                () = sleep(throttle) => {}
+                () = stopped.cancelled() => return Err(Ending::Stopped),
+            }
         }
     }
     Ok(())
@@ -199,7 +206,7 @@ async fn serve_frames(
 
 async fn send_answers(
     server: &Server,
-    stream: &TcpStream,
+    stream: &Stream,
     mut answers: mpsc::Receiver<Answer>,
 ) -> Result<(), Ending> {
     let mut sender = Sender::new(stream, &server.limits, &server.metrics);

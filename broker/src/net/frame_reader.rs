@@ -11,12 +11,13 @@ use std::time::Duration;
 use broker_wire::frame::{FrameError, frame_len};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::handshake::TLS_HANDSHAKE;
 use super::listener::Limits;
 use super::memory::{RequestMemory, Reservation};
 use super::metrics::NetMetrics;
+use super::stream::Stream;
 
 const PREFIX_LEN: usize = 4;
 /// Read at first: whole small requests. Not counted in the shared memory; `max.connections` bounds
@@ -41,6 +42,8 @@ pub(super) enum ReadError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Frame(#[from] FrameError),
+    #[error("the client speaks TLS, and this listener does not: connect to one with TLS")]
+    Tls,
     #[error("the client was silent for {0:?}")]
     Idle(Duration),
     #[error("the client was too slow with a request")]
@@ -48,7 +51,7 @@ pub(super) enum ReadError {
 }
 
 pub(super) struct FrameReader<'a> {
-    stream: &'a TcpStream,
+    stream: &'a Stream,
     limits: &'a Limits,
     memory: &'a Arc<RequestMemory>,
     metrics: &'a NetMetrics,
@@ -60,7 +63,7 @@ pub(super) struct FrameReader<'a> {
 
 impl<'a> FrameReader<'a> {
     pub(super) fn new(
-        stream: &'a TcpStream,
+        stream: &'a Stream,
         limits: &'a Limits,
         memory: &'a Arc<RequestMemory>,
         metrics: &'a NetMetrics,
@@ -111,7 +114,10 @@ impl<'a> FrameReader<'a> {
             self.read(room)?;
         }
         let prefix = *self.buffer.first_chunk().expect("filled above");
-        let len = frame_len(prefix, self.limits.request_bytes_max)?;
+        let len = match frame_len(prefix, self.limits.request_bytes_max) {
+            Err(_) if is_client_hello(prefix) => return Err(ReadError::Tls),
+            len => len?,
+        };
         self.buffer.advance(PREFIX_LEN);
         Ok(len)
     }
@@ -170,7 +176,7 @@ impl<'a> FrameReader<'a> {
     fn read(&mut self, bytes_max: usize) -> Result<(), ReadError> {
         match self
             .stream
-            .try_read_buf(&mut (&mut self.buffer).limit(bytes_max))
+            .try_read(&mut (&mut self.buffer).limit(bytes_max))
         {
             Ok(0) => Err(ReadError::Closed),
             Ok(read) => {
@@ -181,4 +187,9 @@ impl<'a> FrameReader<'a> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether a client begins with TLS: the type of the record and its version, 3.1 to 3.3.
+const fn is_client_hello(prefix: [u8; PREFIX_LEN]) -> bool {
+    prefix[0] == TLS_HANDSHAKE && prefix[1] == 3
 }

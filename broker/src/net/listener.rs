@@ -10,11 +10,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::connection;
+use super::handshake::{self, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
 use super::memory::RequestMemory;
 use super::metrics::NetMetrics;
-use super::warnings::Warnings;
 use crate::api::{Context, Peer};
 use crate::config::BrokerConfig;
+use crate::tls::ListenerTls;
+use crate::warnings::Warnings;
 
 /// A peer in the middle of a request or a response must move within this time.
 const STALL_MAX: Duration = Duration::from_secs(30);
@@ -22,6 +24,10 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 const TRANSFER_BYTES_PER_SECOND_MIN: usize = 16 * 1024;
 /// Pause after a failure to accept, such as having no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection beyond the quota of its address is closed after this time at the latest, not at once: a
+/// client that connects again immediately would cost more.
+const REFUSAL_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// Bounds of connections.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +38,8 @@ pub(super) struct Limits {
     pub(super) idle: Duration,
     /// The longest pause within a request or response.
     pub(super) stall: Duration,
+    /// The longest TLS handshake.
+    pub(super) handshake: Duration,
 }
 
 /// What the connections of all listeners share.
@@ -41,6 +49,7 @@ pub struct Server {
     pub(super) limits: Limits,
     pub(super) memory: Arc<RequestMemory>,
     pub(super) warnings: Warnings,
+    pub(super) handshakes: Semaphore,
     connections: Arc<Semaphore>,
 }
 
@@ -58,18 +67,20 @@ impl Server {
             memory: RequestMemory::new(budget, limits.request_bytes_max),
             connections: Arc::new(Semaphore::new(connections)),
             warnings: Warnings::default(),
+            handshakes: Semaphore::new(HANDSHAKES_MAX),
             context,
             metrics,
             limits,
         }
     }
 
-    /// Accepts connections of the listener called `name` until `stopped`. Connections then finish
-    /// the requests they have read.
+    /// Accepts connections of the listener called `name`, in TLS if there is any, until `stopped`.
+    /// Connections then finish the requests they have read.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         name: Arc<str>,
+        tls: Option<Arc<ListenerTls>>,
         stopped: CancellationToken,
     ) {
         loop {
@@ -80,10 +91,10 @@ impl Server {
             match accepted {
                 Ok((stream, address)) => {
                     let peer = Peer {
-                        host: address.ip().to_string().into(),
+                        host: address.ip().to_canonical().to_string().into(),
                         listener: name.clone(),
                     };
-                    self.admit(stream, peer, stopped.clone());
+                    self.admit(stream, peer, tls.clone(), stopped.clone());
                 }
                 Err(error) => {
                     if let Some(suppressed) = self.warnings.admit() {
@@ -95,7 +106,13 @@ impl Server {
         }
     }
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, peer: Peer, stopped: CancellationToken) {
+    fn admit(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: Peer,
+        tls: Option<Arc<ListenerTls>>,
+        stopped: CancellationToken,
+    ) {
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
             self.metrics.connections_refused.add(1);
             if let Some(suppressed) = self.warnings.admit() {
@@ -103,6 +120,19 @@ impl Server {
             }
             return;
         };
+        let image = self.context.image();
+        let quotas = &self.context.client_quotas;
+        if let Err(wait) = quotas.admit_connection(&image.client_quotas, &peer.host) {
+            self.metrics.connections_throttled.add(1);
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = sleep(wait.min(REFUSAL_DELAY_MAX)) => {}
+                    () = stopped.cancelled() => {}
+                }
+                drop((stream, permit));
+            });
+            return;
+        }
         if let Err(error) = configure(&stream) {
             tracing::debug!(%error, %peer.host, "the connection broke at once");
             return;
@@ -110,7 +140,13 @@ impl Server {
         let server = Arc::clone(self);
         tokio::spawn(async move {
             server.metrics.connections_opened.add(1);
-            connection::serve(&server, &stream, &peer, &stopped).await;
+            let accepted = tokio::select! {
+                accepted = handshake::accept(&server, stream, &peer, tls.as_deref()) => accepted,
+                () = stopped.cancelled() => None,
+            };
+            if let Some(stream) = accepted {
+                connection::serve(&server, &stream, &peer, &stopped).await;
+            }
             server.metrics.connections_closed.add(1);
             drop(permit);
         });
@@ -124,6 +160,7 @@ impl Limits {
             request_bytes_max: config.size("socket.request.max.bytes"),
             idle,
             stall: STALL_MAX.min(idle),
+            handshake: HANDSHAKE_TIMEOUT.min(idle),
         }
     }
 

@@ -25,6 +25,8 @@ pub struct NetMetrics {
     pub connections_closed: Counter,
     /// Closed at once because of `max.connections`.
     pub connections_refused: Counter,
+    /// Closed because of the quota of their address.
+    pub connections_throttled: Counter,
     pub requests: Counter,
     /// Requests after which a connection was not listened to, because of a quota.
     pub throttled_requests: Counter,
@@ -36,6 +38,12 @@ pub struct NetMetrics {
     pub unsupported_requests: Counter,
     /// Connections closed because the peer was idle or stalled.
     pub timed_out: Counter,
+    /// TLS handshakes that succeeded.
+    pub tls_handshakes: Counter,
+    /// Connections closed because their TLS handshake failed or was not done in time.
+    pub tls_handshakes_failed: Counter,
+    /// Connections closed because the client spoke TLS to a plaintext listener, or the other way round.
+    pub wrong_protocol: Counter,
     /// Connections that broke.
     pub io_errors: Counter,
 }

@@ -1,4 +1,5 @@
-//! Writes answers to a socket: bytes from memory, records by `sendfile`.
+//! Writes answers to a connection: bytes from memory, records by `sendfile`, or through a buffer of fixed
+//! size where the connection has TLS.
 //!
 //! Small answers are collected until [`Sender::flush`]: those that become ready together, as when the
 //! high watermark passes several batches, leave with one system call.
@@ -11,7 +12,7 @@ use broker_log::LogSlice;
 use broker_wire::primitive::Segment;
 use bytes::BytesMut;
 use rustix::fs::sendfile;
-use rustix::net::{SendFlags, send};
+use rustix::net::SendFlags;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -19,24 +20,25 @@ use tokio::time::timeout;
 use super::listener::Limits;
 use super::metrics::NetMetrics;
 use super::region::ensure_cached;
+use super::stream::Stream;
 use crate::api::Reply;
 
 /// Handed to the socket at a time.
 const SEND_BYTES_MAX: usize = 1024 * 1024;
 /// Collected at most before it is sent.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
-/// Read at a time from files without a descriptor.
+/// Read at a time from files that are encrypted on their way, or have no descriptor.
 const COPY_BYTES: usize = 64 * 1024;
 
 pub(super) struct Sender<'a> {
-    stream: &'a TcpStream,
+    stream: &'a Stream,
     limits: &'a Limits,
     metrics: &'a NetMetrics,
     unsent: BytesMut,
 }
 
 impl<'a> Sender<'a> {
-    pub(super) fn new(stream: &'a TcpStream, limits: &'a Limits, metrics: &'a NetMetrics) -> Self {
+    pub(super) fn new(stream: &'a Stream, limits: &'a Limits, metrics: &'a NetMetrics) -> Self {
         Self {
             stream,
             limits,
@@ -76,7 +78,11 @@ impl<'a> Sender<'a> {
         // Idle connections hold no buffer.
         let unsent = std::mem::take(&mut self.unsent);
         let limit = self.limits.transfer_time_max(unsent.len());
-        timeout(limit, self.send_bytes(&unsent, SendFlags::empty()))
+        let send = async {
+            self.send_bytes(&unsent, SendFlags::empty()).await?;
+            self.flush_stream().await
+        };
+        timeout(limit, send)
             .await
             .map_err(|_| io::ErrorKind::TimedOut)?
     }
@@ -99,42 +105,43 @@ impl<'a> Sender<'a> {
                 }
             }
         }
-        Ok(())
+        self.flush_stream().await
     }
 
     async fn send_bytes(&self, mut bytes: &[u8], flags: SendFlags) -> io::Result<()> {
-        let flags = flags | SendFlags::NOSIGNAL;
         while !bytes.is_empty() {
-            let sent = self.stream.async_io(Interest::WRITABLE, || {
-                let sent = send(self.stream.as_fd(), bytes, flags);
-                Ok(sent?)
-            });
-            bytes = &bytes[self.progress(sent).await?..];
+            let sent = self.progress(self.stream.write(bytes, flags)).await?;
+            bytes = &bytes[sent..];
         }
         Ok(())
+    }
+
+    async fn flush_stream(&self) -> io::Result<()> {
+        let flushed = async { self.stream.flush().await.map(|()| 0) };
+        self.progress(flushed).await.map(drop)
     }
 
     async fn send_region(&self, slice: &LogSlice) -> io::Result<()> {
         ensure_cached(slice).await?;
-        match slice.file.as_fd() {
-            Some(file) => self.send_file(file, slice).await,
-            None => self.send_copied(slice).await,
+        match (self.stream.plain(), slice.file.as_fd()) {
+            (Some(socket), Some(file)) => self.send_file(socket, file, slice).await,
+            _ => self.send_copied(slice).await,
         }
     }
 
-    async fn send_file(&self, file: BorrowedFd<'_>, slice: &LogSlice) -> io::Result<()> {
+    async fn send_file(
+        &self,
+        socket: &TcpStream,
+        file: BorrowedFd<'_>,
+        slice: &LogSlice,
+    ) -> io::Result<()> {
         let mut position = slice.position;
         let end = slice.position + slice.len as u64;
         while position < end {
             let count = SEND_BYTES_MAX.min((end - position) as usize);
-            let sent = self.stream.async_io(Interest::WRITABLE, || {
+            let sent = socket.async_io(Interest::WRITABLE, || {
                 let mut offset = position;
-                Ok(sendfile(
-                    self.stream.as_fd(),
-                    file,
-                    Some(&mut offset),
-                    count,
-                )?)
+                Ok(sendfile(socket.as_fd(), file, Some(&mut offset), count)?)
             });
             match self.progress(sent).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -1,7 +1,9 @@
 //! Clients, well-behaved and not, against a broker of its own on loopback.
 
 mod broker;
+mod encrypted;
 mod quotas;
+mod security;
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use broker_wire::message::{
 use broker_wire::record::{BatchBuilder, NewRecord};
 use broker_wire::{ErrorCode, decode_response, encode_request};
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -26,13 +28,15 @@ use broker::{TOPIC, TestBroker};
 /// Nothing here takes that long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Client(TcpStream);
+struct Client<S = TcpStream>(S);
 
 impl Client {
     async fn connect(broker: &TestBroker) -> Self {
         Self(TcpStream::connect(broker.address).await.unwrap())
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
     }
@@ -169,7 +173,7 @@ fn noise(seed: u64) -> impl Iterator<Item = u8> {
     })
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn noise_ends_its_own_connection_only() {
     let broker = TestBroker::start(&[]).await;
     for seed in 0..200 {
@@ -189,7 +193,7 @@ async fn noise_ends_its_own_connection_only() {
     assert_serves(&broker).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_torn_or_mutated_request_is_survived() {
     let broker = TestBroker::start(&[]).await;
     let good = encode_request(9, 7, None, &produce(1, TOPIC, batch(b"value")));
@@ -204,7 +208,7 @@ async fn every_torn_or_mutated_request_is_survived() {
     assert_serves(&broker).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn impossible_lengths_close_the_connection_at_once() {
     let broker = TestBroker::start(&[("socket.request.max.bytes", "1000")]).await;
     for len in [-1, i32::MIN, i32::MAX, 1001] {
@@ -215,7 +219,7 @@ async fn impossible_lengths_close_the_connection_at_once() {
     assert_eq!(broker.metrics.malformed_requests.get(), 4);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn announced_bytes_take_no_memory_from_those_that_are_sent() {
     let mib = 1 << 20;
     let budget = (4 * mib).to_string();
@@ -241,7 +245,7 @@ async fn announced_bytes_take_no_memory_from_those_that_are_sent() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn half_requests_time_out() {
     let broker = TestBroker::start_impatient(Duration::from_millis(200)).await;
     let mut client = Client::connect(&broker).await;
@@ -250,14 +254,14 @@ async fn half_requests_time_out() {
     assert_eq!(broker.metrics.timed_out.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_are_closed() {
     let broker = TestBroker::start(&[("connections.max.idle.ms", "200")]).await;
     let mut client = Client::connect(&broker).await;
     assert!(client.is_closed().await);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_that_do_not_read_are_not_read_from_and_then_closed() {
     let broker = TestBroker::start_impatient(Duration::from_millis(500)).await;
     let mut client = Client::connect(&broker).await;
@@ -284,7 +288,7 @@ async fn clients_that_do_not_read_are_not_read_from_and_then_closed() {
     assert_eq!(broker.metrics.timed_out.get(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_beyond_the_limit_are_closed() {
     let broker = TestBroker::start(&[("max.connections", "2")]).await;
     let mut first = Client::connect(&broker).await;
@@ -302,7 +306,7 @@ async fn connections_beyond_the_limit_are_closed() {
     assert_serves(&broker).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn unknown_apis_and_versions_are_answered_as_kafka_does() {
     let broker = TestBroker::start(&[]).await;
     let mut client = Client::connect(&broker).await;
@@ -328,7 +332,7 @@ async fn unknown_apis_and_versions_are_answered_as_kafka_does() {
     assert_eq!(broker.metrics.unsupported_requests.get(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn pipelined_requests_are_answered_in_order() {
     let broker = TestBroker::start(&[]).await;
     let mut client = Client::connect(&broker).await;
@@ -349,7 +353,7 @@ async fn pipelined_requests_are_answered_in_order() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_sends_and_hangs_up_is_still_served() {
     let broker = TestBroker::start(&[]).await;
     let mut client = Client::connect(&broker).await;
@@ -365,7 +369,7 @@ async fn a_client_that_sends_and_hangs_up_is_still_served() {
     assert_eq!(high_watermark, 10);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn without_acknowledgement_only_errors_show_by_closing() {
     let broker = TestBroker::start(&[]).await;
     let mut client = Client::connect(&broker).await;
@@ -384,7 +388,7 @@ async fn without_acknowledgement_only_errors_show_by_closing() {
     assert!(client.is_closed().await);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_produced_is_fetched_byte_for_byte() {
     let broker = TestBroker::start(&[]).await;
     let mut client = Client::connect(&broker).await;
@@ -411,7 +415,7 @@ async fn what_is_produced_is_fetched_byte_for_byte() {
     assert_eq!((error, records.len()), (ErrorCode::OffsetOutOfRange, 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn counted_acks_are_refused_unless_allowed_and_never_wait_for_more_than_there_are() {
     for (overrides, allowed) in [
         (&[][..], "0, 1 or -1 (all) unless"),
@@ -430,7 +434,7 @@ async fn counted_acks_are_refused_unless_allowed_and_never_wait_for_more_than_th
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_without_lease_serves_nobody_as_a_leader() {
     let broker = TestBroker::start(&[]).await;
     let mut client = Client::connect(&broker).await;
@@ -445,7 +449,7 @@ async fn a_broker_without_lease_serves_nobody_as_a_leader() {
     assert_eq!((error, high_watermark), (ErrorCode::None, 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_cut_off_sent_consumers_back_to_the_start() {
     let broker = TestBroker::start(&[]).await;
     let mut client = Client::connect(&broker).await;
@@ -481,7 +485,7 @@ async fn a_leader_that_was_cut_off_sent_consumers_back_to_the_start() {
     assert_eq!(error, ErrorCode::OffsetOutOfRange);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_waits_for_records() {
     let broker = TestBroker::start(&[]).await;
     let mut consumer = Client::connect(&broker).await;
@@ -497,7 +501,7 @@ async fn a_fetch_waits_for_records() {
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_session_tells_only_what_is_new() {
     let broker = TestBroker::start(&[]).await;
     let mut client = Client::connect(&broker).await;
@@ -523,7 +527,7 @@ async fn a_fetch_session_tells_only_what_is_new() {
     assert_eq!(stale.error_code, ErrorCode::InvalidFetchSessionEpoch);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn stopping_answers_what_was_read_and_closes() {
     let broker = TestBroker::start(&[]).await;
     let mut client = Client::connect(&broker).await;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use broker_core::partition::{Acks, NotLeader, SequenceVerdict, SequencedBatch};
+use broker_core::partition::{
+    Acks, NO_SEQUENCE, NotLeader, SequenceVerdict, SequencedBatch, VerificationGuard,
+};
 use broker_core::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use broker_log::{AppendError as LogError, StorageError};
 use broker_wire::record::{BatchHeader, RecordBatch, patch_max_timestamp_log_append};
@@ -23,6 +25,8 @@ pub struct ProducedBatch {
     pub bytes: BytesMut,
     /// Refuse in any other epoch than this one: set by a writer whose state belongs to it.
     pub leader_epoch: Option<LeaderEpoch>,
+    /// Of the verification that allows the first batch of a transaction.
+    pub guard: Option<VerificationGuard>,
 }
 
 impl ProducedBatch {
@@ -32,9 +36,21 @@ impl ProducedBatch {
     }
 }
 
+/// Place of a batch in an idempotent producer's sequence, `None` for other producers and markers.
 pub(super) fn sequence(header: &BatchHeader) -> Option<SequencedBatch> {
     if header.producer_id < 0 || header.is_control() {
         return None;
+    }
+    // What compaction leaves of a batch is of a transaction that ended, perhaps without its marker.
+    let transactional = header.is_transactional() && header.record_count > 0;
+    if header.base_sequence < 0 {
+        return Some(SequencedBatch {
+            producer_id: ProducerId(header.producer_id),
+            producer_epoch: ProducerEpoch(header.producer_epoch),
+            first_sequence: NO_SEQUENCE,
+            last_sequence: NO_SEQUENCE,
+            transactional,
+        });
     }
     let last = i64::from(header.base_sequence) + i64::from(header.last_offset_delta);
     let wrapped = last % (i64::from(i32::MAX) + 1);
@@ -43,12 +59,14 @@ pub(super) fn sequence(header: &BatchHeader) -> Option<SequencedBatch> {
         producer_epoch: ProducerEpoch(header.producer_epoch),
         first_sequence: header.base_sequence,
         last_sequence: i32::try_from(wrapped).unwrap_or(i32::MAX),
+        transactional,
     })
 }
 
 /// Where a batch went, and what its acknowledgement still waits for.
 pub struct Appended {
-    pub base_offset: Offset,
+    /// `None` for a batch that was appended before, too long ago to know where.
+    pub base_offset: Option<Offset>,
     pub log_start: Offset,
     /// Set when the topic stamps messages with the broker's time.
     pub log_append_time: Option<Timestamp>,
@@ -75,7 +93,7 @@ impl Partition {
             return Err(AppendError::Closed);
         }
         let at = clock::now();
-        if let Err(no_lease) = self.check_lease() {
+        if let Err(no_lease) = self.check_lease_at(at) {
             if let Some(sequence) = &sequence {
                 state.replica.note_refused(at, sequence);
             }
@@ -92,14 +110,22 @@ impl Partition {
                 max,
             });
         }
-        if let SequenceVerdict::Duplicate {
-            base_offset,
-            end_offset,
-            timestamp,
-        } = state.replica.admit(at, acks, sequence.as_ref())?
-        {
-            let stamped = state.config.log_append_time.then_some(timestamp);
-            return Ok(state.acknowledge(acks, base_offset, end_offset, stamped));
+        match state.replica.admit(at, acks, sequence.as_ref())? {
+            SequenceVerdict::Append => {}
+            SequenceVerdict::Duplicate {
+                base_offset,
+                end_offset,
+                timestamp,
+            } => {
+                let stamped = state.config.log_append_time.then_some(timestamp);
+                return Ok(state.acknowledge(acks, Some(base_offset), end_offset, stamped));
+            }
+            SequenceVerdict::AppendedBefore { end_offset } => {
+                return Ok(state.acknowledge(acks, None, end_offset, None));
+            }
+        }
+        if let Some(sequence) = &sequence {
+            state.replica.check_verified(at, sequence, batch.guard)?;
         }
         let now = clock::timestamp();
         let stamped = state.config.log_append_time.then_some(now);
@@ -127,7 +153,7 @@ impl Partition {
         if advanced {
             state.high_watermark_moved();
         }
-        let appended = state.acknowledge(acks, info.first_offset, info.end_offset, stamped);
+        let appended = state.acknowledge(acks, Some(info.first_offset), info.end_offset, stamped);
         let flush = state.log.flush_due(now);
         drop(state);
         if flush {
@@ -185,10 +211,10 @@ fn check_keys(bytes: &[u8]) -> Result<(), AppendError> {
 }
 
 impl State {
-    fn acknowledge(
+    pub(super) fn acknowledge(
         &mut self,
         acks: Acks,
-        base_offset: Offset,
+        base_offset: Option<Offset>,
         end_offset: Offset,
         log_append_time: Option<Timestamp>,
     ) -> Appended {

@@ -4,6 +4,7 @@
 //! broker is no longer healthy: logs would grow without end, unnoticed.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use broker_log::{Compaction, CompactionError, Pace, ReplaceError, Stopped, Stora
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::{Partition, PartitionManager};
+use super::{Partition, PartitionManager, producers};
 use crate::clock;
 use crate::config::BrokerConfig;
 
@@ -54,6 +55,8 @@ pub(super) enum CleanError {
     Replace(#[from] ReplaceError),
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error("can't remove the snapshots of producers: {0}")]
+    Snapshots(#[source] io::Error),
 }
 
 impl CleanError {
@@ -189,7 +192,7 @@ impl Partition {
             return None;
         }
         let config = state.log.config().compaction?;
-        let upto = state.replica.high_watermark();
+        let upto = state.last_stable_offset();
         let backlog = state.log.compaction_backlog(now, upto)?;
         Some((backlog.dirty_ppm(), backlog.is_due(&config)))
     }
@@ -202,7 +205,7 @@ impl Partition {
     ) -> Result<Option<Compaction>, CleanError> {
         let (mut pass, truncations) = {
             let state = self.state.lock();
-            let upto = state.replica.high_watermark();
+            let upto = state.last_stable_offset();
             let Some(mut pass) = state.log.begin_compaction(clock::timestamp(), upto) else {
                 return Ok(None);
             };
@@ -236,6 +239,11 @@ impl Partition {
                 let mut state = self.state.lock();
                 if state.closed {
                     return Err(CompactionError::Stopped(Stopped).into());
+                }
+                if cleaned.drops_markers() {
+                    let (fs, upto) = (state.directory.fs(), pass.compacted_upto());
+                    producers::discard_below(&**fs, &state.log, upto)
+                        .map_err(CleanError::Snapshots)?;
                 }
                 state.log.replace(cleaned)?
             };

@@ -37,6 +37,8 @@ pub struct Counts {
     pub adding: usize,
     /// What these lack of what their leaders have committed.
     pub offsets_to_copy: u64,
+    /// Most committed offsets that a follower lacks.
+    pub lag_offsets_max: u64,
     /// Replicas on their way to another log directory.
     pub moving: usize,
 }
@@ -69,6 +71,7 @@ impl PartitionManager {
                 counts.adding += 1;
                 counts.offsets_to_copy += offsets;
             }
+            counts.lag_offsets_max = counts.lag_offsets_max.max(partition.lag_offsets());
             counts.disk_full += usize::from(partition.is_disk_full());
             counts.rebuilding += usize::from(partition.rebuilds(self.me()));
         }

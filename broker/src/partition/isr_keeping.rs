@@ -53,9 +53,10 @@ impl PartitionManager {
                     self.all()
                 }
             };
+            let image = controller.image();
             let proposals: Vec<_> = due
                 .into_iter()
-                .filter_map(|partition| Some((partition.tick()?, partition)))
+                .filter_map(|partition| Some((partition.tick(&image)?, partition)))
                 .collect();
             for batch in proposals.chunks(ISR_BATCH_MAX) {
                 self.propose(&controller, batch).await;

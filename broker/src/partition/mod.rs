@@ -3,6 +3,7 @@
 //!
 //! * `append`: producers, and the answers parked until their records are replicated or durable;
 //! * `read`: consumers and offset look-ups;
+//! * `transactions`: markers, what is stable, and which producers there are;
 //! * `pull`: both ends of replication;
 //! * `cleaner`: compacts logs in the background;
 //! * `damage`, `scrubbing`: records that are not what was appended, and how they are found;
@@ -35,6 +36,7 @@ mod recovery;
 mod replica_health;
 mod scrubbing;
 mod throttle;
+mod transactions;
 mod waiting_for_space;
 mod wakers;
 
@@ -43,11 +45,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use broker_core::lease::Lease;
-use broker_core::metadata::PartitionImage;
+use broker_core::metadata::{Image, PartitionImage};
 use broker_core::partition::{
     Assignment, IsrProposal, LeaderEnds, NotLeader, Replica, RoleChange, Settings, WaitQueue,
 };
-use broker_core::{BrokerId, LeaderEpoch, Offset, TopicPartition};
+use broker_core::{BrokerId, LeaderEpoch, Offset, Time, TopicPartition};
 use broker_log::{Log, StorageError};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -61,7 +63,8 @@ pub use moving::MoveError;
 pub use opening::{Storage, StorageOpenError, write_log_starts};
 pub use placed::PlacedLog;
 pub use pull::{FollowerState, FollowerStep, Pulled, PulledContent};
-pub use read::{Fetched, FoundOffset, OffsetQuery};
+pub use read::{Fetched, FoundOffset, Isolation, OffsetQuery};
+pub use transactions::AppendedMarker;
 pub use wakers::{FetchWaker, PullWaker};
 
 use crate::clock;
@@ -289,7 +292,12 @@ impl Partition {
     /// # Errors
     /// [`NotLeader`] when this broker did not run for a while: another one may lead.
     fn check_lease(&self) -> Result<(), NotLeader> {
-        if self.shared.lease.holds(clock::now()) {
+        self.check_lease_at(clock::now())
+    }
+
+    /// As [`Self::check_lease`], for whoever has looked at the clock.
+    fn check_lease_at(&self, now: Time) -> Result<(), NotLeader> {
+        if self.shared.lease.holds(now) {
             Ok(())
         } else {
             Err(NotLeader)
@@ -341,7 +349,7 @@ impl Partition {
     }
 
     /// ISR changes that are due.
-    fn tick(&self) -> Option<IsrProposal> {
+    fn tick(&self, image: &Image) -> Option<IsrProposal> {
         let mut state = self.state.lock();
         state.replicated.retain(|waiting| !waiting.is_closed());
         state.durable.retain(|waiting| !waiting.is_closed());
@@ -349,7 +357,7 @@ impl Partition {
             waiting.retain(|waiting| !waiting.is_closed());
         }
         let log_end = state.log.end_offset();
-        state.replica.handle_tick(clock::now(), log_end)
+        (state.replica).handle_tick(clock::now(), log_end, |id| image.is_active(id))
     }
 
     fn isr_refused(&self, partition_epoch: broker_core::PartitionEpoch) {

@@ -12,6 +12,7 @@ use klamm_proto::v1::{PullError, PulledPartition};
 
 use super::append::sequence;
 use super::housekeeping::remove;
+use super::transactions::marker_in;
 use super::{Partition, PullWaker, ReadError, State, producers};
 use crate::clock;
 
@@ -303,11 +304,16 @@ impl State {
             self.note_append(partition, &appended);
             appended?;
             for batch in batches(&pulled.records) {
-                let (header, _) = batch.map_err(broker_log::AppendError::from)?;
+                let (header, bytes) = batch.map_err(broker_log::AppendError::from)?;
+                let timestamp = broker_core::Timestamp(header.max_timestamp);
+                let base_offset = Offset(header.base_offset);
                 if let Some(sequence) = sequence(&header) {
-                    let timestamp = broker_core::Timestamp(header.max_timestamp);
                     self.replica
-                        .record_sequence(&sequence, Offset(header.base_offset), timestamp);
+                        .record_sequence(&sequence, base_offset, timestamp);
+                } else if header.is_control()
+                    && let Some(marker) = marker_in(bytes)?
+                {
+                    self.note_marker(&marker, base_offset, timestamp)?;
                 }
             }
         }
@@ -354,7 +360,7 @@ impl State {
         partition.note_given_up(self.replica.handle_truncation(to), to);
         // Should the log not be readable: a batch that was cut is no duplicate of one that comes again.
         self.replica.set_producers(partition::Producers::default());
-        let producers = producers::load(&*fs, &self.log)?;
+        let producers = producers::load(&*fs, &mut self.log)?;
         self.replica.set_producers(producers);
         Ok(())
     }
@@ -394,6 +400,8 @@ pub(super) enum FollowError {
     Append(#[from] broker_log::AppendError),
     #[error(transparent)]
     Storage(#[from] broker_log::StorageError),
+    #[error("a transaction's marker can't be read: {0}")]
+    Marker(#[from] broker_wire::record::RecordError),
     #[error(transparent)]
     Read(#[from] producers::RebuildError),
     #[error("can't remove the snapshots of producers: {0}")]

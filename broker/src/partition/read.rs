@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker_core::{LeaderEpoch, Offset, Timestamp};
-use broker_log::{LogSlice, MinOneBatch};
+use broker_log::{AbortedTransaction, LogSlice, MinOneBatch};
 
 use super::{FetchWaker, Partition, ReadError};
 
@@ -15,10 +15,22 @@ pub struct Fetched {
     /// `None`: nothing new.
     pub records: Option<LogSlice>,
     pub high_watermark: Offset,
+    pub last_stable_offset: Offset,
+    /// Transactions whose records among these are to be skipped. None for a reader of all records.
+    pub aborted: Vec<AbortedTransaction>,
     /// False while a new leader has yet to learn how far its predecessor's high watermark was:
     /// finding nothing does not mean that there is nothing (KIP-207).
     pub end_is_known: bool,
     pub log_start: Offset,
+}
+
+/// Which records a consumer sees (`isolation.level`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// All that are replicated, also of transactions that may be aborted.
+    ReadUncommitted,
+    /// Up to the last stable offset.
+    ReadCommitted,
 }
 
 /// What `ListOffsets` asks for.
@@ -42,7 +54,7 @@ pub struct FoundOffset {
 }
 
 impl Partition {
-    /// Reads committed records from `from`.
+    /// Reads replicated records from `from`, as `isolation` allows.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -50,6 +62,7 @@ impl Partition {
         &self,
         from: Offset,
         epoch: Option<LeaderEpoch>,
+        isolation: Isolation,
         bytes_max: usize,
         min_one: MinOneBatch,
     ) -> Result<Fetched, ReadError> {
@@ -69,15 +82,28 @@ impl Partition {
                 end,
             });
         }
-        let records = if from < high_watermark {
-            let read = state.log.read(from, high_watermark, bytes_max, min_one);
+        let last_stable_offset = state.last_stable_offset();
+        let upto = match isolation {
+            Isolation::ReadUncommitted => high_watermark,
+            Isolation::ReadCommitted => last_stable_offset,
+        };
+        let records = if from < upto {
+            let read = state.log.read(from, upto, bytes_max, min_one);
             state.checked(self, read)?
         } else {
             None
         };
+        let aborted = match (&records, isolation) {
+            (Some(records), Isolation::ReadCommitted) => {
+                state.log.aborted_within(from, records, upto)?
+            }
+            _ => Vec::new(),
+        };
         let mut fetched = Fetched {
             records,
             high_watermark,
+            last_stable_offset,
+            aborted,
             end_is_known: state.replica.high_watermark_is_current()?,
             log_start: start,
         };
@@ -103,6 +129,7 @@ impl Partition {
         &self,
         query: OffsetQuery,
         epoch: Option<LeaderEpoch>,
+        isolation: Isolation,
     ) -> Result<Option<FoundOffset>, ReadError> {
         let (batch, start) = {
             let mut state = self.state.lock();
@@ -120,7 +147,10 @@ impl Partition {
             if !state.replica.high_watermark_is_current()? {
                 return Err(ReadError::OffsetNotAvailable);
             }
-            let upto = state.replica.high_watermark();
+            let upto = match isolation {
+                Isolation::ReadUncommitted => state.replica.high_watermark(),
+                Isolation::ReadCommitted => state.last_stable_offset(),
+            };
             let found = match query {
                 OffsetQuery::Earliest | OffsetQuery::Latest => {
                     return Ok(Some(untimed(upto, state.replica.leader_epoch())));

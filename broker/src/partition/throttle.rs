@@ -1,4 +1,4 @@
-//! Which pulls are throttled (KIP-73), and how far a replica that is being added has come.
+//! Which pulls are throttled (KIP-73), and how far a follower has come.
 
 use broker_core::{BrokerId, PartitionIndex};
 
@@ -24,6 +24,16 @@ impl Partition {
             return None;
         }
         Some(state.replica.offsets_behind_leader(state.log.end_offset()))
+    }
+
+    /// Committed offsets that this replica lacks, as far as its leader has told; a leader lacks none.
+    #[must_use]
+    pub fn lag_offsets(&self) -> u64 {
+        let state = self.state.lock();
+        if state.replica.is_leader() {
+            return 0;
+        }
+        state.replica.offsets_behind_leader(state.log.end_offset())
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{PULL_MESSAGE_BYTES_MAX, ReplicationQuotas, from_key, to_key};
 use crate::partition::{FollowerState, FollowerStep, Partition, RoleEvent, write_log_starts};
-use crate::rpc::{self, Token};
+use crate::rpc::{self, Credentials};
 
 /// Changes of the followed partitions that may wait for a busy fetcher.
 const COMMANDS_MAX: usize = 1024;
@@ -40,7 +40,7 @@ pub struct FetcherSettings {
 #[derive(Clone)]
 struct Context {
     me: BrokerId,
-    token: Token,
+    credentials: Credentials,
     settings: FetcherSettings,
     image: watch::Receiver<Arc<Image>>,
     quotas: Arc<ReplicationQuotas>,
@@ -62,14 +62,14 @@ impl Fetchers {
     #[must_use]
     pub const fn new(
         me: BrokerId,
-        token: Token,
+        credentials: Credentials,
         settings: FetcherSettings,
         image: watch::Receiver<Arc<Image>>,
         quotas: Arc<ReplicationQuotas>,
     ) -> Self {
         let context = Context {
             me,
-            token,
+            credentials,
             settings,
             image,
             quotas,
@@ -283,7 +283,7 @@ impl Fetcher {
                 .ok_or(PullFailure::UnknownLeader(self.leader))?;
             format!("{}:{}", broker.rpc_host, broker.rpc_port)
         };
-        Ok(rpc::connect(&address, &self.context.token)?)
+        Ok(rpc::connect(&address, &self.context.credentials)?)
     }
 
     fn broker_epoch(&self) -> Result<BrokerEpoch, PullFailure> {

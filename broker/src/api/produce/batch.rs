@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use broker_core::partition::VerificationGuard;
 use broker_wire::ErrorCode;
 use broker_wire::message::produce::PartitionProduceData;
 use broker_wire::record::{BatchHeader, Compression, verify_crc};
@@ -21,6 +22,8 @@ pub(super) struct Batch {
     pub(super) header: BatchHeader,
     /// Where in the frame it lies.
     pub(super) range: Range<usize>,
+    /// Of the verification that lets it begin a transaction.
+    pub(super) guard: Option<VerificationGuard>,
 }
 
 /// Checks what a client may send: exactly one whole, undamaged batch of data records.
@@ -47,8 +50,8 @@ pub(super) fn check(
         return refuse("a partition needs exactly one record batch");
     }
     verify_crc(records)?;
-    if transactional || header.is_transactional() {
-        return refuse("transactions are not supported by this version of the broker");
+    if header.is_transactional() && !transactional {
+        return refuse("a batch of a transaction needs a request with a transactional id");
     }
     if header.is_control() {
         return refuse("clients may not write control records");
@@ -62,6 +65,9 @@ pub(super) fn check(
     if header.producer_id >= 0 && (header.base_sequence < 0 || header.producer_epoch < 0) {
         return refuse("an idempotent producer must send epoch and sequence");
     }
+    if header.is_transactional() && header.producer_id < 0 {
+        return refuse("a batch of a transaction needs a producer id");
+    }
     if header.compression() == Compression::Zstd && version < ZSTD_VERSION_MIN {
         let message = "zstd needs Produce version 7 or later";
         return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, message));
@@ -71,6 +77,7 @@ pub(super) fn check(
     Ok(Batch {
         header,
         range: start..start + records.len(),
+        guard: None,
     })
 }
 
@@ -132,6 +139,21 @@ mod tests {
             records[17..CRC_START].copy_from_slice(&crc.to_be_bytes());
         }
         checked(records, version).map_or_else(|refusal| refusal.code, |_| ErrorCode::None)
+    }
+
+    #[test]
+    fn a_transactional_batch_names_its_producer() {
+        let check = |build: fn(BatchBuilder) -> BatchBuilder| {
+            let frame = Bytes::from(batch(build));
+            let records = Some(frame.clone());
+            let data = PartitionProduceData { index: 0, records };
+            check(&data, 9, true, &frame).map_err(|refusal| refusal.code)
+        };
+        let with_producer = check(|b| b.producer(1, 0, 5).transactional());
+        assert!(with_producer.unwrap().header.is_transactional());
+        let without = check(BatchBuilder::transactional);
+        assert_eq!(without.err(), Some(ErrorCode::InvalidRecord));
+        assert!(check(|b| b.producer(1, 0, 5)).is_ok());
     }
 
     fn checked(records: Vec<u8>, version: i16) -> Result<Batch, Refusal> {

@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 
 use super::quorum::QuorumError;
 use super::types::{NodeId, Raft};
-use crate::rpc::{self, Token};
+use crate::rpc::{self, Credentials};
 
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(crate) struct Formation {
     pub(crate) cluster_id: String,
     /// Addresses of the initial voters.
     pub(crate) voters: BTreeMap<BrokerId, String>,
-    pub(crate) token: Token,
+    pub(crate) credentials: Credentials,
 }
 
 /// Why a voter's answer is of no use.
@@ -101,8 +101,8 @@ impl Formation {
 
     async fn identify(&self, id: BrokerId, address: &str) -> Result<VoterKey, IdentifyError> {
         let unreachable = |reason: String| IdentifyError::Unreachable { id, reason };
-        let connection =
-            rpc::connect(address, &self.token).map_err(|error| unreachable(error.to_string()))?;
+        let connection = rpc::connect(address, &self.credentials)
+            .map_err(|error| unreachable(error.to_string()))?;
         let mut client = RaftClient::new(connection);
         let request = IdentifyRequest {
             cluster_id: self.cluster_id.clone(),

@@ -27,7 +27,7 @@ use tonic::{Code, Response, Status};
 use super::codec;
 use super::types::{NodeId, Snapshot, TypeConfig, Vote};
 use crate::controller::addresses::Addresses;
-use crate::rpc::{self, Connection, MESSAGE_BYTES_MAX, Token};
+use crate::rpc::{self, Connection, Credentials, MESSAGE_BYTES_MAX};
 
 /// Bytes of a snapshot in one message.
 const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
@@ -39,7 +39,7 @@ type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 pub(crate) struct Network {
     pub(crate) cluster_id: Arc<str>,
     pub(crate) addresses: Arc<Addresses>,
-    pub(crate) token: Token,
+    pub(crate) credentials: Credentials,
     /// How long a follower may take to store entries.
     pub(crate) append_timeout: Duration,
 }
@@ -58,7 +58,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
         let known = self.addresses.address(target.broker());
         let address = known.unwrap_or_else(|| node.addr.clone());
-        let client = rpc::connect(&address, &self.token).map(|connection| {
+        let client = rpc::connect(&address, &self.credentials).map(|connection| {
             RaftClient::new(connection)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX)

@@ -26,7 +26,7 @@ use super::state_machine::StateMachine;
 use super::types::{CommittedLeaderId, MetadataBatch, Raft, TypeConfig};
 use crate::controller::addresses::{Addresses, Voters};
 use crate::controller::feed::Feed;
-use crate::rpc::Token;
+use crate::rpc::Credentials;
 
 /// Entries that stay in the log although a snapshot has them, for followers a little behind.
 const ENTRIES_KEPT_BEHIND_SNAPSHOT: u64 = 1000;
@@ -49,7 +49,7 @@ pub(crate) struct QuorumOptions {
     /// Forms a quorum of them where there is none; empty: waits to be made a member of one.
     pub(crate) initial_voters: Voters,
     pub(crate) addresses: Arc<Addresses>,
-    pub(crate) token: Token,
+    pub(crate) credentials: Credentials,
     /// A voter that hears nothing from the leader for this long stands for election.
     pub(crate) election_timeout: Duration,
     /// Bytes of the log between two snapshots, at least.
@@ -136,7 +136,7 @@ impl Quorum {
         let network = Network {
             cluster_id: options.cluster_id.clone().into(),
             addresses: options.addresses,
-            token: options.token.clone(),
+            credentials: options.credentials.clone(),
             append_timeout: options.election_timeout,
         };
         let (snapshot_due, due) = mpsc::channel(1);
@@ -149,7 +149,7 @@ impl Quorum {
             me,
             cluster_id: options.cluster_id.clone(),
             voters: options.initial_voters,
-            token: options.token,
+            credentials: options.credentials,
         };
         formation.begin().await?;
         let moments = Arc::<Moments>::default();

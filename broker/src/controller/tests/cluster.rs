@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::BrokerId;
 use broker_core::controller::{
     Command, ConfigTable, CreateTopics, Defaults, NewTopic, PlacementRequest, RegisterBroker,
     Response,
 };
 use broker_core::metadata::{self, Endpoint, Image, ResourceType};
+use broker_core::{BrokerEpoch, BrokerId};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -20,7 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::controller::{
     Controller, ControllerOptions, DecisionPolicy, SNAPSHOT_INTERVAL_BYTES, SubmitError, Timing,
 };
-use crate::rpc::{self, Token};
+use crate::previous_run::Kept;
+use crate::rpc::{self, Credentials, Token};
 
 pub(super) const CLUSTER_ID: &str = "test-cluster";
 /// Some ten entries make a snapshot due.
@@ -52,8 +53,8 @@ fn place(request: &PlacementRequest<'_>) -> Result<Vec<Vec<BrokerId>>, String> {
     Ok((0..request.partitions).map(replicas).collect())
 }
 
-pub(super) fn token() -> Token {
-    Token::new("a-token-for-tests-only").unwrap()
+pub(super) fn credentials() -> Credentials {
+    Token::new("a-token-for-tests-only").unwrap().into()
 }
 
 /// Brokers 0 and up; the first `voters` of them vote.
@@ -120,7 +121,7 @@ impl Cluster {
             directory: self.directory(id),
             voters: self.voters.clone(),
             may_form_quorum: true,
-            token: token(),
+            credentials: credentials(),
             timing: Timing::default(),
             lease: Arc::default(),
             hosted_bytes: Arc::default(),
@@ -152,7 +153,7 @@ impl Cluster {
                 .add_service(controller.raft_server())
                 .add_service(controller.controller_server());
             let listener = TcpListener::bind(address).await.unwrap();
-            tokio::spawn(server.serve_with_incoming(rpc::incoming(listener)));
+            tokio::spawn(server.serve_with_incoming(rpc::incoming(listener, &credentials())));
             Ok(controller)
         });
         match started.await.unwrap() {
@@ -279,6 +280,15 @@ impl Node {
 
     /// Joins the cluster, and leaves metadata as it is.
     pub(super) fn join_without_applying(&self, incarnation: &str) {
+        self.join_keeping(incarnation, |_| Kept::Settled);
+    }
+
+    /// As [`Self::join_without_applying`], with `keep` to write the registration down.
+    pub(super) fn join_keeping(
+        &self,
+        incarnation: &str,
+        keep: impl Fn(BrokerEpoch) -> Kept + Send + Sync + 'static,
+    ) {
         let registration = metadata::RegisterBroker {
             broker_id: self.id.0,
             incarnation: format!("{}-{incarnation}", self.id),
@@ -298,7 +308,7 @@ impl Node {
             previous_broker_epoch: -1,
             disks_broker_epoch: -1,
         };
-        self.controller.join(command, |_| {});
+        self.controller.join(command, keep);
     }
 
     /// Waits until this broker's metadata fulfils `condition`.

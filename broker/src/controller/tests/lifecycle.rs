@@ -2,9 +2,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::BrokerId;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use super::cluster::{Cluster, create_topic, eventually, has_topic, is_unfenced};
+use crate::previous_run::Kept;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_hands_over_its_leaders_before_it_stops() {
@@ -42,6 +44,27 @@ async fn a_broker_hands_over_its_leaders_before_it_stops() {
         "{:?}",
         stopped.elapsed()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_on_a_full_disk_was_never_written_down() {
+    const FULL_ATTEMPTS: usize = 3;
+    let cluster = Cluster::start(1, 0).await;
+    let node = cluster.any();
+    let (attempts, mut attempted) = watch::channel(Vec::new());
+    node.join_keeping("first", move |epoch| {
+        attempts.send_modify(|epochs| epochs.push(epoch));
+        if attempts.borrow().len() > FULL_ATTEMPTS {
+            Kept::Settled
+        } else {
+            Kept::NoSpace
+        }
+    });
+    let tried = attempted.wait_for(|epochs| epochs.len() > FULL_ATTEMPTS);
+    let epochs = timeout(Duration::from_secs(30), tried).await;
+    let epochs = epochs.expect("it is tried again").unwrap().clone();
+    let registered = node.controller.broker_epoch();
+    assert!(epochs.iter().all(|epoch| Some(*epoch) == registered));
 }
 
 #[tokio::test(flavor = "multi_thread")]

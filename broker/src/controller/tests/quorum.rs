@@ -248,7 +248,7 @@ async fn a_minority_neither_commits_nor_claims_to_lead() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_without_the_token_are_refused() {
     let cluster = Cluster::start(1, 0).await;
-    let wrong = Token::new("another-token-than-theirs").unwrap();
+    let wrong = Token::new("another-token-than-theirs").unwrap().into();
     let connection = rpc::connect(&cluster.address(BrokerId(0)), &wrong).unwrap();
     let request = SubmitRequest::default();
     let status = ControllerClient::new(connection.clone())
@@ -267,7 +267,11 @@ async fn calls_without_the_token_are_refused() {
 async fn garbage_is_refused_and_does_no_harm() {
     let cluster = Cluster::start(1, 0).await;
     cluster.leader().await;
-    let connection = rpc::connect(&cluster.address(BrokerId(0)), &super::cluster::token()).unwrap();
+    let connection = rpc::connect(
+        &cluster.address(BrokerId(0)),
+        &super::cluster::credentials(),
+    )
+    .unwrap();
     for length in 0..64_usize {
         let payload: Vec<u8> = (0..length).map(|byte| (byte * 37 + 255) as u8).collect();
         let message = || RaftMessage {

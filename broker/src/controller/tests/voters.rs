@@ -11,8 +11,8 @@ use klamm_proto::v1::{
 use tonic::Code;
 
 use super::cluster::{
-    CLUSTER_ID, Cluster, FREQUENT_SNAPSHOTS, create_topic, eventually, has_topic, is_unfenced,
-    token,
+    CLUSTER_ID, Cluster, FREQUENT_SNAPSHOTS, create_topic, credentials, eventually, has_topic,
+    is_unfenced,
 };
 use crate::controller::ChangeVotersError;
 use crate::rpc;
@@ -337,7 +337,7 @@ async fn the_wrong_disk_is_refused() {
     let error = cluster.try_start(BrokerId(0)).await.unwrap_err();
     assert!(error.contains("node.id 1, expected 0"), "{error}");
 
-    let connection = rpc::connect(&cluster.address(BrokerId(2)), &token()).unwrap();
+    let connection = rpc::connect(&cluster.address(BrokerId(2)), &credentials()).unwrap();
     let mut client = RaftClient::new(connection);
     let mut identify = async |cluster_id: &str| {
         let request = IdentifyRequest {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Context;
+use crate::api::{Context, Coordinators};
 use crate::clock;
 use crate::config::{BrokerConfig, Properties};
 use crate::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_BYTES, Timing};
@@ -23,6 +23,8 @@ use crate::net::{NetMetrics, Server};
 use crate::partition::{PartitionManager, Storage};
 use crate::policy::policy;
 use crate::rpc::Token;
+use crate::tls::ListenerTls;
+use crate::transaction::{Peers, TransactionCoordinator};
 
 /// Has one partition.
 pub(super) const TOPIC: &str = "t";
@@ -45,7 +47,8 @@ impl TestBroker {
         Self::start_with(&[], Some(stall)).await
     }
 
-    async fn start_with(overrides: &[(&str, &str)], stall: Option<Duration>) -> Self {
+    /// As [`Self::start`], with the longest that peers may stall, in handshakes too.
+    pub(super) async fn start_with(overrides: &[(&str, &str)], stall: Option<Duration>) -> Self {
         let dir = TempDir::new().unwrap();
         let config = Arc::new(config(&dir, overrides));
         let storage = Storage::open(&config, Health::default().recovery()).unwrap();
@@ -67,16 +70,36 @@ impl TestBroker {
             1,
             partitions.lease(),
         ));
-        let context = Arc::new(Context::new(config, controller, partitions, groups));
+        let transaction_peers = Arc::new(Peers::new(
+            config.id,
+            Token::new("a-token-for-tests-only").unwrap().into(),
+            controller.watch(),
+            Arc::clone(&partitions),
+            Arc::clone(&groups),
+        ));
+        let coordinators = Coordinators {
+            transactions: Arc::new(TransactionCoordinator::new(
+                config.transactions(),
+                50,
+                Arc::clone(&lease),
+                Arc::clone(&transaction_peers),
+            )),
+            groups,
+            transaction_peers,
+        };
+        let tls = config.listener_tls.get("PLAINTEXT");
+        let tls = tls.map(|tls| Arc::new(ListenerTls::listener("PLAINTEXT", tls).unwrap()));
+        let context = Arc::new(Context::new(config, controller, partitions, coordinators));
         let metrics = Arc::new(NetMetrics::default());
         let mut server = Server::new(context, Arc::clone(&metrics));
         if let Some(stall) = stall {
             server.limits.stall = stall;
+            server.limits.handshake = stall;
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stopped = CancellationToken::new();
-        tokio::spawn(Arc::new(server).serve(listener, "PLAINTEXT".into(), stopped.clone()));
+        tokio::spawn(Arc::new(server).serve(listener, "PLAINTEXT".into(), tls, stopped.clone()));
         Self {
             address,
             lease,
@@ -113,7 +136,7 @@ fn controller_options(config: &Arc<BrokerConfig>) -> ControllerOptions {
         directory: config.metadata_dir.clone(),
         voters: [(config.id, "127.0.0.1:1".to_owned())].into(),
         may_form_quorum: true,
-        token: Token::new("a-token-for-tests-only").unwrap(),
+        credentials: Token::new("a-token-for-tests-only").unwrap().into(),
         timing: Timing {
             session_timeout: Duration::from_secs(600),
             ..Timing::default()

@@ -4,7 +4,10 @@ use broker_wire::Float64;
 use broker_wire::message::alter_client_quotas::{
     AlterClientQuotasRequestEntity, AlterClientQuotasRequestEntry, AlterClientQuotasRequestOp,
 };
-use broker_wire::message::{AlterClientQuotasRequest, DescribeClientQuotasRequest};
+use broker_wire::message::create_topics::CreatableTopic;
+use broker_wire::message::{
+    AlterClientQuotasRequest, CreateTopicsRequest, DescribeClientQuotasRequest,
+};
 
 use super::*;
 
@@ -14,10 +17,18 @@ const FETCH_VERSION: i16 = 12;
 
 /// A quota for every client id, `None` removes it.
 fn quota(key: &'static str, value: Option<f64>) -> AlterClientQuotasRequest {
+    quota_of("client-id", key, value)
+}
+
+fn quota_of(
+    entity_type: &'static str,
+    key: &'static str,
+    value: Option<f64>,
+) -> AlterClientQuotasRequest {
     AlterClientQuotasRequest {
         entries: vec![AlterClientQuotasRequestEntry {
             entity: vec![AlterClientQuotasRequestEntity {
-                entity_type: "client-id".into(),
+                entity_type: entity_type.into(),
                 entity_name: None,
             }],
             ops: vec![AlterClientQuotasRequestOp {
@@ -129,7 +140,9 @@ async fn quotas_that_make_no_sense_are_refused() {
     let broker = TestBroker::start(&[]).await;
     let mut client = Client::connect(&broker).await;
     for (key, value) in [
-        ("request_percentage", 50.0),
+        ("requests_per_second", 50.0),
+        ("connection_creation_rate", 50.0),
+        ("request_percentage", -1.0),
         ("producer_byte_rate", 0.0),
         ("producer_byte_rate", 1.5),
         ("producer_byte_rate", f64::NAN),
@@ -142,4 +155,77 @@ async fn quotas_that_make_no_sense_are_refused() {
     let response = client.call(VERSION, &valid_only).await;
     assert_eq!(response.entries[0].error_code, ErrorCode::None);
     assert!(described(&mut client).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_waits_for_the_time_that_its_requests_keep_threads_busy() {
+    const ONE_NANOSECOND_A_SECOND: f64 = 1e-7;
+    let broker = TestBroker::start(&[]).await;
+    let mut client = Client::connect(&broker).await;
+    let key = "request_percentage";
+    let altered = set(&mut client, key, Some(ONE_NANOSECOND_A_SECOND)).await;
+    assert_eq!(altered, ErrorCode::None);
+
+    let mut other = Client::connect(&broker).await;
+    let described = other
+        .call(VERSION, &DescribeClientQuotasRequest::default())
+        .await;
+    let entries = described.entries.unwrap();
+    assert_eq!(entries[0].values[0].value.get(), ONE_NANOSECOND_A_SECOND);
+    assert_eq!(described.throttle_time_ms, 60_000, "the most at a time");
+
+    let mut producer = Client::connect(&broker).await;
+    let request = produce(1, TOPIC, batch(&[0; 100]));
+    let produced = producer.call(PRODUCE_VERSION, &request).await;
+    assert_eq!(produced.throttle_time_ms, 60_000);
+    assert!(broker.metrics.throttled_requests.get() >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_beyond_the_quota_are_refused() {
+    const CREATE_VERSION: i16 = 7;
+    let broker = TestBroker::start(&[]).await;
+    let mut client = Client::connect(&broker).await;
+    let altered = set(&mut client, "controller_mutation_rate", Some(0.5)).await;
+    assert_eq!(altered, ErrorCode::None);
+    let topic = |name: &'static str| CreatableTopic {
+        name: name.into(),
+        num_partitions: 5,
+        replication_factor: 1,
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest {
+        topics: vec![topic("first"), topic("second")],
+        timeout_ms: 10_000,
+        validate_only: false,
+    };
+    let response = client.call(CREATE_VERSION, &request).await;
+    let result = |name: &str| {
+        let topics = &response.topics;
+        topics.iter().find(|topic| topic.name == name).unwrap()
+    };
+    assert_eq!(result("first").error_code, ErrorCode::None);
+    let refused = result("second");
+    assert_eq!(refused.error_code, ErrorCode::ThrottlingQuotaExceeded);
+    let message = refused.error_message.as_deref().unwrap();
+    assert!(message.contains("controller_mutation_rate"), "{message}");
+    assert!((5_000..=10_000).contains(&response.throttle_time_ms));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_quota_of_their_address_are_closed() {
+    let broker = TestBroker::start(&[]).await;
+    let mut client = Client::connect(&broker).await;
+    let request = quota_of("ip", "connection_creation_rate", Some(1.0));
+    let response = client.call(VERSION, &request).await;
+    assert_eq!(response.entries[0].error_code, ErrorCode::None);
+    let request = encode_request(0, 7, None, &ApiVersionsRequest::default());
+    let mut refused = 0;
+    for _ in 0..5 {
+        let mut another = Client::connect(&broker).await;
+        another.send(&request).await;
+        refused += usize::from(another.is_closed().await);
+    }
+    assert!((1..5).contains(&refused), "{refused}");
+    assert_eq!(broker.metrics.connections_throttled.get(), refused as u64);
 }

@@ -211,6 +211,7 @@ impl Partition {
         if let Some(to) = cut_to {
             return Ok(Some(Next::Cut(to)));
         }
+        copying.log.adopt_aborted(&state.log)?;
         let (start, end) = (state.log.start_offset(), state.log.end_offset());
         let from = copy_end.max(start);
         let slice = state
@@ -275,6 +276,7 @@ impl Partition {
             return Ok(Turn::GoesOn(bytes));
         }
         copying.log.adopt_epochs(state.log.epochs());
+        copying.log.adopt_aborted(&state.log)?;
         copying.log.set_config(state.log.config().clone());
         copying.sync()?;
         let path = future

@@ -7,6 +7,7 @@ mod deleting;
 mod full;
 mod power;
 mod producers;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -81,6 +82,16 @@ impl Disks {
     fn repair_disk(&self, index: usize) {
         fs::remove_file(self.path(index)).unwrap();
         fs::rename(self.root.path().join("repaired"), self.path(index)).unwrap();
+    }
+
+    /// What the first replica knows of its producers, but for its log.
+    fn remove_snapshots(&self) {
+        for entry in fs::read_dir(self.path(0).join("t-0")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|suffix| suffix == "snapshot") {
+                fs::remove_file(path).unwrap();
+            }
+        }
     }
 
     /// The directories with the partition's log.

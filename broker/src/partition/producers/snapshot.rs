@@ -1,6 +1,7 @@
 //! Producer snapshots on disk: `<end offset, 20 digits>.snapshot` in the log's directory, in Kafka's
 //! format. A producer has an entry for each remembered batch, oldest first; Kafka and its tools, which
-//! remember one, end up with the newest.
+//! remember one, end up with the newest. One whose batches belong to an older epoch has an entry
+//! without a sequence.
 //!
 //! Invariants: a snapshot covers durable records only, and is written after them; it is whole or not
 //! there, and its checksum tells when the disk changed it; the newest [`KEPT`] stay.
@@ -9,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use broker_core::partition::{Producers, SequencedBatch};
-use broker_core::{Offset, ProducerEpoch, ProducerId, Timestamp};
+use broker_core::partition::{BatchSnapshot, ProducerSnapshot, Producers};
+use broker_core::{CoordinatorEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use broker_log::Log;
 use broker_log::fs::{Fs, OpenMode};
 use bytes::{Buf, BufMut};
@@ -20,10 +21,14 @@ const VERSION: i16 = 1;
 /// What the checksum covers begins here, behind the version and itself.
 const CRC_COVERS_FROM: usize = 6;
 const ENTRY_LEN: usize = 46;
-/// Largest file that is read; more than all producers that a partition remembers take.
-const LEN_MAX: u64 = 32 << 20;
+/// Largest file that is read; more than all producers that a partition remembers take, with transactions
+/// and without, and five batches each.
+const LEN_MAX: u64 = 64 << 20;
 /// Snapshots that stay: a truncation or damage may take the newest.
 const KEPT: usize = 3;
+/// No sequence, no offset.
+const NONE: i32 = -1;
+const NO_OFFSET: i64 = -1;
 /// Sequences wrap behind `i32::MAX`.
 const SEQUENCES: i64 = 1 << 31;
 
@@ -172,17 +177,20 @@ fn encode(producers: &Producers) -> Vec<u8> {
     let mut entries = Vec::new();
     let mut count = 0;
     for entry in producers.snapshot() {
-        let batch = &entry.batch;
-        let delta = offset_delta(batch);
-        entries.put_i64(batch.producer_id.0);
-        entries.put_i16(batch.producer_epoch.0);
-        entries.put_i32(batch.last_sequence);
-        entries.put_i64(entry.base_offset.0 + i64::from(delta));
+        let delta = entry.batch.as_ref().map_or(0, offset_delta);
+        let last_sequence = entry.batch.map_or(NONE, |batch| batch.last_sequence);
+        let last_offset = entry
+            .batch
+            .map_or(NO_OFFSET, |batch| batch.base_offset.0 + i64::from(delta));
+        entries.put_i64(entry.producer_id.0);
+        entries.put_i16(entry.producer_epoch.0);
+        entries.put_i32(last_sequence);
+        entries.put_i64(last_offset);
         entries.put_i32(delta);
         entries.put_i64(entry.timestamp.0);
-        // No transaction: neither a coordinator's epoch nor a first offset.
-        entries.put_i32(-1);
-        entries.put_i64(-1);
+        entries.put_i32(entry.coordinator_epoch.0);
+        let start = entry.transaction_start;
+        entries.put_i64(start.map_or(NO_OFFSET, |start| start.0));
         count += 1;
     }
     let mut covered = Vec::with_capacity(4 + entries.len());
@@ -211,37 +219,50 @@ fn decode(bytes: &[u8], end: Offset) -> Option<Producers> {
     }
     let mut producers = Producers::default();
     while rest.has_remaining() {
-        let producer_id = ProducerId(rest.get_i64());
-        let producer_epoch = ProducerEpoch(rest.get_i16());
-        let last_sequence = rest.get_i32();
-        let last_offset = rest.get_i64();
-        let delta = rest.get_i32();
-        let timestamp = Timestamp(rest.get_i64());
-        rest.advance(12);
-        if last_offset >= end.0 || delta < 0 || last_sequence < 0 {
-            return None;
-        }
-        let first = (i64::from(last_sequence) - i64::from(delta)).rem_euclid(SEQUENCES);
-        let batch = SequencedBatch {
-            producer_id,
-            producer_epoch,
-            first_sequence: i32::try_from(first).ok()?,
-            last_sequence,
-        };
-        let base_offset = Offset(last_offset.checked_sub(i64::from(delta))?);
-        producers.record(&batch, base_offset, timestamp);
+        producers.restore(&decode_entry(&mut rest, end)?);
     }
     Some(producers)
 }
 
+/// Reads an entry, for which there are bytes enough.
+fn decode_entry(bytes: &mut &[u8], end: Offset) -> Option<ProducerSnapshot> {
+    let producer_id = ProducerId(bytes.get_i64());
+    let producer_epoch = ProducerEpoch(bytes.get_i16());
+    let last_sequence = bytes.get_i32();
+    let last_offset = bytes.get_i64();
+    let delta = bytes.get_i32();
+    let timestamp = Timestamp(bytes.get_i64());
+    let coordinator_epoch = CoordinatorEpoch(bytes.get_i32());
+    let start = Offset(bytes.get_i64());
+    if last_offset >= end.0 || delta < 0 || last_sequence < NONE || start >= end {
+        return None;
+    }
+    let first = (i64::from(last_sequence) - i64::from(delta)).rem_euclid(SEQUENCES);
+    let batch = BatchSnapshot {
+        first_sequence: i32::try_from(first).ok()?,
+        last_sequence,
+        base_offset: Offset(last_offset.checked_sub(i64::from(delta))?),
+    };
+    Some(ProducerSnapshot {
+        producer_id,
+        producer_epoch,
+        batch: (last_sequence > NONE).then_some(batch),
+        timestamp,
+        coordinator_epoch,
+        transaction_start: (start >= Offset(0)).then_some(start),
+    })
+}
+
 /// Last offset of the batch minus its first.
-fn offset_delta(batch: &SequencedBatch) -> i32 {
+fn offset_delta(batch: &BatchSnapshot) -> i32 {
     let delta = i64::from(batch.last_sequence) - i64::from(batch.first_sequence);
     i32::try_from(delta.rem_euclid(SEQUENCES)).expect("smaller than SEQUENCES")
 }
 
 #[cfg(test)]
 mod tests {
+    use broker_core::partition::{EndMarker, SequencedBatch, TransactionOutcome};
+
     use super::*;
 
     fn record(producers: &mut Producers, id: i64, sequences: (i32, i32), base_offset: i64) {
@@ -250,6 +271,7 @@ mod tests {
             producer_epoch: ProducerEpoch(2),
             first_sequence: sequences.0,
             last_sequence: sequences.1,
+            transactional: false,
         };
         producers.record(&batch, Offset(base_offset), Timestamp(1_000 + base_offset));
     }
@@ -289,6 +311,33 @@ mod tests {
             decode(&encode(&Producers::default()), Offset(0)),
             Some(Producers::default())
         );
+    }
+
+    #[test]
+    fn transactions_and_epochs_without_a_batch_come_back() {
+        let mut producers = Producers::default();
+        let transactional = SequencedBatch {
+            producer_id: ProducerId(5),
+            producer_epoch: ProducerEpoch(2),
+            first_sequence: 0,
+            last_sequence: 2,
+            transactional: true,
+        };
+        producers.record(&transactional, Offset(10), Timestamp(1));
+        let fenced = EndMarker {
+            producer_id: ProducerId(6),
+            producer_epoch: ProducerEpoch(9),
+            coordinator_epoch: CoordinatorEpoch(4),
+            outcome: TransactionOutcome::Abort,
+        };
+        assert_eq!(
+            producers.end_transaction(&fenced, Offset(13), Timestamp(2)),
+            None,
+            "without records"
+        );
+        let restored = decode(&encode(&producers), Offset(14)).unwrap();
+        assert_eq!(restored, producers);
+        assert_eq!(restored.first_unstable_offset(), Some(Offset(10)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::*;
 
 const SEGMENT_BYTES: u64 = 4 << 10;
 
-struct Unhurried;
+pub(super) struct Unhurried;
 
 impl Pace for Unhurried {
     fn spend(&mut self, _bytes: usize) -> Result<(), Stopped> {
@@ -65,6 +65,7 @@ impl Leader {
             header: BatchHeader::parse(&bytes).unwrap(),
             bytes,
             leader_epoch: None,
+            guard: None,
         };
         self.partition.append(batch, Acks::Leader).map(drop)
     }
@@ -140,12 +141,7 @@ fn what_was_compacted_and_who_produced_it_is_known_after_a_restart() {
     assert_eq!(compacted_upto, pass.compacted_upto());
     drop(leader);
 
-    for name in fs::read_dir(disks.path(0).join("t-0")).unwrap() {
-        let path = name.unwrap().path();
-        if path.extension().is_some_and(|suffix| suffix == "snapshot") {
-            fs::remove_file(path).unwrap();
-        }
-    }
+    disks.remove_snapshots();
     let leader = Leader::start(&disks);
     assert_eq!(leader.compacted_upto(), compacted_upto);
     assert_eq!(leader.records(), after);
@@ -156,6 +152,7 @@ fn what_was_compacted_and_who_produced_it_is_known_after_a_restart() {
             producer_epoch: ProducerEpoch(0),
             first_sequence: sequence,
             last_sequence: sequence,
+            transactional: false,
         };
         let verdict = producers.check(&repeated).unwrap();
         let duplicate = matches!(verdict, SequenceVerdict::Duplicate { .. });

@@ -8,7 +8,7 @@ const INTERVAL_MS: u64 = 1000;
 
 /// Lets one warning through per interval and counts the others.
 #[derive(Debug, Default)]
-pub(super) struct Warnings {
+pub(crate) struct Warnings {
     /// Time of the next warning.
     due_ms: AtomicU64,
     suppressed: AtomicU64,
@@ -17,7 +17,7 @@ pub(super) struct Warnings {
 impl Warnings {
     /// `Some` with the number of warnings suppressed since the last one, if this one may be
     /// written.
-    pub(super) fn admit(&self) -> Option<u64> {
+    pub(crate) fn admit(&self) -> Option<u64> {
         let now = clock::now().0;
         let due = self.due_ms.load(Ordering::Relaxed);
         let next = now + INTERVAL_MS;
