@@ -10,6 +10,7 @@ mod consume;
 mod groups;
 mod output;
 mod produce;
+mod tls;
 mod topics;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 use klamm_client::Cluster;
 
 use output::Output;
+use tls::TlsArguments;
 
 #[derive(Parser)]
 #[command(
@@ -39,6 +41,8 @@ struct Arguments {
     /// Tables for people, JSON for programs
     #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
+    #[command(flatten)]
+    tls: TlsArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -75,7 +79,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let cluster = Cluster::new(&arguments.bootstrap, "klamm")?;
+    let mut cluster = Cluster::new(&arguments.bootstrap, "klamm")?;
+    if let Some(tls) = arguments.tls.read()? {
+        cluster = cluster.with_tls(tls);
+    }
     let output = arguments.output;
     // What is not there is told at once; what goes away later is waited for.
     cluster.metadata(Some(&[])).await?;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::connection::Connection;
 use crate::error::{ClientError, check};
 use crate::metadata::{Metadata, Node};
+use crate::tls::Tls;
 
 /// Connections to one broker that are kept for later.
 const IDLE_PER_BROKER_MAX: usize = 4;
@@ -27,6 +28,7 @@ const GROUP_KEY: i8 = 0;
 pub struct Cluster {
     bootstrap: Vec<String>,
     client_id: Str,
+    tls: Option<Tls>,
     state: Mutex<State>,
 }
 
@@ -58,8 +60,18 @@ impl Cluster {
         Ok(Self {
             bootstrap,
             client_id: Str::from(client_id.to_owned()),
+            tls: None,
             state: Mutex::default(),
         })
+    }
+
+    /// Connects with TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self {
+            tls: Some(tls),
+            ..self
+        }
     }
 
     /// Asks for topics, all without a list. Topics that are not there are not made.
@@ -172,7 +184,7 @@ impl Cluster {
         };
         match idle {
             Some(connection) => Ok(connection),
-            None => Connection::open(address, &self.client_id).await,
+            None => Connection::open(address, &self.client_id, self.tls.as_ref()).await,
         }
     }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 use broker_wire::message::{ApiVersionsRequest, RequestMessage};
 use broker_wire::{ApiKey, Str, decode_response, encode_request};
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::error::{ClientError, check};
+use crate::tls::Tls;
 
 /// No answer is longer.
 pub const RESPONSE_BYTES_MAX: usize = 128 << 20;
@@ -24,9 +25,13 @@ const PREFIX_BYTES: usize = 4;
 const READ_BYTES: usize = 64 << 10;
 const API_VERSIONS_VERSION: i16 = 0;
 
+/// A connection in plaintext or in TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
+
 pub(crate) struct Connection {
     address: String,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     client_id: Str,
     buffer: BytesMut,
     correlation_id: i32,
@@ -35,12 +40,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(address: &str, client_id: &Str) -> Result<Self, ClientError> {
-        let stream = within(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-        let stream = stream.and_then(|stream| {
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        });
+    /// With a handshake if there is `tls`.
+    pub(crate) async fn open(
+        address: &str,
+        client_id: &Str,
+        tls: Option<&Tls>,
+    ) -> Result<Self, ClientError> {
+        let stream = within(CONNECT_TIMEOUT, connect(address, tls)).await;
         let mut connection = Self {
             address: address.to_owned(),
             stream: stream.map_err(|cause| ClientError::Connection {
@@ -115,12 +121,12 @@ impl Connection {
         self.check_served(R::API, version)?;
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let frame = encode_request(version, self.correlation_id, Some(&self.client_id), request);
-        let written = within(ANSWER_TIMEOUT, self.stream.write_all(&frame)).await;
+        let written = within(ANSWER_TIMEOUT, self.write(&frame)).await;
         written.map_err(|cause| self.broken(cause))
     }
 
     async fn exchange(&mut self, frame: &[u8]) -> io::Result<Bytes> {
-        self.stream.write_all(frame).await?;
+        self.write(frame).await?;
         self.fill(PREFIX_BYTES).await?;
         let len = usize::try_from(self.buffer.get_i32()).unwrap_or(usize::MAX);
         if len > RESPONSE_BYTES_MAX {
@@ -129,6 +135,12 @@ impl Connection {
         }
         self.fill(len).await?;
         Ok(self.buffer.split_to(len).freeze())
+    }
+
+    async fn write(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.stream.write_all(frame).await?;
+        // TLS keeps what the socket did not take.
+        self.stream.flush().await
     }
 
     async fn fill(&mut self, len: usize) -> io::Result<()> {
@@ -148,6 +160,15 @@ impl Connection {
             cause,
         }
     }
+}
+
+async fn connect(address: &str, tls: Option<&Tls>) -> io::Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(match tls {
+        None => Box::new(stream),
+        Some(tls) => Box::new(tls.connect(address, stream).await?),
+    })
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

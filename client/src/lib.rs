@@ -24,6 +24,7 @@ mod metadata;
 mod offsets;
 mod partitioner;
 mod producer;
+mod tls;
 
 pub use broker_wire::ErrorCode;
 pub use broker_wire::record::Compression;
@@ -37,3 +38,4 @@ pub use group::DEFAULT_GROUP;
 pub use metadata::{Metadata, Node, Partition, Topic};
 pub use partitioner::{Partitioner, murmur2};
 pub use producer::{Acks, Appended, Producer, ProducerOptions, Record};
+pub use tls::Tls;
