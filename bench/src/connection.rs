@@ -9,8 +9,10 @@ use tokio::net::TcpStream;
 
 const CLIENT_ID: Str = Str::from_static("klamm-bench");
 const PREFIX_BYTES: usize = 4;
-/// Read at a time, so that a large answer takes few system calls.
+/// Read at a time, so that many answers, or a large one, take few system calls.
 const READ_BYTES: usize = 1 << 20;
+/// The same of a connection with one request at a time, of which there may be thousands.
+const CALL_READ_BYTES: usize = 4096;
 const RESPONSE_BYTES_MAX: usize = 128 << 20;
 
 pub(crate) struct Connection {
@@ -23,7 +25,7 @@ impl Connection {
         let stream = TcpStream::connect(address).await;
         let stream = stream.with_context(|| format!("can't connect to {address}"))?;
         stream.set_nodelay(true)?;
-        let frames = Frames::default();
+        let frames = Frames::of(CALL_READ_BYTES);
         Ok(Self { stream, frames })
     }
 
@@ -47,12 +49,23 @@ pub(crate) fn request_frame<R: RequestMessage>(version: i16, request: &R) -> Byt
 }
 
 /// Cuts answers out of what is read.
-#[derive(Default)]
 pub(crate) struct Frames {
     buffer: BytesMut,
+    read_bytes: usize,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self::of(READ_BYTES)
+    }
 }
 
 impl Frames {
+    fn of(read_bytes: usize) -> Self {
+        let buffer = BytesMut::new();
+        Self { buffer, read_bytes }
+    }
+
     /// The next frame, without its length.
     pub(crate) async fn next(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes> {
         self.fill(stream, PREFIX_BYTES).await?;
@@ -65,7 +78,7 @@ impl Frames {
     async fn fill(&mut self, stream: &mut (impl AsyncRead + Unpin), len: usize) -> Result<()> {
         while self.buffer.len() < len {
             let missing = len - self.buffer.len();
-            self.buffer.reserve(missing.max(READ_BYTES));
+            self.buffer.reserve(missing.max(self.read_bytes));
             let read = stream.read_buf(&mut self.buffer).await?;
             ensure!(read > 0, "the broker closed the connection");
         }

@@ -7,8 +7,11 @@ mod batch;
 mod cluster;
 mod connection;
 mod consume;
+mod coordinator;
+mod group;
 mod idle;
 mod limits;
+mod offsets;
 mod produce;
 mod usage;
 mod window;
@@ -42,6 +45,10 @@ enum Command {
     Consume(consume::Options),
     /// Ask for nothing, with connections that stay open
     Idle(idle::Options),
+    /// Have consumer groups form, rebalance and send heartbeats
+    Group(group::Options),
+    /// Commit offsets, kill their coordinator, and wait for a new one that has all of them
+    OffsetsFailover(offsets::Options),
     /// Measure what the machine can do: sendfile over loopback, memcpy, CRC-32C, fdatasync
     Limits {
         /// Where files are written
@@ -68,6 +75,8 @@ async fn run(command: Command) -> Result<()> {
         Command::Produce(options) => print(&Box::pin(produce::run(options)).await?),
         Command::Consume(options) => print(&consume::run(options).await?),
         Command::Idle(options) => print(&idle::run(options).await?),
+        Command::Group(options) => print(&Box::pin(group::run(options)).await?),
+        Command::OffsetsFailover(options) => print(&Box::pin(offsets::run(options)).await?),
         Command::Limits { .. } => unreachable!("needs no runtime"),
     }
 }

@@ -45,6 +45,10 @@ pub(crate) struct Used {
 }
 
 impl WindowOptions {
+    pub(crate) fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
     pub(crate) fn open(&self) -> Window {
         let opened = Instant::now();
         if let Some(requests_max) = self.requests {

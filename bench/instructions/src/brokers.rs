@@ -14,7 +14,7 @@ use broker_core::partition::Puller;
 use broker_core::{BrokerEpoch, BrokerId, PartitionIndex, TopicPartition};
 use bytes::Bytes;
 use futures::FutureExt as _;
-use klamm_broker::api::{Call, Context, Peer, ProduceAnswer, Reply};
+use klamm_broker::api::{Call, Context, Coordinators, Peer, ProduceAnswer, Reply};
 use klamm_broker::clock;
 use klamm_broker::config::{BrokerConfig, Properties};
 use klamm_broker::controller::{Controller, ControllerOptions, SNAPSHOT_INTERVAL_BYTES, Timing};
@@ -22,7 +22,8 @@ use klamm_broker::coordinator::GroupCoordinator;
 use klamm_broker::health::Health;
 use klamm_broker::partition::{FollowerStep, Partition, PartitionManager, PulledContent, Storage};
 use klamm_broker::policy::policy;
-use klamm_broker::rpc::Token;
+use klamm_broker::rpc::{Credentials, Token};
+use klamm_broker::transaction::{Peers, TransactionCoordinator};
 use klamm_proto::v1::PulledPartition;
 use prost::Message as _;
 use tokio::runtime::{Builder, Runtime};
@@ -81,8 +82,8 @@ impl Brokers {
                 Some((first(&leader, &image)?, first(&follower, &image)?))
             }
         };
-        let groups = GroupCoordinator::new(leader_config.groups(), 1, leader.lease());
-        let leader = Context::new(leader_config, controller, leader, Arc::new(groups));
+        let coordinators = coordinators(&leader_config, &controller, &leader)?;
+        let leader = Context::new(leader_config, controller, leader, coordinators);
         Ok(Self {
             leader: Arc::new(leader),
             replicas,
@@ -165,7 +166,7 @@ fn options(config: &Arc<BrokerConfig>) -> Result<ControllerOptions> {
         directory: config.metadata_dir.clone(),
         voters: [(config.id, "127.0.0.1:1".to_owned())].into(),
         may_form_quorum: true,
-        token: Token::new("nobody-listens-for-this-token")?,
+        credentials: credentials()?,
         timing: Timing {
             session_timeout: SESSION,
             ..Timing::default()
@@ -253,4 +254,33 @@ fn first(partitions: &PartitionManager, image: &Image) -> Result<Arc<Partition>>
     let partition = PartitionIndex(0);
     let found = partitions.get(TopicPartition { topic, partition });
     found.context("the partition is not hosted")
+}
+
+/// Of no group and no transaction.
+fn coordinators(
+    config: &BrokerConfig,
+    controller: &Controller,
+    partitions: &Arc<PartitionManager>,
+) -> Result<Coordinators> {
+    let groups = GroupCoordinator::new(config.groups(), 1, partitions.lease());
+    let groups = Arc::new(groups);
+    let peers = Arc::new(Peers::new(
+        config.id,
+        credentials()?,
+        controller.watch(),
+        Arc::clone(partitions),
+        Arc::clone(&groups),
+    ));
+    let lease = partitions.lease();
+    let transactions =
+        TransactionCoordinator::new(config.transactions(), 1, lease, Arc::clone(&peers));
+    Ok(Coordinators {
+        groups,
+        transactions: Arc::new(transactions),
+        transaction_peers: peers,
+    })
+}
+
+fn credentials() -> Result<Credentials> {
+    Ok(Token::new("nobody-listens-for-this-token")?.into())
 }

@@ -19,6 +19,13 @@ pub(crate) enum Figure {
     P99Ms,
     P999Ms,
     RssMib,
+    RssAfterMib,
+    FormSeconds,
+    FormCpu,
+    RebalanceSeconds,
+    RebalanceCpu,
+    CpuPerMinute,
+    FailoverSeconds,
 }
 
 impl Figure {
@@ -40,6 +47,13 @@ impl Figure {
             Self::P99Ms => get("p99_ms")?,
             Self::P999Ms => get("p999_ms")?,
             Self::RssMib => get("rss_peak_bytes")? / f64::from(1 << 20),
+            Self::RssAfterMib => get("rss_bytes")? / f64::from(1 << 20),
+            Self::FormSeconds => get("form_seconds")?,
+            Self::FormCpu => get("form_cpu_seconds")?,
+            Self::RebalanceSeconds => get("rebalance_seconds")?,
+            Self::RebalanceCpu => get("rebalance_cpu_seconds")?,
+            Self::CpuPerMinute => get("broker_cpu_seconds")? / get("seconds")? * 60.0,
+            Self::FailoverSeconds => get("failover_seconds")?,
         })
     }
 
@@ -54,6 +68,13 @@ impl Figure {
             Self::P99Ms => "p99, ms",
             Self::P999Ms => "p99.9, ms",
             Self::RssMib => "RSS of all brokers, MiB",
+            Self::RssAfterMib => "RSS of all brokers afterwards, MiB",
+            Self::FormSeconds => "until all members are stable, s",
+            Self::FormCpu => "until all members are stable, broker CPU s",
+            Self::RebalanceSeconds => "one member more, s",
+            Self::RebalanceCpu => "one member more, broker CPU s",
+            Self::CpuPerMinute => "broker CPU s/minute",
+            Self::FailoverSeconds => "fail-over, s",
         }
     }
 

@@ -70,6 +70,11 @@ impl Generator {
         let measured = match &workload.load {
             Load::FirstProduce => unreachable!("returned above"),
             Load::Idle(args) => self.run("idle", &with(&with(&at, args), &[&pids]))?,
+            Load::Group(args) => self.run("group", &with(&with(&at, args), &[&pids]))?,
+            Load::OffsetsFailover(args) => {
+                // One of the brokers is dead then.
+                return self.run("offsets-failover", &with(&with(&at, args), &[&pids]));
+            }
             Load::Produce(args) => self.run("produce", &with(&with(&at, args), &[&pids]))?,
             Load::Consume { fill, consume } => {
                 self.run("produce", &with(&at, fill))?;

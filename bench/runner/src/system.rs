@@ -9,6 +9,8 @@ use klamm_e2e::kafka_cluster::{KafkaCluster, KafkaOptions};
 
 /// What Kafka is usually given for tests of this size.
 const KAFKA_HEAP_MIB: u32 = 1024;
+/// Kafka's default; `dev` has none.
+const INITIAL_REBALANCE_DELAY: &str = "group.initial.rebalance.delay.ms=3000";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SystemKind {
@@ -31,8 +33,10 @@ pub(crate) struct System {
 
 impl System {
     pub(crate) fn start(kind: SystemKind, nodes: u16) -> Result<Self> {
-        let min_insync = format!("min.insync.replicas={}", nodes.div_ceil(2));
-        let overrides = vec![min_insync];
+        let overrides = vec![
+            format!("min.insync.replicas={}", nodes.div_ceil(2)),
+            INITIAL_REBALANCE_DELAY.to_owned(),
+        ];
         let start = Instant::now();
         let (cluster, started_in) = match kind {
             SystemKind::Klamm => {

@@ -20,6 +20,10 @@ pub(crate) enum Load {
     FirstProduce,
     /// Arguments of `klamm-bench idle`
     Idle(Arguments),
+    /// Arguments of `klamm-bench group`
+    Group(Arguments),
+    /// Arguments of `klamm-bench offsets-failover`, which kills a broker
+    OffsetsFailover(Arguments),
     /// Arguments of `klamm-bench produce`
     Produce(Arguments),
     /// Arguments of `klamm-bench produce`, which fills the topic, and `klamm-bench consume`
@@ -33,7 +37,7 @@ type Figures = &'static [(Figure, Option<f64>)];
 
 const ONE: Arguments = &["--partitions=1"];
 const RF_3: Arguments = &["--partitions=6", "--replicas=3"];
-const KEYED_RF_3: Arguments = &["--partitions=100", "--replicas=3"];
+const HUNDRED_RF_3: Arguments = &["--partitions=100", "--replicas=3"];
 const THOUSAND_RF_3: Arguments = &["--partitions=1000", "--replicas=3"];
 
 const SINGLES_AT_1000: Arguments = &[
@@ -59,6 +63,22 @@ const KEYED: Arguments = &[
     "--batch-bytes=4096",
     "--batches-per-request=8",
     "--seconds=8",
+];
+/// A partition for each member, which nobody produces to.
+const THOUSAND_RF_1: Arguments = &["--partitions=1000"];
+const GROUP_OF_1000: Figures = &[
+    (FormSeconds, None),
+    (FormCpu, None),
+    (RebalanceSeconds, None),
+    (RebalanceCpu, None),
+    (CpuPerMinute, None),
+    (RssAfterMib, None),
+];
+const GROUPS_OF_1: Figures = &[
+    (FormSeconds, None),
+    (FormCpu, None),
+    (CpuPerMinute, None),
+    (RssAfterMib, None),
 ];
 
 #[rustfmt::skip]
@@ -123,7 +143,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         RF_3, Load::Produce(&["--producers=64", "--seconds=8"]),
         &[(CpuPerGb, Some(0.25)), (MbPerSecond, None)]),
     of(3, "keyed", "64 keyed producers over 100 partitions, 8 batches of 4 KiB in a request, acks=all",
-        KEYED_RF_3, Load::Produce(KEYED),
+        HUNDRED_RF_3, Load::Produce(KEYED),
         &[(RecordsPerSecond, Some(3.0)), (RssMib, Some(0.15))]),
     of(3, "java-producer", "Kafka's own perf producer, 1 KiB records, acks=all",
         RF_3, Load::JavaProducer(&["--num-records=300000", "--record-size=1024"]),
@@ -142,6 +162,23 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     of(3, "latency", "5,000 records/s of 1 KiB, each a request of its own, acks=all",
         RF_3, Load::Produce(SINGLES_AT_5000),
         &[(P99Ms, Some(0.33)), (P999Ms, Some(0.33))]),
+    // Three brokers: consumer groups.
+    of(3, "group-classic", "1 group of 1,000 consumers, one of which joins later; classic protocol",
+        THOUSAND_RF_1, Load::Group(&["--members=1000", "--seconds=30"]),
+        GROUP_OF_1000),
+    of(3, "group-consumer", "the same, consumer protocol (KIP-848)",
+        THOUSAND_RF_1, Load::Group(&["--members=1000", "--protocol=consumer", "--seconds=30"]),
+        GROUP_OF_1000),
+    of(3, "groups-classic", "2,000 groups of 1 consumer; classic protocol",
+        RF_3, Load::Group(&["--groups=2000", "--seconds=30"]),
+        GROUPS_OF_1),
+    of(3, "groups-consumer", "the same, consumer protocol (KIP-848)",
+        RF_3, Load::Group(&["--groups=2000", "--protocol=consumer", "--seconds=30"]),
+        GROUPS_OF_1),
+    // The last, because a broker is dead afterwards.
+    of(3, "offsets-failover", "1,000,000 commits of 100,000 offsets, then kill -9 of their coordinator until another one has told all",
+        HUNDRED_RF_3, Load::OffsetsFailover(&["--groups=1000", "--rounds=10"]),
+        &[(FailoverSeconds, None)]),
 ];
 
 const fn of(
