@@ -17,6 +17,9 @@ pub(crate) const CLIENT_PORT: u16 = 9092;
 pub(crate) const RPC_PORT: u16 = 9095;
 const HTTP_PORT: u16 = 9404;
 
+/// With the refusals of producers, which tell what led to a duplicate.
+const LOG_FILTER: &str =
+    "RUST_LOG=info,klamm_broker::api::produce=debug,openraft=error,h2=warn,hyper=warn,tonic=warn";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Gives the process the boot id in the file that is its first argument.
 const UNDER_BOOT_ID: &str = "mount --bind \"$1\" \"$0\" && shift && exec \"$@\"";
@@ -119,6 +122,7 @@ impl Broker {
             .arg("env")
             .arg(format!("LD_PRELOAD={}", faketime()?))
             .args([
+                LOG_FILTER,
                 "FAKETIME_DONT_FAKE_MONOTONIC=1",
                 "FAKETIME_CACHE_DURATION=1",
             ])

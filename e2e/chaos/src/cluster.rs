@@ -286,7 +286,8 @@ fn common_settings(token_file: &Path) -> Vec<String> {
         "min.insync.replicas=2".to_owned(),
         "offsets.topic.replication.factor=3".to_owned(),
         "offsets.topic.num.partitions=5".to_owned(),
-        // Group offsets survive the loss of power of all brokers, too.
+        "transaction.state.log.num.partitions=5".to_owned(),
+        // Group offsets and transactions survive the loss of power of all brokers, too.
         "log.flush.interval.messages=1".to_owned(),
         format!(
             "replica.lag.time.max.ms={}",

@@ -1,4 +1,5 @@
-//! What clients did and saw, as `e2e/clients/python/history.py` prints it: one event a line.
+//! What clients did and saw, as `e2e/clients/python/history.py` and `e2e/clients/java/History.java`
+//! print it: one event a line.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -55,8 +56,17 @@ pub(crate) enum What {
     Committed(Partition, i64),
     /// A member's commit failed: it may have happened or not
     Uncommitted,
-    /// A member's position was reset
+    /// A member was not told where its group was, and asks again
+    Unanswered,
+    /// A consumer's position was reset
     Reset,
+    /// A copier's group has committed this offset of the source: all before it is copied
+    Copied(Partition, i64),
+    /// A copier aborted a transaction, on purpose or after an error
+    Aborted,
+    /// A copier's producer could not go on, and another one took its transactional id; its
+    /// transaction was committed or aborted
+    Replaced,
     Read(Partition, i64, Message),
     /// A message that nobody sent like this
     Torn(Partition, i64),
@@ -77,6 +87,7 @@ impl What {
             | Self::Read(partition, offset, _)
             | Self::Assigned(partition, offset)
             | Self::Committed(partition, offset)
+            | Self::Copied(partition, offset)
             | Self::Torn(partition, offset)
             | Self::Extent(partition, offset) => Some((partition, Some(*offset))),
             _ => None,
@@ -110,8 +121,14 @@ pub(crate) enum Role {
     Producer,
     /// Of the consumer group
     Member,
-    /// Reads whole topics after everything has healed
+    /// Reads what was sent, whole topics, after everything has healed
     Reader,
+    /// Copies one of the topics in transactions, as a member of a group of copiers
+    Copier,
+    /// Reads copies as they are committed
+    Watcher,
+    /// Reads all copies, after everything has healed
+    CopyReader,
 }
 
 #[derive(Clone, Debug)]
@@ -186,6 +203,7 @@ impl History {
                 match verb {
                     "assigned" => What::Assigned(partition, offset),
                     "commit" => What::Committed(partition, offset),
+                    "copied" => What::Copied(partition, offset),
                     "torn" => What::Torn(partition, offset),
                     _ => What::Extent(partition, offset),
                 }
@@ -194,7 +212,10 @@ impl History {
             ("begins", _) => What::Begins,
             ("revoked", _) => What::Revoked,
             ("uncommitted", _) => What::Uncommitted,
+            ("unanswered", _) => What::Unanswered,
             ("reset", _) => What::Reset,
+            ("aborted", _) => What::Aborted,
+            ("replaced", _) => What::Replaced,
             ("end", [left]) => What::End(left.parse()?),
             _ => bail!("not an event"),
         })
@@ -232,7 +253,7 @@ impl History {
 }
 
 /// Verbs with a topic, a partition and an offset.
-const OF_OFFSET: [&str; 4] = ["assigned", "commit", "torn", "extent"];
+const OF_OFFSET: [&str; 5] = ["assigned", "commit", "copied", "torn", "extent"];
 
 #[cfg(test)]
 mod tests {

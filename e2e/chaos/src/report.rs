@@ -150,23 +150,25 @@ impl Report {
         }
         writeln!(
             text,
-            "| round | sent | acknowledged | unknown | read | commits | most MiB | MiB at the end | anomalies |"
+            "| round | sent | acknowledged | unknown | read | commits | copied | aborted | most MiB | MiB at the end | anomalies |"
         )?;
         writeln!(
             text,
-            "| --: | --: | --: | --: | --: | --: | --: | --: | --: |"
+            "| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |"
         )?;
         for (number, round) in self.rounds.iter().enumerate() {
             let o = &round.operations;
             let at_rest = round.memory_bytes.iter().max().copied().unwrap_or(0);
             writeln!(
                 text,
-                "| {number} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {number} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 o.sent,
                 o.acknowledged,
                 o.unknown,
                 o.consumed,
                 o.commits,
+                o.copied,
+                o.aborted,
                 round.memory_bytes_max >> 20,
                 at_rest >> 20,
                 round.anomaly_count

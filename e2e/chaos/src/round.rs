@@ -9,8 +9,8 @@ use klamm_e2e::random::Random;
 use crate::check::{self, Anomaly, progress, progress::Fault};
 use crate::clock::{now_us, seconds};
 use crate::cluster::Cluster;
-use crate::history::{History, What};
-use crate::nemesis::Promise;
+use crate::history::{History, Role, What};
+use crate::nemesis::{Nemesis, Promise};
 use crate::schedule::Round;
 use crate::workload::{Topic, Workload};
 
@@ -22,6 +22,8 @@ const FIRST_PROGRESS_WAIT: Duration = Duration::from_secs(60);
 /// Between the recovery from one fault and the next one.
 const QUIET: Duration = Duration::from_millis(700);
 
+const NEVER_FLUSHED: [(&str, &str); 1] = [("flush.messages", "9223372036854775807")];
+
 /// A number of messages and what became of them.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub(crate) struct Operations {
@@ -32,6 +34,10 @@ pub(crate) struct Operations {
     /// Consumed by the group, some of them more than once
     pub(crate) consumed: usize,
     pub(crate) commits: usize,
+    /// Found in the end where they were copied to
+    pub(crate) copied: usize,
+    /// Transactions that copiers aborted, on purpose or after an error
+    pub(crate) aborted: usize,
 }
 
 /// What a round gave.
@@ -58,9 +64,12 @@ pub(crate) fn run(
     deadline: Instant,
 ) -> Result<Outcome> {
     let topics = topics(round.promise, number);
-    create(cluster, &topics)?;
-    cluster.topics = topics.iter().map(|topic| topic.name.clone()).collect();
-    let workload = Workload::start(&topics, number, cluster.directory())?;
+    let copies = Topic {
+        name: format!("copied-{number}"),
+        ..topics[0].clone()
+    };
+    create(cluster, topics.iter().chain([&copies]))?;
+    let workload = Workload::start(&topics, &copies, number, cluster.directory())?;
     cluster
         .wait_until("messages are acknowledged", FIRST_PROGRESS_WAIT, |_| {
             workload.has_progressed_since(0)
@@ -72,36 +81,21 @@ pub(crate) fn run(
         if Instant::now() >= deadline {
             break;
         }
-        let start_us = now_us();
-        let what = (nemesis.run)(cluster, random).with_context(|| nemesis.name)?;
-        println!(
-            "{:>8.1} s {}: {what}",
-            seconds(now_us() - start_us),
-            nemesis.name
-        );
-        cluster
-            .heal()
-            .with_context(|| format!("after {}: {what}", nemesis.name))?;
-        let stop_us = now_us();
-        // That there was none is found by the check of the history.
-        let _ = cluster.wait_until("there is progress", PROGRESS_WAIT, |_| {
-            workload.has_progressed_since(stop_us)
-        });
-        faults.push(Fault {
-            nemesis: nemesis.name,
-            what,
-            start_us,
-            stop_us,
-            end_us: now_us(),
-            stall_us: 0,
-        });
+        faults.push(inject(cluster, nemesis, random, &workload)?);
         cluster.hold(QUIET)?;
     }
     let in_sync = cluster.wait_until_in_sync();
-    let history = workload
+    let (history, stuck) = workload
         .finish()
         .with_context(|| format!("after waiting for replicas in sync: {in_sync:?}"))?;
     let mut anomalies = check::check(&history);
+    anomalies.extend(stuck.into_iter().map(|client| Anomaly {
+        invariant: "client-stuck",
+        at_us: now_us(),
+        place: None,
+        messages: Vec::new(),
+        what: format!("{client} did not end when it was asked to; what it did is in its log"),
+    }));
     if let Err(error) = in_sync {
         anomalies.push(Anomaly {
             invariant: "not-in-sync",
@@ -131,26 +125,59 @@ pub(crate) fn run(
     })
 }
 
+/// Breaks something, mends it, and waits until there is progress.
+fn inject(
+    cluster: &mut Cluster,
+    nemesis: &Nemesis,
+    random: &mut Random,
+    workload: &Workload,
+) -> Result<Fault> {
+    let start_us = now_us();
+    let what = (nemesis.run)(cluster, random).with_context(|| nemesis.name)?;
+    println!(
+        "{:>8.1} s {}: {what}",
+        seconds(now_us() - start_us),
+        nemesis.name
+    );
+    cluster
+        .heal()
+        .with_context(|| format!("after {}: {what}", nemesis.name))?;
+    let stop_us = now_us();
+    // That there was none is found by the check of the history.
+    let _ = cluster.wait_until("there is progress", PROGRESS_WAIT, |_| {
+        workload.has_progressed_since(stop_us)
+    });
+    Ok(Fault {
+        nemesis: nemesis.name,
+        what,
+        start_us,
+        stop_us,
+        end_us: now_us(),
+        stall_us: 0,
+    })
+}
+
+/// What producers send to; the first topic is the one that is copied. Topics are flushed by default
+/// here; the others rely on replication alone.
 fn topics(promise: Promise, number: usize) -> Vec<Topic> {
-    let topic = |name: &str, partitions| Topic {
+    let topic = |name: &str, partitions, config| Topic {
         name: format!("{name}-{number}"),
         partitions,
+        config,
     };
+    let flushed = |partitions| topic("flushed", partitions, &[]);
     match promise {
-        Promise::Everything => vec![topic("cached", 6), topic("flushed", 3)],
-        Promise::FlushedTopics => vec![topic("flushed", 6)],
+        Promise::Everything => vec![topic("cached", 6, &NEVER_FLUSHED), flushed(3)],
+        Promise::FlushedTopics => vec![flushed(6)],
     }
 }
 
-/// Topics are flushed by default here; the others rely on replication alone.
-fn create(cluster: &Cluster, topics: &[Topic]) -> Result<()> {
+fn create<'a>(cluster: &mut Cluster, topics: impl Iterator<Item = &'a Topic>) -> Result<()> {
+    cluster.topics.clear();
     for topic in topics {
-        let never = ("flush.messages", "9223372036854775807");
-        let is_cached = topic.name.starts_with("cached");
-        let config: &[_] = if is_cached { &[never] } else { &[] };
-        cluster
-            .admin
-            .create_topic(&topic.name, topic.partitions, config)?;
+        let (name, partitions) = (&topic.name, topic.partitions);
+        cluster.admin.create_topic(name, partitions, topic.config)?;
+        cluster.topics.push(name.clone());
     }
     Ok(())
 }
@@ -165,12 +192,16 @@ fn delete(cluster: &Cluster) -> Result<()> {
 fn count(history: &History) -> Operations {
     let mut operations = Operations::default();
     for event in &history.events {
-        match event.what {
-            What::Invoked(..) => operations.sent += 1,
-            What::Acknowledged(..) | What::AcknowledgedBefore(..) => operations.acknowledged += 1,
-            What::Unknown(..) => operations.unknown += 1,
-            What::Read(..) => operations.consumed += 1,
-            What::Committed(..) => operations.commits += 1,
+        match (history.clients[event.client].role, &event.what) {
+            (_, What::Invoked(..)) => operations.sent += 1,
+            (_, What::Acknowledged(..) | What::AcknowledgedBefore(..)) => {
+                operations.acknowledged += 1;
+            }
+            (_, What::Unknown(..)) => operations.unknown += 1,
+            (Role::Member, What::Read(..)) => operations.consumed += 1,
+            (_, What::Committed(..)) => operations.commits += 1,
+            (Role::CopyReader, What::Read(..)) => operations.copied += 1,
+            (_, What::Aborted) => operations.aborted += 1,
             _ => {}
         }
     }

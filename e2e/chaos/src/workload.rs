@@ -1,6 +1,6 @@
-//! The clients of a round: producers, members of one group, and the reader at the end, each a process
-//! of `e2e/clients/python/history.py` or `e2e/clients/java/History.java`, whose lines become the
-//! round's history.
+//! The clients of a round: producers, members of one group, copiers with a watcher of their copies,
+//! and the readers at the end, each a process of `e2e/clients/python/history.py` or
+//! `e2e/clients/java/History.java`, whose lines become the round's history.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,17 +16,22 @@ use klamm_e2e::client::{confluent_kafka_history, java_history};
 use klamm_e2e::process::{Signal, send_signal};
 use parking_lot::Mutex;
 
+use crate::check::not_copied;
 use crate::cluster::Cluster;
 use crate::history::{History, Partition, Role, What};
 use crate::network::Host;
 
 /// The producers, and the members of the group, which clients of both languages share.
 const LANGUAGES: [Language; 3] = [Language::Python, Language::Python, Language::Java];
+/// They share the partitions of one topic, each with a transactional id of its own.
+const COPIERS: usize = 2;
 /// Messages that each producer sends in a second.
 const MESSAGES_PER_SECOND: u32 = 150;
 /// The last acknowledgements and the last commits may take so long.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 const READ_LIMIT: Duration = Duration::from_secs(90);
+/// What a client that does not end takes to print what it does.
+const DUMP_PAUSE: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A topic of the workload.
@@ -34,6 +39,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct Topic {
     pub(crate) name: String,
     pub(crate) partitions: u16,
+    pub(crate) config: &'static [(&'static str, &'static str)],
 }
 
 impl Topic {
@@ -62,14 +68,19 @@ enum Language {
 struct Client {
     process: Child,
     reader: Option<JoinHandle<()>>,
+    name: String,
     role: Role,
 }
 
 /// Clients at work.
 pub(crate) struct Workload {
     topics: Vec<Topic>,
+    /// What the first of the topics is copied to
+    copies: Topic,
     recorder: Arc<Mutex<Recorder>>,
     clients: Vec<Client>,
+    /// Names of those that did not end when they were asked to
+    stuck: Vec<String>,
     logs: PathBuf,
 }
 
@@ -85,15 +96,23 @@ pub(crate) fn prepare_clients() -> Result<()> {
 }
 
 impl Workload {
-    /// Starts producers and consumers of the topics; what goes wrong with them is in `logs`.
+    /// Starts producers and consumers of the topics, of which the first one is copied to `copies`;
+    /// what goes wrong with them is in `logs`.
     ///
     /// # Errors
     /// When they can't be started.
-    pub(crate) fn start(topics: &[Topic], round: usize, logs: &Path) -> Result<Self> {
+    pub(crate) fn start(
+        topics: &[Topic],
+        copies: &Topic,
+        round: usize,
+        logs: &Path,
+    ) -> Result<Self> {
         let mut workload = Self {
             topics: topics.to_vec(),
+            copies: copies.clone(),
             recorder: Arc::default(),
             clients: Vec::new(),
+            stuck: Vec::new(),
             logs: logs.to_owned(),
         };
         let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
@@ -111,7 +130,26 @@ impl Workload {
             let name = format!("producer-{number}");
             workload.add(&name, Role::Producer, language, &arguments)?;
         }
+        workload.start_copying(round)?;
         Ok(workload)
+    }
+
+    fn start_copying(&mut self, round: usize) -> Result<()> {
+        let source = self.topics.first().context("no topic to copy")?;
+        let arguments = [
+            "copy".to_owned(),
+            source.name.clone(),
+            self.copies.name.clone(),
+            format!("copy-{round}"),
+        ];
+        for number in 0..COPIERS {
+            let id = format!("copier-{round}-{number}");
+            let arguments = [arguments.as_slice(), &[id]].concat();
+            let name = format!("copier-{number}");
+            self.add(&name, Role::Copier, Language::Java, &arguments)?;
+        }
+        let arguments = ["watch".to_owned(), self.copies.argument()];
+        self.add("watcher", Role::Watcher, Language::Python, &arguments)
     }
 
     fn add(
@@ -149,6 +187,7 @@ impl Workload {
         self.clients.push(Client {
             process,
             reader: Some(reader),
+            name: name.to_owned(),
             role,
         });
         Ok(())
@@ -165,23 +204,26 @@ impl Workload {
         times.filter(|time| **time >= at_us).count() == partitions.sum::<usize>()
     }
 
-    /// Ends the producers when all that they sent is answered, lets the group get what it has not
-    /// got yet, reads everything, and returns the history.
+    /// Ends the producers when all that they sent is answered, reads that, lets the group get and the
+    /// copiers copy what they have not got yet, reads the copies, and returns the history, and the names
+    /// of clients that did not end when they were asked to.
     ///
     /// # Errors
-    /// When a client does not end in time, or printed what is no event.
-    pub(crate) fn finish(mut self) -> Result<History> {
+    /// When a client failed, or printed what is no event.
+    pub(crate) fn finish(mut self) -> Result<(History, Vec<String>)> {
         self.stop(Role::Producer)?;
-        let mut arguments = vec!["read".to_owned()];
-        arguments.extend(self.topics.iter().map(Topic::argument));
-        self.add("reader", Role::Reader, Language::Python, &arguments)?;
-        self.wait(Role::Reader, READ_LIMIT)?;
-        // What the group does not get in time is found as unseen.
+        let sent: Vec<_> = self.topics.iter().map(Topic::argument).collect();
+        self.read("reader", Role::Reader, &sent)?;
+        // What the group does not get in time is found as unseen, and what is not copied as that.
         let start = Instant::now();
-        while !self.group_has_all() && start.elapsed() < READ_LIMIT {
+        while !(self.group_has_all() && self.is_copied()) && start.elapsed() < READ_LIMIT {
             thread::sleep(POLL_INTERVAL);
         }
-        self.stop(Role::Member)?;
+        for role in [Role::Member, Role::Copier, Role::Watcher] {
+            self.stop(role)?;
+        }
+        let copies = self.copies.argument();
+        self.read("copy-reader", Role::CopyReader, &[copies])?;
         let mut recorder = self.recorder.lock();
         if let Some(error) = recorder.errors.first() {
             bail!(
@@ -189,7 +231,16 @@ impl Workload {
                 recorder.errors.len()
             );
         }
-        Ok(std::mem::take(&mut recorder.history))
+        Ok((
+            std::mem::take(&mut recorder.history),
+            std::mem::take(&mut self.stuck),
+        ))
+    }
+
+    fn read(&mut self, name: &str, role: Role, topics: &[String]) -> Result<()> {
+        let arguments = [&["read".to_owned()], topics].concat();
+        self.add(name, role, Language::Python, &arguments)?;
+        self.wait(role, READ_LIMIT)
     }
 
     fn stop(&mut self, role: Role) -> Result<()> {
@@ -204,11 +255,15 @@ impl Workload {
         for client in self.clients.iter_mut().filter(|client| client.role == role) {
             let status = loop {
                 if let Some(status) = client.process.try_wait()? {
-                    break status;
+                    break Some(status);
                 }
                 if start.elapsed() > limit {
+                    // What its threads do goes to its log.
+                    send_signal(client.process.id(), Signal::QUIT)?;
+                    thread::sleep(DUMP_PAUSE);
                     client.process.kill()?;
-                    bail!("a {role:?} did not end within {limit:?}");
+                    client.process.wait()?;
+                    break None;
                 }
                 thread::sleep(POLL_INTERVAL);
             };
@@ -216,11 +271,17 @@ impl Workload {
                 // It ends with the pipe, and does not panic.
                 let _ = reader.join();
             }
-            if !status.success() {
-                bail!("a {role:?} failed: {status}; see its log");
+            match status {
+                Some(status) if status.success() => {}
+                Some(status) => bail!("{} failed: {status}; see its log", client.name),
+                None => self.stuck.push(client.name.clone()),
             }
         }
         Ok(())
+    }
+
+    fn is_copied(&self) -> bool {
+        not_copied::missing(&self.recorder.lock().history).is_empty()
     }
 
     /// Whether the group has got, of every partition, the last message that the reader found.

@@ -3,18 +3,23 @@
 
 mod committed;
 mod contiguous;
+mod dirty_read;
 mod disappeared;
 mod duplicate;
+mod exactly_once;
 mod fatal;
 mod lost;
 pub(crate) mod memory;
+pub(crate) mod not_copied;
 mod one_value;
 mod order;
 pub(crate) mod progress;
 mod torn;
+mod unread;
 mod unseen;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::history::{History, Message, Partition, Role, What};
 
@@ -31,39 +36,33 @@ pub(crate) struct Anomaly {
     pub(crate) what: String,
 }
 
+/// Messages by partition and offset.
+type Logs<'a> = BTreeMap<&'a Partition, BTreeMap<i64, &'a Message>>;
+
 /// A history, with the indexes that several checks use.
 pub(crate) struct Facts<'a> {
     pub(crate) history: &'a History,
-    /// What the reader found after everything had healed
-    pub(crate) finally: BTreeMap<&'a Partition, BTreeMap<i64, &'a Message>>,
+    /// What the reader found of what was sent, after everything had healed
+    pub(crate) finally: Logs<'a>,
     /// Up to where the reader was to read
     pub(crate) extents: BTreeMap<&'a Partition, i64>,
+    /// What was found of the copies: messages of other topics, with gaps between them, as the
+    /// markers of transactions and what was aborted have offsets, too
+    pub(crate) copies: Logs<'a>,
 }
 
 impl<'a> Facts<'a> {
     pub(crate) fn new(history: &'a History) -> Self {
-        let mut finally: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        let mut extents = BTreeMap::new();
-        for event in history.of_role(Role::Reader) {
-            match &event.what {
-                What::Read(partition, offset, message) => {
-                    finally
-                        .entry(partition)
-                        .or_default()
-                        .insert(*offset, message);
-                }
-                What::Extent(partition, end) => {
-                    finally.entry(partition).or_default();
-                    extents.insert(partition, *end);
-                }
-                _ => {}
-            }
-        }
         Self {
             history,
-            finally,
-            extents,
+            finally: logs(history, Role::Reader),
+            extents: extents(history).collect(),
+            copies: logs(history, Role::CopyReader),
         }
+    }
+
+    fn copy_at(&self, partition: &Partition, offset: i64) -> Option<&'a Message> {
+        self.copies.get(partition)?.get(&offset).copied()
     }
 
     fn finally_at(&self, partition: &Partition, offset: i64) -> Option<&'a Message> {
@@ -71,11 +70,46 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// What the readers of a role found.
+fn logs(history: &History, role: Role) -> Logs<'_> {
+    let mut logs = Logs::new();
+    for event in history.of_role(role) {
+        match &event.what {
+            What::Read(partition, offset, message) => {
+                logs.entry(partition).or_default().insert(*offset, message);
+            }
+            What::Extent(partition, _) => {
+                logs.entry(partition).or_default();
+            }
+            _ => {}
+        }
+    }
+    logs
+}
+
+/// The ends of what was sent, as the reader found them.
+fn extents(history: &History) -> impl Iterator<Item = (&Partition, i64)> {
+    let events = history.of_role(Role::Reader);
+    events.filter_map(|event| match &event.what {
+        What::Extent(partition, end) => Some((partition, *end)),
+        _ => None,
+    })
+}
+
+/// The topic that is copied, once a copier has told how far it is.
+fn source(history: &History) -> Option<&Arc<str>> {
+    let mut events = history.of_role(Role::Copier);
+    events.find_map(|event| match &event.what {
+        What::Copied(partition, _) => Some(&partition.topic),
+        _ => None,
+    })
+}
+
 /// What finds the violations of an invariant.
 type Check = fn(&Facts<'_>) -> Vec<Anomaly>;
 
 /// All invariants of a history.
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 14] = [
     lost::check,
     duplicate::check,
     order::check,
@@ -86,6 +120,10 @@ const CHECKS: [Check; 10] = [
     unseen::check,
     torn::check,
     fatal::check,
+    unread::check,
+    not_copied::check,
+    exactly_once::check,
+    dirty_read::check,
 ];
 
 /// Every violation of every invariant.
@@ -104,7 +142,7 @@ mod tests {
     }
 
     /// The history of clients named by their lines: `p ` a producer, `m `, `n ` members, `r ` the
-    /// reader.
+    /// reader; `c ` a copier, `w ` the watcher, `f ` the reader of the copies in the end.
     pub(super) fn history(lines: &[&str]) -> History {
         let mut history = History::default();
         let roles = [
@@ -112,6 +150,9 @@ mod tests {
             ('m', Role::Member),
             ('n', Role::Member),
             ('r', Role::Reader),
+            ('c', Role::Copier),
+            ('w', Role::Watcher),
+            ('f', Role::CopyReader),
         ];
         for (name, role) in roles {
             history.add_client(&name.to_string(), role);
@@ -126,8 +167,9 @@ mod tests {
         history
     }
 
-    /// What a correct cluster gives: two messages, sent, consumed, committed, read.
-    pub(super) const GOOD: [&str; 16] = [
+    /// What a correct cluster gives: two messages, sent, consumed, committed, read; and copied, each
+    /// in a transaction, after one that was aborted.
+    pub(super) const GOOD: [&str; 29] = [
         "p invoke 1 t 0 a 0",
         "p ok 2 t 0 0 a 0",
         "p invoke 3 t 0 a 1",
@@ -144,6 +186,19 @@ mod tests {
         "r extent 14 t 0 2",
         "r end 15 0",
         "p end 16 0",
+        "c copied 3 t 0 0",
+        "c aborted 8 on purpose",
+        "c replaced 9 fenced",
+        "c copied 11 t 0 1",
+        "c copied 12 t 0 2",
+        "c end 16 0",
+        "w read 13 u 0 3 a 0",
+        "w read 14 u 0 5 a 1",
+        "w end 16 0",
+        "f read 17 u 0 3 a 0",
+        "f read 18 u 0 5 a 1",
+        "f extent 19 u 0 7",
+        "f end 20 0",
     ];
 
     /// The good history with one line replaced by others; what the named check then finds.
