@@ -319,7 +319,7 @@ pub fn http_status(address: SocketAddr, path: &str) -> Result<u16> {
         .with_context(|| format!("{address} does not speak HTTP"))
 }
 
-/// A broker's metric without labels.
+/// A broker's metric, with its labels if it has any: `name{label="value"}`.
 ///
 /// # Errors
 /// When the broker does not answer in time, or has no such metric.

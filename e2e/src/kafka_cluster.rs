@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use crate::cache::{built, client_sources};
+use crate::cache::client_sources;
+use crate::maven::{classpath, kafka_version};
 use crate::process::{Signal, wait_until};
 use crate::tool::{Running, Tool, last_lines};
 
@@ -20,10 +21,10 @@ const HEAP_MIB: u32 = 512;
 const FIRST_PORT: u16 = 13_000;
 const PORT_STEP: u16 = 10;
 const CLUSTER_ID: &str = "a2xhbW1rYWZrYWNvbXBhcg";
-const FETCH_LIMIT: Duration = Duration::from_secs(600);
 const FORMAT_LIMIT: Duration = Duration::from_secs(60);
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+const LOG_EXCERPT_LINES: usize = 60;
 /// The collector settings of Kafka's own start script.
 const JVM: [&str; 5] = [
     "-server",
@@ -75,7 +76,7 @@ impl KafkaCluster {
     pub fn start_with(options: &KafkaOptions) -> Result<Self> {
         let nodes = options.nodes;
         let mut cluster = Self {
-            classpath: classpath()?,
+            classpath: classpath("kafka", &pom())?,
             port: free_port(nodes)?,
             heap_mib: options.heap_mib,
             nodes: (0..nodes).map(|_| None).collect(),
@@ -110,9 +111,23 @@ impl KafkaCluster {
     #[must_use]
     pub fn bootstrap(&self) -> String {
         let addresses: Vec<_> = (0..self.node_count())
-            .map(|id| format!("127.0.0.1:{}", self.port + id))
+            .map(|id| self.client_address(id).to_string())
             .collect();
         addresses.join(",")
+    }
+
+    #[must_use]
+    pub fn client_address(&self, id: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port + id))
+    }
+
+    /// Prints the ends of what the nodes printed, for a failed test.
+    pub fn print_logs(&self) {
+        for (id, node) in self.nodes.iter().enumerate() {
+            let text = node.as_ref().map(Running::stdout).unwrap_or_default();
+            println!("--- the end of what node {id} of Kafka printed:");
+            println!("{}", last_lines(&text, LOG_EXCERPT_LINES));
+        }
     }
 
     /// The process of a node.
@@ -160,6 +175,8 @@ impl KafkaCluster {
             format!("default.replication.factor={nodes}"),
             format!("min.insync.replicas={}", nodes.div_ceil(2)),
             format!("offsets.topic.replication.factor={nodes}"),
+            format!("transaction.state.log.replication.factor={nodes}"),
+            format!("transaction.state.log.min.isr={}", nodes.div_ceil(2)),
         ];
         properties.extend_from_slice(overrides);
         fs::write(dir.join("server.properties"), properties.join("\n"))?;
@@ -211,25 +228,16 @@ impl Drop for KafkaCluster {
     }
 }
 
-fn classpath() -> Result<String> {
-    let pom = client_sources("kafka").join("pom.xml");
-    let directory = built("kafka", std::slice::from_ref(&pom), |directory| {
-        resolve(&pom, &directory.join("classpath"))
-    })?;
-    let file = directory.join("classpath");
-    let text = fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
-    Ok(text.trim().to_owned())
+/// The version of Kafka that is started.
+///
+/// # Errors
+/// When the file that pins it can't be read.
+pub fn version() -> Result<String> {
+    kafka_version(&pom())
 }
 
-fn resolve(pom: &Path, file: &Path) -> Result<()> {
-    Tool::new("mvn")
-        .args(["--quiet", "--batch-mode", "--file"])
-        .args([pom])
-        .args(["dependency:build-classpath"])
-        .args([format!("-Dmdep.outputFile={}", file.display())])
-        .time_limit(FETCH_LIMIT)
-        .run()?;
-    Ok(())
+fn pom() -> PathBuf {
+    client_sources("kafka").join("pom.xml")
 }
 
 fn free_port(nodes: u16) -> Result<u16> {

@@ -8,15 +8,21 @@
 pub mod admin;
 pub mod cache;
 pub mod cases;
+pub mod certificates;
 pub mod client;
+pub mod clients_table;
+pub mod cluster;
 pub mod dev_cluster;
 pub mod failover;
+pub mod feed;
 pub mod kafka_cluster;
 pub mod kubernetes;
 pub mod load;
+pub mod maven;
 pub mod messages;
 pub mod process;
 pub mod random;
+pub mod report;
 pub mod suite;
 pub mod tool;
 

@@ -37,7 +37,13 @@ pub fn value(number: u64) -> String {
     format!("{number:09}:{}.", filler.collect::<String>())
 }
 
-/// Writes messages as producers read them: one line each, key and value with a tab between.
+/// A message as producers read it: a line, key and value with a tab between.
+#[must_use]
+pub fn line(number: u64) -> String {
+    format!("{}\t{}\n", key(number), value(number))
+}
+
+/// Writes messages as producers read them.
 ///
 /// # Errors
 /// When the file can't be written.
@@ -45,7 +51,7 @@ pub fn write(path: &Path, numbers: Range<u64>) -> Result<()> {
     let file = File::create(path).with_context(|| format!("can't create {}", path.display()))?;
     let mut lines = BufWriter::new(file);
     for number in numbers {
-        writeln!(lines, "{}\t{}", key(number), value(number))?;
+        lines.write_all(line(number).as_bytes())?;
     }
     lines.flush()?;
     Ok(())
@@ -84,6 +90,27 @@ fn after<'a>(field: &'a str, label: &str) -> &'a str {
 /// # Errors
 /// The first violation.
 pub fn verify(members: &[Vec<Consumed>], expected: Range<u64>) -> Result<()> {
+    verify_delivery(members, expected, Delivery::ExactlyOnce)
+}
+
+/// What a producer promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    ExactlyOnce,
+    /// Messages whose acknowledgement was lost may be there twice, and before earlier ones.
+    AtLeastOnce,
+}
+
+/// As [`verify`], for what the producer promises.
+///
+/// # Errors
+/// The first violation.
+pub fn verify_delivery(
+    members: &[Vec<Consumed>],
+    expected: Range<u64>,
+    delivery: Delivery,
+) -> Result<()> {
+    let once = delivery == Delivery::ExactlyOnce;
     let mut seen = BTreeSet::new();
     let mut partition_of_key = HashMap::new();
     for consumed in members {
@@ -94,7 +121,7 @@ pub fn verify(members: &[Vec<Consumed>], expected: Range<u64>) -> Result<()> {
                 expected.contains(&number),
                 "not sent to this topic: {message:?}"
             );
-            ensure!(seen.insert(number), "consumed twice: {message:?}");
+            ensure!(seen.insert(number) || !once, "consumed twice: {message:?}");
             let partition = *partition_of_key
                 .entry(message.key.clone())
                 .or_insert(message.partition);
@@ -106,7 +133,7 @@ pub fn verify(members: &[Vec<Consumed>], expected: Range<u64>) -> Result<()> {
                 last.insert(message.partition, (message.offset, number))
             {
                 ensure!(
-                    offset < message.offset && earlier < number,
+                    offset < message.offset && (earlier < number || !once),
                     "after message {earlier} at offset {offset}: {message:?}"
                 );
             }
@@ -137,7 +164,7 @@ fn number_of(message: &Consumed) -> Result<u64> {
 mod tests {
     use std::slice::from_ref;
 
-    use super::{Consumed, key, parse, value, verify};
+    use super::{Consumed, Delivery, key, parse, value, verify, verify_delivery};
 
     fn message(partition: i32, offset: i64, number: u64) -> Consumed {
         Consumed {
@@ -153,6 +180,14 @@ mod tests {
         let text = format!("3\t17\t{}\t{}\n", key(5), value(5));
         assert_eq!(parse(&text).expect("well formed"), [message(3, 17, 5)]);
         assert!(parse("3\t17\tkey\n").is_err());
+    }
+
+    #[test]
+    fn at_least_once_is_repeated_but_not_lost() {
+        let repeated = [vec![message(0, 0, 0), message(0, 1, 1), message(0, 2, 0)]];
+        verify_delivery(&repeated, 0..2, Delivery::AtLeastOnce).expect("all there");
+        verify_delivery(&repeated, 0..3, Delivery::AtLeastOnce).expect_err("one is lost");
+        verify(&repeated, 0..2).expect_err("one is there twice");
     }
 
     #[test]

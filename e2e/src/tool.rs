@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
@@ -93,14 +93,28 @@ impl Tool {
     ///
     /// # Errors
     /// When the program can't be started.
-    pub fn spawn(mut self) -> Result<Running> {
-        let program = self.command.get_program().to_string_lossy().into_owned();
+    pub fn spawn(self) -> Result<Running> {
         let stdin = match &self.stdin {
             Some(path) => Stdio::from(
                 File::open(path).with_context(|| format!("can't read {}", path.display()))?,
             ),
             None => Stdio::null(),
         };
+        self.spawn_reading(stdin)
+    }
+
+    /// As [`Self::spawn`], for a program whose stdin the caller writes, and closes.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_with_stdin(self) -> Result<(Running, ChildStdin)> {
+        let mut running = self.spawn_reading(Stdio::piped())?;
+        let stdin = running.child.stdin.take().context("stdin is not a pipe")?;
+        Ok((running, stdin))
+    }
+
+    fn spawn_reading(mut self, stdin: Stdio) -> Result<Running> {
+        let program = self.command.get_program().to_string_lossy().into_owned();
         let mut child = self
             .command
             .stdin(stdin)

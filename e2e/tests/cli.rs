@@ -5,22 +5,18 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use klamm_e2e::cases::Cases;
 use klamm_e2e::client::{Admin as _, Klamm};
-use klamm_e2e::dev_cluster::DevCluster;
+use klamm_e2e::cluster::Cluster;
 use klamm_e2e::messages::{parse, verify};
 use klamm_e2e::process::{Signal, pause, send_signal, wait_until};
 use klamm_e2e::suite;
 
 fn main() -> ExitCode {
-    let mut cases = Cases::new("cli");
-    let outcome = run(&mut cases);
-    cases.finish(outcome)
+    suite::run_target("cli", run)
 }
 
-fn run(cases: &mut Cases) -> Result<()> {
-    let cluster = DevCluster::start(3, &suite::OVERRIDES)?;
+fn run(cases: &mut Cases, cluster: &mut Cluster) -> Result<()> {
     let klamm = Klamm::new(&cluster.bootstrap())?;
-    suite::messages(cases, &klamm);
-    suite::admin(cases, &klamm);
+    suite::every_case(cases, &klamm, cluster)?;
     cases.run("klamm: partitions explicit, by key, and in turn", || {
         partitions(&klamm)
     });
@@ -33,11 +29,8 @@ fn run(cases: &mut Cases) -> Result<()> {
     cases.run("klamm: a refusal says what to do", || refusals(&klamm));
     cases.run(
         "klamm: the cluster is healthy until a broker pauses",
-        || health(&klamm, &cluster),
+        || health(&klamm, cluster),
     );
-    if cases.any_failed() {
-        cluster.print_logs();
-    }
     Ok(())
 }
 
@@ -171,11 +164,11 @@ fn refused(klamm: &Klamm, args: &[&str], message: &str) -> Result<()> {
     Ok(())
 }
 
-fn health(klamm: &Klamm, cluster: &DevCluster) -> Result<()> {
+fn health(klamm: &Klamm, cluster: &Cluster) -> Result<()> {
     klamm.create_topic("cli-health", 6, 3)?;
     let healthy = || klamm.tool(&["cluster"]).run().is_ok();
     wait_until("it is healthy", suite::TIME_LIMIT, healthy)?;
-    let pid = cluster.broker_pid(2)?;
+    let pid = cluster.pid(2)?;
     pause(pid)?;
     let unhealthy = || klamm.tool(&["cluster"]).run().is_err();
     wait_until("a paused broker is noticed", suite::TIME_LIMIT, unhealthy)?;

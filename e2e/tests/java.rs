@@ -5,22 +5,18 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use klamm_e2e::cases::Cases;
 use klamm_e2e::client::{Admin as _, Java};
-use klamm_e2e::dev_cluster::DevCluster;
+use klamm_e2e::cluster::Cluster;
 use klamm_e2e::suite;
 
 const PERF_MESSAGES: u64 = 100_000;
 
 fn main() -> ExitCode {
-    let mut cases = Cases::new("java");
-    let outcome = run(&mut cases);
-    cases.finish(outcome)
+    suite::run_target("java", run)
 }
 
-fn run(cases: &mut Cases) -> Result<()> {
-    let cluster = DevCluster::start(3, &suite::OVERRIDES)?;
+fn run(cases: &mut Cases, cluster: &mut Cluster) -> Result<()> {
     let java = Java::new(&cluster.bootstrap())?;
-    suite::messages(cases, &java);
-    suite::admin(cases, &java);
+    suite::every_case(cases, &java, cluster)?;
     cases.run(
         "java: partitions are added, configuration is altered",
         || alter(&java),
@@ -32,9 +28,6 @@ fn run(cases: &mut Cases) -> Result<()> {
     cases.run("java: producer-perf-test and consumer-perf-test", || {
         java.perf_tests("java-perf", PERF_MESSAGES)
     });
-    if cases.any_failed() {
-        cluster.print_logs();
-    }
     Ok(())
 }
 

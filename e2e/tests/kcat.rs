@@ -5,18 +5,15 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use klamm_e2e::cases::Cases;
 use klamm_e2e::client::{KafkaClient as _, Kcat};
-use klamm_e2e::dev_cluster::DevCluster;
+use klamm_e2e::cluster::Cluster;
 use klamm_e2e::messages::{parse, verify};
 use klamm_e2e::suite;
 
 fn main() -> ExitCode {
-    let mut cases = Cases::new("kcat");
-    let outcome = run(&mut cases);
-    cases.finish(outcome)
+    suite::run_target("kcat", run)
 }
 
-fn run(cases: &mut Cases) -> Result<()> {
-    let cluster = DevCluster::start(3, &suite::OVERRIDES)?;
+fn run(cases: &mut Cases, cluster: &mut Cluster) -> Result<()> {
     let kcat = Kcat::new(&cluster.bootstrap());
     cases.run("kcat: three brokers are listed", || {
         let listed = kcat.tool(&["-L"]).run()?.stdout;
@@ -26,13 +23,10 @@ fn run(cases: &mut Cases) -> Result<()> {
         }
         Ok(())
     });
-    suite::messages(cases, &kcat);
+    suite::every_message_case(cases, &kcat, cluster)?;
     cases.run("kcat: read a topic without a group", || read(&kcat));
     cases.run("kcat: find offsets by time", || offsets_by_time(&kcat));
     cases.run("kcat: headers", || headers(&kcat));
-    if cases.any_failed() {
-        cluster.print_logs();
-    }
     Ok(())
 }
 

@@ -18,6 +18,9 @@ const BROKERS: u16 = 3;
 const KILLS: usize = 20;
 const TOPIC: &str = "kill";
 const PARTITIONS: usize = 12;
+/// Groups that commit offsets for all partitions, again and again.
+const GROUPS: &str = "20";
+const COMMITS: &str = "10";
 const MESSAGES_PER_SECOND: &str = "2000";
 /// The load runs for so long before the first kill.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -36,6 +39,10 @@ fn run(cases: &mut Cases) -> Result<()> {
     let client = franz_go(&cluster.bootstrap())?;
     let name = format!("{KILLS} times kill -9: nothing lost, repeated or out of order");
     cases.run(&name, || kill_under_load(&cluster, &client));
+    cases.run(
+        "coordinators die: others have all committed offsets",
+        || kill_coordinators(&cluster, &client),
+    );
     if cases.any_failed() {
         cluster.print_logs();
     }
@@ -72,6 +79,25 @@ fn kill_under_load(cluster: &DevCluster, client: &Program) -> Result<()> {
     let load = Load::parse(&output.stdout)?;
     report(&load, &kills, start_us, end_us);
     load.verify(&client.tool(&["read", TOPIC]).run()?.stdout)
+}
+
+/// A third of the groups is coordinated by the broker that dies.
+fn kill_coordinators(cluster: &DevCluster, client: &Program) -> Result<()> {
+    let topic = "committed";
+    client.create_topic(topic, PARTITIONS, BROKERS.into())?;
+    wait_until_in_sync(client)?;
+    client
+        .tool(&["commit-offsets", topic, GROUPS, COMMITS])
+        .time_limit(TIME_LIMIT)
+        .run()?;
+    let pid = cluster.broker_pid(1)?;
+    cluster.kill(1)?;
+    let partitions = PARTITIONS.to_string();
+    client
+        .tool(&["check-offsets", topic, GROUPS, &partitions, COMMITS])
+        .time_limit(TIME_LIMIT)
+        .run()?;
+    cluster.wait_until_restarted(1, pid)
 }
 
 /// The time at which the load is known to flow.

@@ -3,13 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/klamm-dev/klamm/e2e/clients/go/program"
 )
 
 // isrPollInterval is the time between two looks at the cluster's metadata.
@@ -20,7 +21,7 @@ const answerTimeLimit = 5 * time.Second
 
 func withAdmin(seed kgo.Opt, use func(*kadm.Client) error) error {
 	// Metadata as it is, not as it was some seconds ago.
-	client, err := kgo.NewClient(seed, kgo.MetadataMinAge(isrPollInterval))
+	client, err := newClient(seed, kgo.MetadataMinAge(isrPollInterval))
 	if err != nil {
 		return err
 	}
@@ -29,16 +30,13 @@ func withAdmin(seed kgo.Opt, use func(*kadm.Client) error) error {
 }
 
 func createTopic(ctx context.Context, seed kgo.Opt, arguments []string) error {
-	partitions, err := number(arguments[1])
+	numbers, err := program.Numbers(arguments[1:]...)
 	if err != nil {
 		return err
 	}
-	replicas, err := number(arguments[2])
-	if err != nil {
-		return err
-	}
+	partitions, replicas := int32(numbers[0]), int16(numbers[1])
 	return withAdmin(seed, func(admin *kadm.Client) error {
-		_, err := admin.CreateTopic(ctx, int32(partitions), int16(replicas), nil, arguments[0])
+		_, err := admin.CreateTopic(ctx, partitions, replicas, nil, arguments[0])
 		return err
 	})
 }
@@ -54,14 +52,10 @@ func describeTopic(ctx context.Context, seed kgo.Opt, arguments []string) error 
 			return topic.Err
 		}
 		for _, p := range topic.Partitions.Sorted() {
-			fmt.Printf("%d\t%d\t%s\t%s\n", p.Partition, p.Leader, list(p.Replicas), list(p.ISR))
+			program.PrintPartition(p.Partition, p.Leader, p.Replicas, p.ISR)
 		}
 		return nil
 	})
-}
-
-func list(brokers []int32) string {
-	return strings.Trim(strings.ReplaceAll(fmt.Sprint(brokers), " ", ","), "[]")
 }
 
 func deleteTopic(ctx context.Context, seed kgo.Opt, arguments []string) error {
@@ -105,7 +99,7 @@ func committed(ctx context.Context, seed kgo.Opt, arguments []string) error {
 // its replicas in sync. One broker is not enough to ask: one that was paused until now doesn't know
 // yet what it missed.
 func waitISR(ctx context.Context, seed kgo.Opt, _ []string) error {
-	client, err := kgo.NewClient(seed, kgo.MetadataMinAge(isrPollInterval))
+	client, err := newClient(seed, kgo.MetadataMinAge(isrPollInterval))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/klamm-dev/klamm/e2e/clients/go/program"
 )
 
 const (
@@ -74,15 +76,12 @@ func impatientLoad(ctx context.Context, seed kgo.Opt, arguments []string) error 
 //	failed PARTITION NUMBER ERROR
 func load(ctx context.Context, options []kgo.Opt, arguments []string) error {
 	topic := arguments[0]
-	partitions, err := number(arguments[1])
+	numbers, err := program.Numbers(arguments[1:]...)
 	if err != nil {
 		return err
 	}
-	perSecond, err := number(arguments[2])
-	if err != nil {
-		return err
-	}
-	client, err := kgo.NewClient(append(options,
+	partitions, perSecond := numbers[0], numbers[1]
+	client, err := newClient(append(options,
 		kgo.DefaultProduceTopic(topic),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RecordDeliveryTimeout(deliveryTimeout),
@@ -178,7 +177,7 @@ func read(ctx context.Context, seed kgo.Opt, arguments []string) error {
 	left := int64(0)
 	ends.Each(func(end kadm.ListedOffset) { left += end.Offset })
 
-	client, err := kgo.NewClient(
+	client, err := newClient(
 		seed,
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),

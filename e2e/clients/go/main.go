@@ -1,70 +1,46 @@
 // Command franz talks to a Kafka cluster with franz-go for Klamm's tests.
 //
-// The commands that it shares with the programs of other languages are described in
-// ../README.md; `load`, `impatient-load`, `read` and `wait-isr` are its own.
+// The commands that it shares with the programs of other clients are described in
+// ../README.md; `load`, `impatient-load`, `read`, `wait-isr`, `commit-offsets` and `check-offsets` are
+// its own.
 package main
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/signal"
-	"strconv"
-	"strings"
-	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/klamm-dev/klamm/e2e/clients/go/program"
 )
 
-const usage = "usage: franz BOOTSTRAP COMMAND [ARGUMENT...]"
-
-// command runs until it has done its job or the context ends.
-type command struct {
-	arguments int
-	run       func(ctx context.Context, seed kgo.Opt, arguments []string) error
-}
-
-var commands = map[string]command{
-	"create-topic":   {3, createTopic},
-	"describe-topic": {1, describeTopic},
-	"delete-topic":   {1, deleteTopic},
-	"list-topics":    {0, listTopics},
-	"committed":      {2, committed},
-	"produce":        {2, produce},
-	"member":         {2, member},
-	"load":           {3, patientLoad},
-	"impatient-load": {3, impatientLoad},
-	"read":           {1, read},
-	"wait-isr":       {0, waitISR},
-}
+type run func(ctx context.Context, seed kgo.Opt, arguments []string) error
 
 func main() {
-	// The Go runtime ends the process at the second signal only if nobody asked for signals, so
-	// the context is the one way out.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "franz:", err)
-		os.Exit(1)
-	}
+	program.Main("franz", map[string]program.Command{
+		"version":        program.Version("github.com/twmb/franz-go"),
+		"create-topic":   command(3, createTopic),
+		"describe-topic": command(1, describeTopic),
+		"delete-topic":   command(1, deleteTopic),
+		"list-topics":    command(0, listTopics),
+		"committed":      command(2, committed),
+		"produce":        command(2, produce),
+		"produce-acks":   command(2, produceAcks),
+		"fetch":          command(4, fetch),
+		"member":         command(2, member),
+		"load":           command(3, patientLoad),
+		"impatient-load": command(3, impatientLoad),
+		"read":           command(1, read),
+		"wait-isr":       command(0, waitISR),
+		"commit-offsets": command(3, commitOffsets),
+		"check-offsets":  command(4, checkOffsets),
+	})
 }
 
-func run(ctx context.Context, arguments []string) error {
-	if len(arguments) < 2 {
-		return fmt.Errorf("%s", usage)
+func command(arguments int, run run) program.Command {
+	return program.Command{
+		Arguments: arguments,
+		Run: func(ctx context.Context, seeds, arguments []string) error {
+			return run(ctx, kgo.SeedBrokers(seeds...), arguments)
+		},
 	}
-	bootstrap, name, rest := arguments[0], arguments[1], arguments[2:]
-	command, known := commands[name]
-	if !known {
-		return fmt.Errorf("unknown command %q; %s", name, usage)
-	}
-	if len(rest) != command.arguments {
-		return fmt.Errorf("%s takes %d arguments, not %d", name, command.arguments, len(rest))
-	}
-	return command.run(ctx, kgo.SeedBrokers(strings.Split(bootstrap, ",")...), rest)
-}
-
-func number(text string) (int, error) {
-	value, err := strconv.ParseInt(text, 10, 32)
-	return int(value), err
 }

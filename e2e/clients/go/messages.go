@@ -5,11 +5,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/klamm-dev/klamm/e2e/clients/go/program"
 )
 
 const (
@@ -27,19 +28,38 @@ var codecs = map[string]kgo.CompressionCodec{
 	"zstd":   kgo.ZstdCompression(),
 }
 
-// produce sends the lines of stdin, with acks=all and idempotence, which are franz-go's defaults.
+var acks = map[string]kgo.Acks{
+	"all": kgo.AllISRAcks(),
+	"1":   kgo.LeaderAck(),
+	"0":   kgo.NoAck(),
+}
+
+// produce sends with acks=all and idempotence, which are franz-go's defaults.
 func produce(ctx context.Context, seed kgo.Opt, arguments []string) error {
 	codec, known := codecs[arguments[1]]
 	if !known {
 		return fmt.Errorf("unknown compression %q", arguments[1])
 	}
-	client, err := kgo.NewClient(
+	return sendLines(ctx, seed, arguments[0], kgo.ProducerBatchCompression(codec))
+}
+
+func produceAcks(ctx context.Context, seed kgo.Opt, arguments []string) error {
+	required, known := acks[arguments[1]]
+	if !known {
+		return fmt.Errorf("unknown acks %q", arguments[1])
+	}
+	return sendLines(ctx, seed, arguments[0], kgo.RequiredAcks(required), kgo.DisableIdempotentWrite())
+}
+
+// sendLines sends the lines of stdin.
+func sendLines(ctx context.Context, seed kgo.Opt, topic string, options ...kgo.Opt) error {
+	options = append(options,
 		seed,
-		kgo.DefaultProduceTopic(arguments[0]),
-		kgo.ProducerBatchCompression(codec),
+		kgo.DefaultProduceTopic(topic),
 		kgo.RecordDeliveryTimeout(deliveryTimeout),
 		kgo.AllowAutoTopicCreation(),
 	)
+	client, err := newClient(options...)
 	if err != nil {
 		return err
 	}
@@ -47,21 +67,16 @@ func produce(ctx context.Context, seed kgo.Opt, arguments []string) error {
 
 	var once sync.Once
 	var failure error
-	lines := bufio.NewScanner(os.Stdin)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		key, value, found := strings.Cut(lines.Text(), "\t")
-		if !found {
-			return fmt.Errorf("line without a tab: %q", lines.Text())
-		}
-		record := &kgo.Record{Key: []byte(key), Value: []byte(value)}
+	err = program.ReadMessages(func(key, value []byte) error {
+		record := &kgo.Record{Key: key, Value: value}
 		client.Produce(ctx, record, func(_ *kgo.Record, err error) {
 			if err != nil {
 				once.Do(func() { failure = err })
 			}
 		})
-	}
-	if err := lines.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	if err := client.Flush(ctx); err != nil {
@@ -70,10 +85,43 @@ func produce(ctx context.Context, seed kgo.Opt, arguments []string) error {
 	return failure
 }
 
+// fetch prints messages of one partition.
+func fetch(ctx context.Context, seed kgo.Opt, arguments []string) error {
+	numbers, err := program.Numbers(arguments[1:]...)
+	if err != nil {
+		return err
+	}
+	partition, offset, count := int32(numbers[0]), int64(numbers[1]), numbers[2]
+	start := map[string]map[int32]kgo.Offset{
+		arguments[0]: {partition: kgo.NewOffset().At(offset)},
+	}
+	client, err := newClient(
+		seed,
+		kgo.ConsumePartitions(start),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	out := bufio.NewWriter(os.Stdout)
+	for count > 0 {
+		fetches := client.PollRecords(ctx, count)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := printRecords(out, fetches); err != nil {
+			return err
+		}
+		count -= fetches.NumRecords()
+	}
+	return nil
+}
+
 // member consumes in a group until it is told to stop, then commits and leaves.
 func member(ctx context.Context, seed kgo.Opt, arguments []string) error {
 	topic, group := arguments[0], arguments[1]
-	client, err := kgo.NewClient(
+	client, err := newClient(
 		seed,
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumerGroup(group),
@@ -81,7 +129,7 @@ func member(ctx context.Context, seed kgo.Opt, arguments []string) error {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.AutoCommitMarks(),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, assigned map[string][]int32) {
-			fmt.Fprintln(os.Stderr, "assigned", len(assigned[topic]))
+			program.Assigned(len(assigned[topic]))
 		}),
 	)
 	if err != nil {

@@ -28,16 +28,16 @@ import sun.misc.Signal;
 
 /**
  * Drives Kafka's own Java client for the fault injection and prints the history that
- * ../python/history.py describes: its commands produce and member.
+ * ../python/history.py describes: its commands produce and member, and copy, which is {@link Copier}.
  */
 public final class History {
     /** Messages on their way: while a partition has no leader, no more than these wait for it. */
     private static final int OUTSTANDING_MAX = 2000;
     private static final int KEYS = 97;
     private static final Duration FLUSH = Duration.ofSeconds(90);
-    private static final Duration ASK = Duration.ofSeconds(5);
+    static final Duration ASK = Duration.ofSeconds(5);
 
-    private static volatile boolean stop;
+    static volatile boolean stop;
 
     public static void main(String[] arguments) throws InterruptedException {
         Signal.handle(new Signal("TERM"), signal -> stop = true);
@@ -46,16 +46,17 @@ public final class History {
         switch (arguments[1]) {
             case "produce" -> produce(bootstrap, rest.get(0), Integer.parseInt(rest.get(1)), rest.subList(2, rest.size()));
             case "member" -> member(bootstrap, rest.get(0), rest.subList(1, rest.size()));
+            case "copy" -> new Copier(bootstrap, rest.get(0), rest.get(1), rest.get(2), rest.get(3)).run();
             default -> throw new IllegalArgumentException("unknown command " + arguments[1]);
         }
         System.out.flush();
     }
 
-    private static long now() {
+    static long now() {
         return System.nanoTime() / 1000;
     }
 
-    private static synchronized void say(Object... fields) {
+    static synchronized void say(Object... fields) {
         StringBuilder line = new StringBuilder();
         for (Object field : fields) {
             line.append(line.isEmpty() ? "" : " ").append(field);
@@ -63,12 +64,12 @@ public final class History {
         System.out.println(line);
     }
 
-    private static String text(Exception error) {
+    static String text(Exception error) {
         return String.valueOf(error).replace('\n', ' ');
     }
 
     /** Clients notice a silent broker, and try again, faster than by default. */
-    private static Properties settings(String bootstrap) {
+    static Properties settings(String bootstrap) {
         Properties settings = new Properties();
         settings.put("bootstrap.servers", bootstrap);
         settings.put("request.timeout.ms", "6000");
@@ -143,8 +144,8 @@ public final class History {
         }
     }
 
-    /** A member of a group that commits what it has printed, and says where it begins. */
-    private static void member(String bootstrap, String group, List<String> topics) {
+    /** Those of a member of a group. */
+    static Properties settings(String bootstrap, String group) {
         Properties settings = settings(bootstrap);
         settings.put("group.id", group);
         settings.put("auto.offset.reset", "earliest");
@@ -153,6 +154,12 @@ public final class History {
         settings.put("heartbeat.interval.ms", "1000");
         settings.put("fetch.max.wait.ms", "200");
         settings.put("default.api.timeout.ms", "6000");
+        return settings;
+    }
+
+    /** A member of a group that commits what it has printed, and says where it begins. */
+    private static void member(String bootstrap, String group, List<String> topics) {
+        Properties settings = settings(bootstrap, group);
         try (KafkaConsumer<byte[], byte[]> consumer =
                 new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
             Member member = new Member(consumer);

@@ -3,6 +3,7 @@
 import signal
 import sys
 
+import confluent_kafka
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
@@ -58,6 +59,15 @@ def committed(bootstrap, topic, group):
 
 
 def produce(bootstrap, topic, compression):
+    idempotent = {"acks": "all", "enable.idempotence": True}
+    send(bootstrap, topic, idempotent | {"compression.type": compression})
+
+
+def produce_acks(bootstrap, topic, acks):
+    send(bootstrap, topic, {"acks": acks})
+
+
+def send(bootstrap, topic, options):
     failures = []
 
     def delivered(error, _message):
@@ -67,11 +77,9 @@ def produce(bootstrap, topic, compression):
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
-            "acks": "all",
-            "enable.idempotence": True,
-            "compression.type": compression,
             "delivery.timeout.ms": TIMEOUT_SECONDS * 1000,
             "linger.ms": 5,
+            **options,
         }
     )
     for line in sys.stdin.buffer:
@@ -85,6 +93,32 @@ def produce(bootstrap, topic, compression):
     left = producer.flush(TIMEOUT_SECONDS)
     if failures or left:
         sys.exit(f"{len(failures)} messages failed, {left} were not answered: {failures[:1]}")
+
+
+def print_message(message):
+    if message.error() is not None:
+        raise KafkaException(message.error())
+    position = b"%d\t%d\t" % (message.partition(), message.offset())
+    sys.stdout.buffer.write(position + message.key() + b"\t" + message.value() + b"\n")
+
+
+def fetch(bootstrap, topic, partition, offset, count):
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            # It takes a group to have a consumer, which joins none here.
+            "group.id": "confluent-kafka-fetch",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    consumer.assign([TopicPartition(topic, int(partition), int(offset))])
+    left = int(count)
+    while left > 0:
+        for message in consumer.consume(left, timeout=1):
+            print_message(message)
+            left -= 1
+    consumer.close()
 
 
 def member(bootstrap, topic, group, protocol="classic"):
@@ -103,22 +137,33 @@ def member(bootstrap, topic, group, protocol="classic"):
 
     consumer.subscribe([topic])
     assigned = 0
-    out = sys.stdout.buffer
     while not stopping:
         for message in consumer.consume(500, timeout=0.2):
-            if message.error() is not None:
-                raise KafkaException(message.error())
-            position = b"%d\t%d\t" % (message.partition(), message.offset())
-            out.write(position + message.key() + b"\t" + message.value() + b"\n")
+            print_message(message)
             consumer.store_offsets(message)
-        out.flush()
+        sys.stdout.buffer.flush()
         if len(consumer.assignment()) != assigned:
             assigned = len(consumer.assignment())
             print("assigned", assigned, file=sys.stderr, flush=True)
     consumer.close()
 
 
-COMMANDS = [create_topic, describe_topic, delete_topic, list_topics, committed, produce, member]
+def version(_bootstrap):
+    print(f"{confluent_kafka.__version__} (librdkafka {confluent_kafka.libversion()[0]})")
+
+
+COMMANDS = [
+    version,
+    create_topic,
+    describe_topic,
+    delete_topic,
+    list_topics,
+    committed,
+    produce,
+    produce_acks,
+    fetch,
+    member,
+]
 
 if __name__ == "__main__":
     bootstrap, command, *arguments = sys.argv[1:]

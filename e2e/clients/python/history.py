@@ -3,6 +3,7 @@
 Each line is an operation, its time in microseconds of the monotonic clock, and its fields.
 """
 
+import faulthandler
 import signal
 import sys
 import time
@@ -14,6 +15,11 @@ STOP = []
 OUTSTANDING_MAX = 2000
 TICK_SECONDS = 0.02
 FLUSH_SECONDS = 90
+# How long a member asks where its group was. Without an answer it leaves that to librdkafka, which asks
+# once: told that the coordinator moved, it reads nothing for as long as it keeps the partitions.
+COMMITTED_SECONDS = 5
+# How long the end of a log is waited for, which an open transaction keeps from readers.
+READ_SECONDS = 60
 KEYS = 97
 # Clients notice a silent broker, and try again, faster than by default.
 NETWORK = {
@@ -56,6 +62,15 @@ def say_read(message):
         say("torn", now(), *where, content[:40].hex())
 
 
+def partitions(topics):
+    """Those of TOPIC:PARTITIONS each."""
+    return [
+        (topic, partition)
+        for topic, count in (t.split(":") for t in topics)
+        for partition in range(int(count))
+    ]
+
+
 class Sender:
     """One producer instance; its name is in every message that it sends."""
 
@@ -96,11 +111,7 @@ class Sender:
 
 def produce(bootstrap, name, per_second, *topics):
     """Sends to every partition of the topics, TOPIC:PARTITIONS each, in turn."""
-    targets = [
-        (topic, partition)
-        for topic, count in (t.split(":") for t in topics)
-        for partition in range(int(count))
-    ]
+    targets = partitions(topics)
     instance, sender, number, credit = 0, Sender(bootstrap, f"{name}.0"), 0, 0.0
     last = time.monotonic()
     while not STOP:
@@ -144,10 +155,7 @@ class Member:
     def assigned(self, consumer, partitions):
         asked = now()
         self.positions = {}
-        try:
-            offsets = consumer.committed(partitions, timeout=5)
-        except KafkaException:
-            offsets = []
+        offsets = self.committed(consumer, partitions)
         for offset in offsets:
             if offset.error is None:
                 say("assigned", asked, offset.topic, offset.partition, max(offset.offset, 0))
@@ -157,6 +165,16 @@ class Member:
         if not usable:
             say("begins", now())
         consumer.assign(offsets if usable else partitions)
+
+    def committed(self, consumer, partitions):
+        deadline = time.monotonic() + COMMITTED_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                return consumer.committed(partitions, timeout=COMMITTED_SECONDS)
+            except KafkaException as error:
+                say("unanswered", now(), text(error))
+                time.sleep(TICK_SECONDS)
+        return []
 
     def revoked(self, consumer, partitions):
         self.commit()
@@ -198,27 +216,75 @@ def member(bootstrap, group, *topics):
     say("end", now(), 0)
 
 
-def read(bootstrap, *topics):
-    """Prints whole topics, TOPIC:PARTITIONS each, up to their ends at the time of the call."""
-    partitions = [
-        TopicPartition(topic, partition, OFFSET_BEGINNING)
-        for topic, count in (t.split(":") for t in topics)
-        for partition in range(int(count))
-    ]
-    settings = {"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False}
-    consumer = Consumer(NETWORK | settings | {"check.crcs": True, "enable.partition.eof": False})
-    ends = {
-        (p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=30)[1] for p in partitions
-    }
-    left = {where for where, end in ends.items() if end > 0}
-    consumer.assign(partitions)
-    while left and not STOP:
-        for message in consumer.consume(1000, timeout=0.5):
+def reader(bootstrap, isolation):
+    """A consumer that belongs to no group."""
+    return Consumer(
+        NETWORK
+        | {
+            "bootstrap.servers": bootstrap,
+            "group.id": "reader",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "check.crcs": True,
+            "enable.partition.eof": True,
+            "isolation.level": isolation,
+        }
+    )
+
+
+def from_beginning(topics):
+    return [TopicPartition(*where, OFFSET_BEGINNING) for where in partitions(topics)]
+
+
+def watch(bootstrap, *topics):
+    """Prints topics, TOPIC:PARTITIONS each, as their transactions are committed."""
+    consumer = reader(bootstrap, "read_committed")
+    consumer.assign(from_beginning(topics))
+    while not STOP:
+        for message in consumer.consume(200, timeout=0.2):
             if message.error() is None:
                 say_read(message)
-                where = (message.topic(), message.partition())
-                if message.offset() + 1 >= ends[where]:
-                    left.discard(where)
+        sys.stdout.flush()
+    consumer.close()
+    say("end", now(), 0)
+
+
+def log_ends(bootstrap, topics):
+    """The ends of logs, behind transactions that are not over, too."""
+    consumer = reader(bootstrap, "read_uncommitted")
+    ends = {where: log_end(consumer, TopicPartition(*where)) for where in partitions(topics)}
+    consumer.close()
+    return ends
+
+
+def log_end(consumer, partition):
+    """The lead may be on its way back to the preferred leader: librdkafka does not ask the next one."""
+    deadline = time.monotonic() + READ_SECONDS
+    while True:
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=30)[1]
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(TICK_SECONDS)
+
+
+def read(bootstrap, *topics):
+    """Prints what is committed of whole topics, TOPIC:PARTITIONS each, up to their ends at the time of the call."""
+    ends = log_ends(bootstrap, topics)
+    left = {where for where, end in ends.items() if end > 0}
+    consumer = reader(bootstrap, "read_committed")
+    consumer.assign(from_beginning(topics))
+    deadline = time.monotonic() + READ_SECONDS
+    while left and time.monotonic() < deadline and not STOP:
+        for message in consumer.consume(1000, timeout=0.5):
+            where = (message.topic(), message.partition())
+            error = message.error()
+            if error is None:
+                say_read(message)
+            # Not told by the last message: the markers of transactions have offsets, too.
+            elif error.code() == KafkaError._PARTITION_EOF and message.offset() >= ends[where]:
+                left.discard(where)
     for (topic, partition), end in ends.items():
         say("extent", now(), topic, partition, end)
     consumer.close()
@@ -226,8 +292,9 @@ def read(bootstrap, *topics):
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGQUIT)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: STOP.append(True))
     bootstrap, command, *arguments = sys.argv[1:]
-    {f.__name__: f for f in (produce, member, read)}[command](bootstrap, *arguments)
+    {f.__name__: f for f in (produce, member, watch, read)}[command](bootstrap, *arguments)
     sys.stdout.flush()

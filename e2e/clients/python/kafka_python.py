@@ -4,7 +4,14 @@ import signal
 import sys
 import time
 
-from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer
+import kafka
+from kafka import (
+    ConsumerRebalanceListener,
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    TopicPartition,
+)
 from kafka.admin import NewTopic
 
 TIMEOUT_SECONDS = 60
@@ -44,13 +51,21 @@ def committed(bootstrap, topic, group):
 
 
 def produce(bootstrap, topic, compression):
+    compression = None if compression == "none" else compression
+    send(bootstrap, topic, acks="all", enable_idempotence=True, compression_type=compression)
+
+
+def produce_acks(bootstrap, topic, acks):
+    acks = acks if acks == "all" else int(acks)
+    send(bootstrap, topic, acks=acks, enable_idempotence=False)
+
+
+def send(bootstrap, topic, **options):
     producer = KafkaProducer(
         bootstrap_servers=bootstrap,
-        acks="all",
-        enable_idempotence=True,
-        compression_type=None if compression == "none" else compression,
         delivery_timeout_ms=TIMEOUT_SECONDS * 1000,
         linger_ms=5,
+        **options,
     )
     futures = []
     for line in sys.stdin.buffer:
@@ -60,6 +75,21 @@ def produce(bootstrap, topic, compression):
     for future in futures:
         future.get(0)
     producer.close()
+
+
+def print_record(record):
+    position = b"%d\t%d\t" % (record.partition, record.offset)
+    sys.stdout.buffer.write(position + record.key + b"\t" + record.value + b"\n")
+
+
+def fetch(bootstrap, topic, partition, offset, count):
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    place = TopicPartition(topic, int(partition))
+    consumer.assign([place])
+    consumer.seek(place, int(offset))
+    for _ in range(int(count)):
+        print_record(next(consumer))
+    consumer.close()
 
 
 class Assigned(ConsumerRebalanceListener):
@@ -82,17 +112,30 @@ def member(bootstrap, topic, group):
     # SyncGroup of such a second time never takes the partitions, nor sends heartbeats.
     while not consumer.partitions_for_topic(topic):
         time.sleep(0.1)
-    out = sys.stdout.buffer
     while not stopping:
         for records in consumer.poll(timeout_ms=200).values():
             for record in records:
-                position = b"%d\t%d\t" % (record.partition, record.offset)
-                out.write(position + record.key + b"\t" + record.value + b"\n")
-        out.flush()
+                print_record(record)
+        sys.stdout.buffer.flush()
     consumer.close()
 
 
-COMMANDS = [create_topic, describe_topic, delete_topic, list_topics, committed, produce, member]
+def version(_bootstrap):
+    print(kafka.__version__)
+
+
+COMMANDS = [
+    version,
+    create_topic,
+    describe_topic,
+    delete_topic,
+    list_topics,
+    committed,
+    produce,
+    produce_acks,
+    fetch,
+    member,
+]
 
 if __name__ == "__main__":
     bootstrap, command, *arguments = sys.argv[1:]

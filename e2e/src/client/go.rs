@@ -1,19 +1,16 @@
-//! franz-go, in a program built from `e2e/clients/go`.
+//! franz-go, Sarama and kafka-go, in programs built from `e2e/clients/go`.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
 
 use super::Program;
 use crate::cache::{built, client_sources};
+use crate::messages::Delivery;
 use crate::tool::Tool;
 
-const SOURCES: [&str; 6] = [
-    "go.mod",
-    "go.sum",
-    "main.go",
-    "admin.go",
-    "messages.go",
-    "load.go",
-];
+/// What the programs share.
+const MODULE: [&str; 3] = ["go.mod", "go.sum", "program/program.go"];
 /// Modules and, for an old Go, a tool chain may have to be fetched.
 const BUILD_LIMIT: std::time::Duration = std::time::Duration::from_secs(600);
 
@@ -22,23 +19,65 @@ const BUILD_LIMIT: std::time::Duration = std::time::Duration::from_secs(600);
 /// # Errors
 /// When the program can't be built.
 pub fn franz_go(bootstrap: &str) -> Result<Program> {
-    let sources = client_sources("go");
-    let inputs = SOURCES.map(|name| sources.join(name));
-    let directory = built("franz-go", &inputs, |directory| {
-        Tool::new(go())
-            .directory(&sources)
+    program("franz-go", ".", bootstrap)
+}
+
+/// Sarama against one cluster.
+///
+/// # Errors
+/// When the program can't be built.
+pub fn sarama(bootstrap: &str) -> Result<Program> {
+    program("sarama", "./sarama", bootstrap)
+}
+
+/// kafka-go against one cluster.
+///
+/// # Errors
+/// When the program can't be built.
+pub fn kafka_go(bootstrap: &str) -> Result<Program> {
+    let program = program("kafka-go", "./kafka-go", bootstrap)?;
+    Ok(Program {
+        // Its producers are not idempotent.
+        delivery: Delivery::AtLeastOnce,
+        ..program
+    })
+}
+
+fn program(name: &'static str, package: &str, bootstrap: &str) -> Result<Program> {
+    let module = client_sources("go");
+    let mut inputs: Vec<_> = MODULE.iter().map(|file| module.join(file)).collect();
+    inputs.extend(go_files(&module.join(package))?);
+    let directory = built(name, &inputs, |directory| {
+        go_tool()
             .args(["build", "-trimpath", "-o"])
-            .args([directory.join("franz")])
-            .args(["."])
+            .args([directory.join(name)])
+            .args([package])
             .time_limit(BUILD_LIMIT)
             .run()?;
         Ok(())
     })?;
-    Ok(Program {
-        name: "franz-go",
-        command: vec![directory.join("franz")],
-        bootstrap: bootstrap.to_owned(),
-    })
+    Ok(Program::new(name, vec![directory.join(name)], bootstrap))
+}
+
+/// In the order of their names.
+fn go_files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let entries = std::fs::read_dir(directory)
+        .with_context(|| format!("can't read {}", directory.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "go") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Go in the module of the programs, whose versions it takes.
+#[must_use]
+pub fn go_tool() -> Tool {
+    Tool::new(go()).directory(&client_sources("go"))
 }
 
 /// On `PATH`, or where Go's own instructions put it.

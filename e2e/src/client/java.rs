@@ -1,22 +1,49 @@
 //! Apache Kafka's own command-line tools, from Maven's jars.
 
-use std::fs;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::program::parse_brokers;
-use super::{Admin, KafkaClient, PARTITIONS, PartitionState, replicas};
-use crate::cache::{built, client_sources};
+use super::{Admin, KafkaClient, MatrixClient, PARTITIONS, PartitionState, jvm, replicas};
+use crate::cache::client_sources;
+use crate::maven::{classpath, kafka_version};
 use crate::process::wait_until;
 use crate::suite::TIME_LIMIT;
 use crate::tool::{Running, Tool};
 
-const FETCH_LIMIT: Duration = Duration::from_secs(600);
+const HEAP_MIB: u32 = 256;
+
+/// A release of the tools.
+#[derive(Debug)]
+struct Release {
+    name: &'static str,
+    /// Below `e2e/clients`
+    directory: &'static str,
+    console_producer: &'static str,
+}
+
+const RELEASE_4: Release = Release {
+    name: "java",
+    directory: "java",
+    console_producer: "org.apache.kafka.tools.ConsoleProducer",
+};
+const RELEASE_3: Release = Release {
+    name: "java-3",
+    directory: "java3",
+    console_producer: "kafka.tools.ConsoleProducer",
+};
+
+impl Release {
+    fn pom(&self) -> PathBuf {
+        client_sources(self.directory).join("pom.xml")
+    }
+}
 
 /// The Java client and tools against one cluster.
 #[derive(Debug)]
 pub struct Java {
+    release: Release,
     classpath: String,
     bootstrap: String,
 }
@@ -27,23 +54,21 @@ impl Java {
     /// # Errors
     /// When Maven can't.
     pub fn new(bootstrap: &str) -> Result<Self> {
-        let pom = client_sources("java").join("pom.xml");
-        let directory = built("java", std::slice::from_ref(&pom), |directory| {
-            let file = directory.join("classpath");
-            Tool::new("mvn")
-                .args(["--quiet", "--batch-mode", "--file"])
-                .args([&pom])
-                .args(["dependency:build-classpath"])
-                .args([format!("-Dmdep.outputFile={}", file.display())])
-                .time_limit(FETCH_LIMIT)
-                .run()?;
-            Ok(())
-        })?;
-        let file = directory.join("classpath");
-        let classpath =
-            fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
+        Self::of(RELEASE_4, bootstrap)
+    }
+
+    /// Those of Kafka 3.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_release_3(bootstrap: &str) -> Result<Self> {
+        Self::of(RELEASE_3, bootstrap)
+    }
+
+    fn of(release: Release, bootstrap: &str) -> Result<Self> {
         Ok(Self {
-            classpath: classpath.trim().to_owned(),
+            classpath: classpath(release.name, &release.pom())?,
+            release,
             bootstrap: bootstrap.to_owned(),
         })
     }
@@ -62,12 +87,7 @@ impl Java {
     }
 
     fn main(&self, class: &str) -> Tool {
-        let logging = client_sources("java").join("log4j2.properties");
-        // The compiler that starts fast suits programs that live for seconds.
-        Tool::new("java")
-            .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            .args([format!("-Dlog4j2.configurationFile={}", logging.display())])
-            .args(["-cp", &self.classpath, class])
+        jvm::java(HEAP_MIB, &self.classpath, class)
     }
 
     /// As [`Self::class`], for the tools that take `--bootstrap-server`.
@@ -75,6 +95,24 @@ impl Java {
     pub fn tool(&self, class: &str) -> Tool {
         self.class(class)
             .args(["--bootstrap-server", &self.bootstrap])
+    }
+
+    fn producer_tool(&self, topic: &str, acks: &str) -> Tool {
+        self.main(self.release.console_producer)
+            .args(["--bootstrap-server", &self.bootstrap])
+            .args(["--topic", topic, "--request-required-acks", acks])
+            .args(["--property", "parse.key=true"])
+            .args(["--property", "key.separator=\t"])
+    }
+
+    /// Prints messages as [`crate::messages::parse`] reads them.
+    fn consumer(&self, topic: &str) -> Tool {
+        let shown = ["print.partition", "print.offset", "print.key"];
+        let tool = self.tool("consumer.ConsoleConsumer");
+        let tool = tool.args(["--topic", topic]);
+        shown.iter().fold(tool, |tool, property| {
+            tool.args(["--property", &format!("{property}=true")])
+        })
     }
 
     /// The jars, with `:` between.
@@ -144,7 +182,7 @@ impl Java {
 
 impl KafkaClient for Java {
     fn name(&self) -> &'static str {
-        "java"
+        self.release.name
     }
 
     fn ensure_topic(&self, topic: &str) -> Result<()> {
@@ -152,26 +190,13 @@ impl KafkaClient for Java {
     }
 
     fn producer(&self, topic: &str, codec: &str) -> Tool {
-        self.tool("ConsoleProducer")
-            .args(["--topic", topic, "--compression-codec", codec])
-            .args(["--request-required-acks", "all"])
-            .args(["--property", "parse.key=true"])
-            .args(["--property", "key.separator=\t"])
+        self.producer_tool(topic, "all")
+            .args(["--compression-codec", codec])
     }
 
     fn member(&self, topic: &str, group: &str) -> Tool {
-        let shown = ["print.partition", "print.offset", "print.key"];
-        let mut tool = self.tool("consumer.ConsoleConsumer").args([
-            "--topic",
-            topic,
-            "--group",
-            group,
-            "--from-beginning",
-        ]);
-        for property in shown {
-            tool = tool.args(["--property", &format!("{property}=true")]);
-        }
-        tool
+        self.consumer(topic)
+            .args(["--group", group, "--from-beginning"])
     }
 
     fn wait_until_assigned(&self, members: &mut [Running], group: &str) -> Result<()> {
@@ -185,6 +210,25 @@ impl KafkaClient for Java {
                         .all(|row| row.get(4).is_some_and(|count| count != "0"))
             })
         })
+    }
+}
+
+impl MatrixClient for Java {
+    fn version(&self) -> Result<String> {
+        kafka_version(&self.release.pom())
+    }
+
+    fn producer_with_acks(&self, topic: &str, acks: &str) -> Tool {
+        self.producer_tool(topic, acks)
+            .args(["--producer-property", "enable.idempotence=false"])
+    }
+
+    fn reader_from(&self, topic: &str, partition: i32, offset: i64, count: usize) -> Tool {
+        self.consumer(topic)
+            .args(["--partition", &partition.to_string()])
+            .args(["--offset", &offset.to_string()])
+            .args(["--max-messages", &count.to_string()])
+            .args(["--consumer-property", "auto.offset.reset=earliest"])
     }
 }
 

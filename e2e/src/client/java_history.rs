@@ -1,54 +1,44 @@
-//! `e2e/clients/java/History.java`: Kafka's Java client as part of the fault injection's workload.
+//! `e2e/clients/java/History.java`: Kafka's Java client as part of the fault injection's workload,
+//! with `Copier.java` beside it; `Transactions.java`: its transactions.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Result;
 
+use super::jvm::{OPTIONS, compiled, logging};
 use super::{Java, Program};
-use crate::cache::{built, client_sources};
-use crate::tool::Tool;
-
-const COMPILE_LIMIT: Duration = Duration::from_secs(120);
-/// The compiler that starts fast suits programs that live for a minute.
-const OPTIONS: [&str; 4] = [
-    "-Xmx128m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-XX:-UsePerfData",
-];
+use crate::cache::client_sources;
 
 /// The program against one cluster.
 ///
 /// # Errors
 /// When it can't be compiled, or Maven can't resolve the jars.
 pub fn java_history(bootstrap: &str) -> Result<Program> {
+    program(bootstrap, "java-history", &["History", "Copier"])
+}
+
+/// Transactions against one cluster.
+///
+/// # Errors
+/// As [`java_history`].
+pub fn java_transactions(bootstrap: &str) -> Result<Program> {
+    program(bootstrap, "java-transactions", &["Transactions"])
+}
+
+/// The program of these classes, kept below `name`; the first one has its main method.
+fn program(bootstrap: &str, name: &str, classes: &[&str]) -> Result<Program> {
     let java = Java::new(bootstrap)?;
-    let sources = client_sources("java");
-    let inputs = [sources.join("History.java"), sources.join("pom.xml")];
-    let classes = built("java-history", &inputs, |directory| {
-        Tool::new("javac")
-            .args(["-XDignore.symbol.file", "-cp", java.classpath(), "-d"])
-            .args([directory, inputs[0].as_path()])
-            .time_limit(COMPILE_LIMIT)
-            .run()?;
-        Ok(())
-    })?;
-    let logging = sources.join("log4j2.properties");
-    let classpath = format!("{}:{}", classes.display(), java.classpath());
-    let command = ["java"]
+    let compiled = compiled(name, &client_sources("java"), classes, java.classpath())?;
+    let classpath = format!("{}:{}", compiled.display(), java.classpath());
+    let command = ["java", "-Xmx128m"]
         .into_iter()
         .chain(OPTIONS)
         .map(PathBuf::from)
         .chain([
-            format!("-Dlog4j2.configurationFile={}", logging.display()).into(),
+            logging().into(),
             "-cp".into(),
             classpath.into(),
-            "History".into(),
+            classes[0].into(),
         ]);
-    Ok(Program {
-        name: "java",
-        command: command.collect(),
-        bootstrap: bootstrap.to_owned(),
-    })
+    Ok(Program::new("java", command.collect(), bootstrap))
 }

@@ -1,8 +1,8 @@
 //! kcat, which stands for librdkafka of the age that distributions ship.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::{KafkaClient, wait_for_partitions};
+use super::{KafkaClient, MatrixClient, wait_for_partitions};
 use crate::tool::{Running, Tool};
 
 /// kcat against one cluster.
@@ -67,6 +67,32 @@ impl KafkaClient for Kcat {
 
     fn wait_until_assigned(&self, members: &mut [Running], _group: &str) -> Result<()> {
         wait_for_partitions(members, assigned)
+    }
+}
+
+impl MatrixClient for Kcat {
+    /// Of the line `Version 1.7.1 (JSON, ..., librdkafka 2.0.2 ...)`.
+    fn version(&self) -> Result<String> {
+        let printed = Tool::new("kcat").args(["-V"]).run()?.stdout;
+        let after = |label: &str| {
+            let rest = printed.split_once(label).map(|(_, rest)| rest);
+            rest.and_then(|rest| rest.split_whitespace().next())
+        };
+        let version = after("Version ").context("kcat does not tell its version")?;
+        let library = after("librdkafka ").unwrap_or("unknown");
+        Ok(format!("{version} (librdkafka {library})"))
+    }
+
+    fn producer_with_acks(&self, topic: &str, acks: &str) -> Tool {
+        self.tool(&["-P", "-t", topic, "-K", "\t"])
+            .args([format!("-Xacks={acks}")])
+    }
+
+    fn reader_from(&self, topic: &str, partition: i32, offset: i64, count: usize) -> Tool {
+        self.tool(&["-C", "-t", topic, "-q", "-f", FORMAT])
+            .args(["-p", &partition.to_string(), "-o", &offset.to_string()])
+            .args(["-c", &count.to_string()])
+            .args(["-X", "auto.offset.reset=earliest"])
     }
 }
 

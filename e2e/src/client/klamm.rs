@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Admin, KafkaClient, PARTITIONS, PartitionState, wait_for_partitions};
+use super::{Admin, KafkaClient, MatrixClient, PARTITIONS, PartitionState, wait_for_partitions};
 use crate::CLI_BIN;
 use crate::tool::{Running, Tool};
 
@@ -76,6 +76,28 @@ impl KafkaClient for Klamm {
             let count = lines.find_map(|line| line.strip_prefix("partitions to read: "));
             count.and_then(|count| count.parse().ok()).unwrap_or(0)
         })
+    }
+}
+
+impl MatrixClient for Klamm {
+    fn version(&self) -> Result<String> {
+        let printed = self.tool(&["--version"]).run()?.stdout;
+        Ok(printed.trim().trim_start_matches("klamm ").to_owned())
+    }
+
+    fn producer_with_acks(&self, topic: &str, acks: &str) -> Tool {
+        let acks = match acks {
+            "0" => "none",
+            "1" => "leader",
+            all => all,
+        };
+        self.tool(&["produce", topic, "-k", "\t", "--acks", acks])
+    }
+
+    fn reader_from(&self, topic: &str, partition: i32, offset: i64, count: usize) -> Tool {
+        let (partition, offset) = (partition.to_string(), offset.to_string());
+        self.tool(&["consume", topic, "-p", &partition, "-s", &offset])
+            .args(["-n", &count.to_string(), "--offsets", "-k", "\t"])
     }
 }
 

@@ -1,23 +1,33 @@
 //! Kafka clients of other languages behind one face, so that all of them pass the same cases.
 
+mod connect;
 mod go;
 mod java;
 mod java_history;
+mod jvm;
 mod kcat;
 mod klamm;
+mod node;
 mod program;
 mod python;
+mod streams;
 
 use anyhow::{Context as _, Result};
 
-pub use go::franz_go;
+pub use connect::{Connect, Worker, file_connector};
+pub use go::{franz_go, go_tool, kafka_go, sarama};
 pub use java::Java;
-pub use java_history::java_history;
+pub use java_history::{java_history, java_transactions};
 pub use kcat::Kcat;
 pub use klamm::Klamm;
+pub use node::kafkajs;
 pub use program::Program;
-pub use python::{confluent_kafka, confluent_kafka_history, kafka_python};
+pub use python::{
+    aiokafka, confluent_kafka, confluent_kafka_history, confluent_kafka_transactions, kafka_python,
+};
+pub use streams::{Instance, WordCount};
 
+use crate::messages::Delivery;
 use crate::process::wait_until;
 use crate::suite::TIME_LIMIT;
 use crate::tool::{Running, Tool, last_lines};
@@ -33,6 +43,11 @@ const REPLICAS_MAX: usize = 3;
 pub trait KafkaClient {
     /// The name, of letters that topics and groups may have.
     fn name(&self) -> &'static str;
+
+    /// The codecs that it has.
+    fn codecs(&self) -> &'static [&'static str] {
+        &CODECS
+    }
 
     /// Makes sure that the topic is there, with [`PARTITIONS`] partitions; clients that
     /// leave the number to the cluster rely on its configuration for it.
@@ -54,6 +69,33 @@ pub trait KafkaClient {
     /// # Errors
     /// When one of them ends, or has none in time.
     fn wait_until_assigned(&self, members: &mut [Running], group: &str) -> Result<()>;
+}
+
+/// What the clients of the matrix can do, each with its gaps.
+pub trait MatrixClient: KafkaClient {
+    /// The version, and that of the library below it.
+    ///
+    /// # Errors
+    /// When the client does not tell.
+    fn version(&self) -> Result<String>;
+
+    /// Why it may lose messages when a broker dies, if it may.
+    fn loses_messages(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether it sends again what was not acknowledged without appending it twice.
+    fn delivery(&self) -> Delivery {
+        Delivery::ExactlyOnce
+    }
+
+    /// As [`KafkaClient::producer`], with `acks` (`all`, `1` or `0`) and without idempotence and
+    /// compression.
+    fn producer_with_acks(&self, topic: &str, acks: &str) -> Tool;
+
+    /// A program that prints so many messages of a partition from an offset on, or from the start
+    /// of the partition if that does not have the offset.
+    fn reader_from(&self, topic: &str, partition: i32, offset: i64, count: usize) -> Tool;
 }
 
 /// What clients with an admin API can do.

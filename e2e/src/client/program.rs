@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use super::{Admin, KafkaClient, PARTITIONS, PartitionState, replicas, wait_for_partitions};
+use super::{
+    Admin, CODECS, KafkaClient, MatrixClient, PARTITIONS, PartitionState, replicas,
+    wait_for_partitions,
+};
+use crate::messages::Delivery;
 use crate::tool::{Running, Tool};
 
 /// A client program against one cluster.
@@ -15,9 +19,24 @@ pub struct Program {
     /// The program, and what comes before the address.
     pub(super) command: Vec<PathBuf>,
     pub(super) bootstrap: String,
+    pub(super) codecs: &'static [&'static str],
+    pub(super) delivery: Delivery,
+    pub(super) loses_messages: Option<&'static str>,
 }
 
 impl Program {
+    /// An idempotent client with every codec.
+    pub(super) fn new(name: &'static str, command: Vec<PathBuf>, bootstrap: &str) -> Self {
+        Self {
+            name,
+            command,
+            bootstrap: bootstrap.to_owned(),
+            codecs: &CODECS,
+            delivery: Delivery::ExactlyOnce,
+            loses_messages: None,
+        }
+    }
+
     /// The program with a command.
     #[must_use]
     pub fn tool(&self, args: &[&str]) -> Tool {
@@ -27,9 +46,7 @@ impl Program {
             .args([&self.bootstrap])
             .args(args)
     }
-}
 
-impl Program {
     /// The program, its address and a command, for one who starts it in another way than [`Tool`].
     #[must_use]
     pub fn command_line(&self, args: &[String]) -> Vec<OsString> {
@@ -47,6 +64,10 @@ impl KafkaClient for Program {
         self.name
     }
 
+    fn codecs(&self) -> &'static [&'static str] {
+        self.codecs
+    }
+
     fn ensure_topic(&self, topic: &str) -> Result<()> {
         self.create_topic(topic, PARTITIONS, replicas(&self.bootstrap))
     }
@@ -61,6 +82,29 @@ impl KafkaClient for Program {
 
     fn wait_until_assigned(&self, members: &mut [Running], _group: &str) -> Result<()> {
         wait_for_partitions(members, assigned)
+    }
+}
+
+impl MatrixClient for Program {
+    fn version(&self) -> Result<String> {
+        Ok(self.tool(&["version"]).run()?.stdout.trim().to_owned())
+    }
+
+    fn loses_messages(&self) -> Option<&'static str> {
+        self.loses_messages
+    }
+
+    fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    fn producer_with_acks(&self, topic: &str, acks: &str) -> Tool {
+        self.tool(&["produce-acks", topic, acks])
+    }
+
+    fn reader_from(&self, topic: &str, partition: i32, offset: i64, count: usize) -> Tool {
+        let (partition, offset) = (partition.to_string(), offset.to_string());
+        self.tool(&["fetch", topic, &partition, &offset, &count.to_string()])
     }
 }
 

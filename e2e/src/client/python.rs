@@ -1,4 +1,4 @@
-//! confluent-kafka and kafka-python, in one virtual environment with pinned versions.
+//! confluent-kafka, kafka-python and aiokafka, in one virtual environment with pinned versions.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +27,14 @@ pub fn kafka_python(bootstrap: &str) -> Result<Program> {
     program("kafka-python", "kafka_python.py", bootstrap)
 }
 
+/// aiokafka against one cluster.
+///
+/// # Errors
+/// When it can't be installed.
+pub fn aiokafka(bootstrap: &str) -> Result<Program> {
+    program("aiokafka", "aio.py", bootstrap)
+}
+
 /// Another program of `e2e/clients/python`, with confluent-kafka, against one cluster.
 ///
 /// # Errors
@@ -35,12 +43,17 @@ pub fn confluent_kafka_history(bootstrap: &str) -> Result<Program> {
     program("confluent-kafka", "history.py", bootstrap)
 }
 
+/// Transactions of confluent-kafka against one cluster.
+///
+/// # Errors
+/// When it can't be installed.
+pub fn confluent_kafka_transactions(bootstrap: &str) -> Result<Program> {
+    program("confluent-kafka", "transactions.py", bootstrap)
+}
+
 fn program(name: &'static str, script: &str, bootstrap: &str) -> Result<Program> {
-    Ok(Program {
-        name,
-        command: vec![interpreter()?, client_sources("python").join(script)],
-        bootstrap: bootstrap.to_owned(),
-    })
+    let command = vec![interpreter()?, client_sources("python").join(script)];
+    Ok(Program::new(name, command, bootstrap))
 }
 
 fn interpreter() -> Result<PathBuf> {

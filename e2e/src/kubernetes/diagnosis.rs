@@ -3,7 +3,7 @@
 use crate::kubernetes::{Access, OPERATOR_NAMESPACE};
 
 const OBJECTS: &str = "kafkaclusters,topics,statefulsets,pods,services,endpoints,configmaps,\
-                       persistentvolumeclaims,poddisruptionbudgets";
+                       persistentvolumeclaims,poddisruptionbudgets,networkpolicies";
 const LOG_LINES: &str = "--tail=60";
 /// Selects the pods of all brokers.
 const BROKERS: &str = "app.kubernetes.io/name=klamm-broker";

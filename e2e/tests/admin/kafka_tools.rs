@@ -226,9 +226,32 @@ pub(crate) fn quotas(cluster: &DevCluster) -> Result<()> {
     answered(|| configs(&delete), NEVER)?;
     let described = answered(|| configs(&["--describe"]), NEVER)?;
     ensure!(!described.contains("producer_byte_rate"), "{described}");
-    let unknown = ["--alter", "--add-config", "request_percentage=50"];
-    let refusal = answered(|| configs(&unknown), NEVER).err();
-    let refusal = format!("{:#}", refusal.context("a quota that Klamm does not have")?);
-    ensure!(refusal.contains("is no quota of Klamm"), "{refusal}");
-    Ok(())
+    let half = ["--alter", "--add-config", "producer_byte_rate=0.5"];
+    let refusal = answered(|| configs(&half), NEVER).err();
+    let refusal = format!("{:#}", refusal.context("half a byte per second")?);
+    ensure!(refusal.contains("give a whole number"), "{refusal}");
+    mutation_quota(&java)
+}
+
+/// Of all clients, because each of the tools calls itself something else.
+fn mutation_quota(java: &Java) -> Result<()> {
+    let everybody = ["--entity-type", "clients", "--entity-default"];
+    let configs = |args: &[&str]| java.configs().args(args).args(everybody).run();
+    let quotas = "controller_mutation_rate=0.5,request_percentage=150.5";
+    answered(|| configs(&["--alter", "--add-config", quotas]), NEVER)?;
+    let described = answered(|| configs(&["--describe"]), NEVER)?;
+    for quota in quotas.split(',') {
+        ensure!(described.contains(quota), "{described}");
+    }
+    let create = |name: &str| {
+        let args = ["--create", "--partitions", "60", "--topic", name];
+        java.tool("TopicCommand").args(args).run()
+    };
+    create("overdraws")?;
+    let refusal = create("waits").err();
+    let refusal = format!("{:#}", refusal.context("a topic beyond the quota")?);
+    ensure!(refusal.contains("controller_mutation_rate"), "{refusal}");
+    let keys = "controller_mutation_rate,request_percentage";
+    answered(|| configs(&["--alter", "--delete-config", keys]), NEVER)?;
+    create("waits").map(drop)
 }

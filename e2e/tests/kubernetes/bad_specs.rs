@@ -72,6 +72,16 @@ pub(crate) async fn of_clusters(example: &Example) -> Result<()> {
             "belong to listeners of type NodePort",
         ),
         (
+            "/spec/listeners/0/networkPolicyPeers",
+            json!([{}]),
+            "a peer has an ipBlock",
+        ),
+        (
+            "/spec/networkPolicy",
+            json!({"mode": "Off"}),
+            "supported values: \"Enabled\", \"Disabled\"",
+        ),
+        (
             "/spec/deletionPolicy",
             json!("Keep"),
             "supported values: \"Retain\", \"Delete\"",
@@ -85,6 +95,7 @@ pub(crate) async fn of_clusters(example: &Example) -> Result<()> {
     for (pointer, value, advice) in new {
         refuse(&api, &with(cluster.clone(), pointer, value), advice).await?;
     }
+    peers_need_a_network_policy(&api, cluster).await?;
     let changes = [
         (
             json!({"pools": [pool("main", "500Mi")]}),
@@ -98,6 +109,19 @@ pub(crate) async fn of_clusters(example: &Example) -> Result<()> {
     for (spec, advice) in changes {
         refuse_change(&api, CLUSTER, spec, advice).await?;
     }
+    Ok(())
+}
+
+async fn peers_need_a_network_policy(api: &Api<DynamicObject>, cluster: Value) -> Result<()> {
+    let peers = json!([{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "shop"}}}]);
+    let restricted = with(cluster, "/spec/listeners/0/networkPolicyPeers", peers);
+    accept(api, &restricted).await?;
+    let open = with(
+        restricted,
+        "/spec/networkPolicy",
+        json!({"mode": "Disabled"}),
+    );
+    refuse(api, &open, "restrict nobody").await?;
     Ok(())
 }
 

@@ -3,14 +3,16 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use klamm_e2e::kubernetes::{Example, wait_for};
-use kube::api::DeleteParams;
-use kube::{Resource, ResourceExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use klamm_e2e::kubernetes::{Example, OPERATOR_NAMESPACE, wait_for};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -31,6 +33,8 @@ pub(crate) async fn come_back(example: &Example) -> Result<()> {
     }
     comes_back::<ConfigMap>(example, "demo-config", &["/data"]).await?;
     comes_back::<Secret>(example, "demo-broker-token", &["/data"]).await?;
+    comes_back::<NetworkPolicy>(example, "demo-brokers", &["/spec"]).await?;
+    operator_is_let_in(example).await?;
     comes_back::<PodDisruptionBudget>(example, "demo-brokers", &["/spec/selector"]).await?;
     comes_back::<StatefulSet>(example, "demo-main-0", &["/spec/template"]).await?;
     ensure!(
@@ -38,6 +42,38 @@ pub(crate) async fn come_back(example: &Example) -> Result<()> {
         "the address changed"
     );
     everything_is_there(&example.kcat().await?)
+}
+
+/// Not every network plugin enforces the policy; what the chart told the operator about its own pods can
+/// be looked at everywhere.
+async fn operator_is_let_in(example: &Example) -> Result<()> {
+    let policy = example.api::<NetworkPolicy>().get("demo-brokers").await?;
+    let rules = policy.spec.and_then(|spec| spec.ingress);
+    let mut peers = rules
+        .iter()
+        .flatten()
+        .flat_map(|rule| rule.from.iter().flatten());
+    let operator = peers.find(|peer| peer.namespace_selector.is_some());
+    let operator = operator.context("the gRPC port is open to everybody")?;
+    let labels = |selector: &Option<LabelSelector>| {
+        let labels = selector.as_ref()?.match_labels.as_ref()?.iter();
+        let labels: Vec<_> = labels
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        Some(labels.join(","))
+    };
+    let namespace = labels(&operator.namespace_selector);
+    ensure!(
+        namespace.as_deref() == Some(&format!("kubernetes.io/metadata.name={OPERATOR_NAMESPACE}")),
+        "{namespace:?}"
+    );
+    let pods = labels(&operator.pod_selector).context("any pod is let in")?;
+    let client = example.access.client.clone();
+    let operators = Api::<Pod>::namespaced(client, OPERATOR_NAMESPACE)
+        .list(&ListParams::default().labels(&pods))
+        .await?;
+    ensure!(!operators.items.is_empty(), "no pod has the labels {pods}");
+    Ok(())
 }
 
 /// Deletes the object and waits for its successor, which is the same at the pointers.

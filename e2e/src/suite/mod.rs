@@ -1,15 +1,23 @@
 //! The cases that every client passes.
 
+mod acks;
+mod broker_killed;
+mod members;
+mod offsets;
+
+use std::ops::Range;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use crate::cases::Cases;
-use crate::client::{Admin, CODECS, KafkaClient};
+use crate::client::{Admin, CODECS, KafkaClient, MatrixClient};
+use crate::cluster::Cluster;
 use crate::messages::{Consumed, parse, verify, write};
 use crate::process::{Signal, wait_until};
-use crate::tool::{Running, last_lines};
+use crate::tool::{Running, Tool, last_lines};
 
 /// For what takes seconds on a machine that has time.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -19,14 +27,74 @@ const MESSAGES: u64 = 20_000;
 const MORE_MESSAGES: u64 = 2_000;
 const CODEC_MESSAGES: u64 = 2_000;
 
+/// The environment variable that, when it is set, has the cases run, too, that wait for time-outs of
+/// clients or brokers; `cargo xtask clients` sets it.
+pub const LONG_CASES: &str = "KLAMM_E2E_LONG";
+
 /// Configuration that the cases rely on.
 pub const OVERRIDES: [&str; 1] = ["num.partitions=6"];
+
+/// A target whose clients talk to three brokers of the system that the environment names.
+pub fn run_target(
+    target: &str,
+    run: impl FnOnce(&mut Cases, &mut Cluster) -> Result<()>,
+) -> ExitCode {
+    let mut cases = Cases::new(target);
+    let outcome = Cluster::start(&OVERRIDES).and_then(|mut cluster| {
+        let outcome = run(&mut cases, &mut cluster);
+        if outcome.is_err() || cases.any_failed() {
+            cluster.print_logs();
+        }
+        outcome
+    });
+    cases.finish(outcome)
+}
+
+/// Every case that takes no admin API.
+///
+/// # Errors
+/// When the client does not tell its version.
+pub fn every_message_case(
+    cases: &mut Cases,
+    client: &dyn MatrixClient,
+    cluster: &mut Cluster,
+) -> Result<()> {
+    cases.client(client.name(), client.version()?);
+    messages(cases, client);
+    acks::cases(cases, client);
+    offsets::cases(cases, client);
+    if std::env::var_os(LONG_CASES).is_some() {
+        members::cases(cases, client);
+        broker_killed::cases(cases, client, cluster);
+    }
+    Ok(())
+}
+
+/// Every case.
+///
+/// # Errors
+/// When the client does not tell its version.
+pub fn every_case<C: MatrixClient + Admin>(
+    cases: &mut Cases,
+    client: &C,
+    cluster: &mut Cluster,
+) -> Result<()> {
+    every_message_case(cases, client, cluster)?;
+    admin(cases, client);
+    Ok(())
+}
 
 /// Messages through a group, and in every codec.
 pub fn messages(cases: &mut Cases, client: &dyn KafkaClient) {
     group_of_two(cases, client);
     let name = client.name();
     cases.run(&format!("{name}: every codec"), || codecs(client));
+    for codec in CODECS {
+        if !client.codecs().contains(&codec) {
+            let reason = "takes a plugin of another project";
+            cases.skip(&format!("{name}: codec {codec}"), reason);
+        }
+    }
 }
 
 /// Messages through a group: of two members, then of one that goes on where these were.
@@ -79,7 +147,7 @@ fn codecs(client: &dyn KafkaClient) -> Result<()> {
     let topic = format!("{}-codecs", client.name());
     client.ensure_topic(&topic)?;
     let mut end = 0;
-    for codec in CODECS {
+    for codec in client.codecs() {
         let numbers = end..end + CODEC_MESSAGES;
         produce(client, &topic, numbers.clone(), codec).with_context(|| codec.to_owned())?;
         end = numbers.end;
@@ -149,13 +217,18 @@ fn group(client: &dyn KafkaClient) -> String {
 pub fn produce(
     client: &dyn KafkaClient,
     topic: &str,
-    numbers: std::ops::Range<u64>,
+    numbers: Range<u64>,
     codec: &str,
 ) -> Result<()> {
+    send(client.producer(topic, codec), numbers)
+}
+
+/// Gives messages to a producer and waits until it has ended.
+fn send(producer: Tool, numbers: Range<u64>) -> Result<()> {
     let directory = TempDir::new()?;
     let file = directory.path().join("messages");
     write(&file, numbers)?;
-    client.producer(topic, codec).stdin(&file).run()?;
+    producer.stdin(&file).run()?;
     Ok(())
 }
 
