@@ -8,12 +8,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConfigValue, RebalancePolicy, RebalanceStatus, RolloutPolicy, ScaleDown};
+use crate::{
+    ConfigValue, NetworkPolicySettings, RebalancePolicy, RebalanceStatus, RolloutPolicy, ScaleDown,
+};
 
 /// A Kafka-compatible cluster of Klamm brokers.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -69,7 +72,9 @@ use crate::{ConfigValue, RebalancePolicy, RebalanceStatus, RolloutPolicy, ScaleD
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.pools.map(p, p.replicas).sum() >= self.controllers.count")
-        .message("controllers.count must not exceed the number of brokers: add replicas to a pool, or set controllers.count to 1")
+        .message("controllers.count must not exceed the number of brokers: add replicas to a pool, or set controllers.count to 1"),
+    validation = Rule::new("self.networkPolicy.mode != 'Disabled' || self.listeners.all(l, !has(l.networkPolicyPeers))")
+        .message("networkPolicyPeers restrict nobody without a NetworkPolicy: remove them, or set networkPolicy.mode to Enabled"),
 )]
 pub struct KafkaClusterSpec {
     /// Image that holds `/klamm-broker`. Default: the image that the operator itself runs, so that
@@ -129,6 +134,10 @@ pub struct KafkaClusterSpec {
     /// When replicas move between brokers that stay.
     #[serde(default)]
     pub rebalance: RebalancePolicy,
+
+    /// Whether a NetworkPolicy protects the brokers.
+    #[serde(default)]
+    pub network_policy: NetworkPolicySettings,
 
     /// Ids of brokers that the operator does not restart, whatever changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -304,6 +313,16 @@ pub struct Listener {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertised_host: Option<String>,
+
+    /// Who may connect, as in a NetworkPolicy. Default: everybody. Brokers may see clients of type
+    /// NodePort under the address of a node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(
+        validation = Rule::new("self.all(p, has(p.ipBlock) != (has(p.podSelector) || has(p.namespaceSelector)))")
+            .message("a peer has an ipBlock, or else a podSelector, a namespaceSelector or both")
+    )]
+    pub network_policy_peers: Vec<NetworkPolicyPeer>,
 }
 
 impl Listener {
@@ -314,6 +333,7 @@ impl Listener {
             port: 9092,
             node_port: None,
             advertised_host: None,
+            network_policy_peers: Vec::new(),
         }]
     }
 }

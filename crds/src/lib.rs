@@ -7,6 +7,7 @@
 
 mod config_value;
 mod kafka_cluster;
+mod network_policy;
 mod rebalance;
 mod rollout;
 mod scale_down;
@@ -19,6 +20,7 @@ pub use kafka_cluster::{
     BrokerStatus, Controllers, DeletionPolicy, KafkaCluster, KafkaClusterSpec, KafkaClusterStatus,
     Listener, ListenerStatus, ListenerType, PodTemplate, Pool, Rack, Storage,
 };
+pub use network_policy::{NetworkPolicyMode, NetworkPolicySettings};
 pub use rebalance::{RebalanceMode, RebalancePolicy, RebalanceStatus};
 pub use rollout::RolloutPolicy;
 pub use scale_down::ScaleDown;

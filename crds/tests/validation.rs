@@ -76,11 +76,36 @@ fn bad_clusters_are_refused_with_advice() {
             "exactly one listener",
         ),
         ("/spec/listeners/0/nodePort", json!(30000), "type NodePort"),
+        (
+            "/spec/listeners/0/networkPolicyPeers",
+            json!([{}]),
+            "a peer has an ipBlock",
+        ),
+        (
+            "/spec/listeners/0/networkPolicyPeers",
+            json!([{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]),
+            "a peer has an ipBlock",
+        ),
     ];
     for (pointer, value, advice) in cases {
         let message = refused_cluster(with(cluster(), pointer, value));
         assert!(message.contains(advice), "{pointer}: {message}");
     }
+}
+
+#[test]
+fn peers_without_a_network_policy_are_refused() {
+    let peers = json!([
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "shop"}}},
+        {"ipBlock": {"cidr": "10.0.0.0/8"}},
+    ]);
+    let restricted = with(cluster(), "/spec/listeners/0/networkPolicyPeers", peers);
+    validate_cel(&serde_json::from_value::<KafkaCluster>(restricted.clone()).unwrap()).unwrap();
+    let disabled = json!({"mode": "Disabled"});
+    let message = refused_cluster(with(restricted, "/spec/networkPolicy", disabled.clone()));
+    assert!(message.contains("restrict nobody"), "{message}");
+    let open = with(cluster(), "/spec/networkPolicy", disabled);
+    validate_cel(&serde_json::from_value::<KafkaCluster>(open).unwrap()).unwrap();
 }
 
 #[test]

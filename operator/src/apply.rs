@@ -17,6 +17,7 @@ pub(crate) async fn apply(client: &Client, object: &Object) -> Result<(), kube::
         Object::ServiceAccount(object) => apply_one(client, object).await,
         Object::Service(object) => apply_one(client, object).await,
         Object::ConfigMap(object) => apply_one(client, object).await,
+        Object::NetworkPolicy(object) => apply_one(client, object).await,
         Object::PodDisruptionBudget(object) => apply_one(client, object).await,
         Object::PersistentVolumeClaim(object) => apply_one(client, object).await,
         Object::StatefulSet(object) => apply_one(client, object.as_ref()).await,

@@ -42,6 +42,7 @@ impl Context {
         metrics: Arc<Metrics>,
         epoch: u64,
     ) -> Self {
+        let operator_pods = settings.operator_pods();
         let reporter = Reporter {
             controller: naming::OPERATOR.to_owned(),
             instance: Some(settings.identity),
@@ -55,6 +56,7 @@ impl Context {
             defaults: Defaults {
                 image: settings.broker_image,
                 image_pull_policy: settings.broker_image_pull_policy,
+                operator_pods,
             },
             namespace: (!settings.cluster_wide).then_some(settings.namespace),
             failures: Mutex::default(),

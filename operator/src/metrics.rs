@@ -1,13 +1,22 @@
-//! Prometheus metrics of the operator.
+//! Prometheus metrics of the operator. `docs/monitoring.md` lists them all; a test holds the two
+//! together.
+
+mod conditions;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
+use klamm_crds::KafkaCluster;
+use kube::runtime::reflector::Store;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use conditions::ClusterConditions;
 
 const DURATION_BUCKETS_SECONDS: [f64; 8] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
@@ -30,6 +39,7 @@ pub(crate) struct Metrics {
     pub(crate) replacements: Counter,
     reconciliations: Family<Outcome, Counter>,
     durations: Family<Kind, Histogram, fn() -> Histogram>,
+    conditions: ClusterConditions,
 }
 
 impl Default for Metrics {
@@ -41,6 +51,7 @@ impl Default for Metrics {
             replacements: Counter::default(),
             reconciliations: Family::default(),
             durations: Family::new_with_constructor(durations),
+            conditions: ClusterConditions::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -58,6 +69,7 @@ impl Default for Metrics {
             help,
             metrics.durations.clone(),
         );
+        registry.register_collector(Box::new(metrics.conditions.clone()));
         Self {
             registry,
             ..metrics
@@ -77,7 +89,12 @@ impl Metrics {
             .observe(duration.as_secs_f64());
     }
 
-    /// In the text format.
+    /// Tells the conditions of these clusters from now on.
+    pub(crate) fn watch_clusters(&self, clusters: Store<KafkaCluster>) {
+        self.conditions.watch(clusters);
+    }
+
+    /// In the text format of OpenMetrics.
     pub(crate) fn encoded(&self) -> String {
         let mut encoded = String::new();
         text::encode(&mut encoded, &self.registry).expect("a String takes everything");

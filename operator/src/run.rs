@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client};
+use operator_plan::observed::OperatorPods;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -40,13 +41,47 @@ pub(crate) struct Settings {
     /// imagePullPolicy of the brokers.
     #[arg(long, env = "KLAMM_BROKER_IMAGE_PULL_POLICY")]
     pub(crate) broker_image_pull_policy: Option<String>,
+    /// Labels by which the operator's own pods are selected, such as
+    /// app.kubernetes.io/name=klamm-operator. With them the brokers' NetworkPolicies let only brokers
+    /// and the operator to the brokers' gRPC port; without, everybody.
+    #[arg(
+        long,
+        env = "KLAMM_OPERATOR_POD_LABELS",
+        value_delimiter = ',',
+        value_parser = label,
+        requires = "namespace"
+    )]
+    pub(crate) pod_labels: Vec<(String, String)>,
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub(crate) http_listener: SocketAddr,
 }
 
+impl Settings {
+    /// How NetworkPolicies select the operator, if that is known.
+    pub(crate) fn operator_pods(&self) -> Option<OperatorPods> {
+        (!self.pod_labels.is_empty()).then(|| OperatorPods {
+            namespace: self.namespace.clone(),
+            labels: self.pod_labels.iter().cloned().collect(),
+        })
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is written key=value"),
+    }
+}
+
 /// Runs until SIGTERM or SIGINT, or until the lease is lost.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    if settings.operator_pods().is_none() {
+        tracing::warn!(
+            "the labels of the operator's own pods are not set: NetworkPolicies leave the brokers' \
+             gRPC port open to all; set --pod-labels and --namespace"
+        );
+    }
     let client = Client::try_default()
         .await
         .context("cannot reach the Kubernetes API")?;
@@ -132,4 +167,30 @@ fn stop_on_signal(stop: &CancellationToken) -> anyhow::Result<()> {
         stop.cancel();
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::Settings;
+
+    fn settings(arguments: &[&str]) -> Result<Settings, clap::Error> {
+        let command = Settings::augment_args(Command::new("run"));
+        let given = ["run", "--broker-image=klamm"].iter().chain(arguments);
+        Settings::from_arg_matches(&command.try_get_matches_from(given)?)
+    }
+
+    #[test]
+    fn the_operator_is_selected_by_labels_and_namespace_or_not_at_all() {
+        assert!(settings(&[]).unwrap().operator_pods().is_none());
+        let labels = "--pod-labels=app.kubernetes.io/instance=klamm,app=operator";
+        let pods = settings(&[labels, "--namespace=system"]).unwrap();
+        let pods = pods.operator_pods().unwrap();
+        assert_eq!(pods.namespace, "system");
+        assert_eq!(pods.labels.len(), 2);
+        assert_eq!(pods.labels["app.kubernetes.io/instance"], "klamm");
+        settings(&["--pod-labels=operator", "--namespace=system"]).unwrap_err();
+        settings(&[labels]).expect_err("the default namespace is a guess");
+    }
 }

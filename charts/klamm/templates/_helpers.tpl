@@ -7,6 +7,11 @@ app.kubernetes.io/name: klamm-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* The same as one line: key=value,key=value. */}}
+{{- define "klamm.selector" -}}
+{{- include "klamm.selectorLabels" . | replace ": " "=" | replace "\n" "," -}}
+{{- end -}}
+
 {{- define "klamm.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "klamm.selectorLabels" . }}
@@ -57,6 +62,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]
+# Deleted with networkPolicy.mode Disabled.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
 # Deleting a pod is how a broker is restarted.
 - apiGroups: [""]
   resources: [pods]

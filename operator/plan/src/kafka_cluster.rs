@@ -1,6 +1,7 @@
 //! From a `KafkaCluster` and what was observed to the plan of one reconciliation.
 
 mod membership;
+mod objects;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,10 @@ use crate::scale::{self, Scale};
 use crate::status::{self, Findings, Turn};
 use crate::validate::{Problem, Validated, validate};
 use membership::Membership;
+use objects::{
+    boxed, current_stateful_sets, newest_stateful_sets, set_revision, shared_objects,
+    unwanted_network_policy, unwanted_services,
+};
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug)]
@@ -33,6 +38,8 @@ pub struct Plan {
     pub apply: Vec<Object>,
     /// Services that nobody wants any more.
     pub delete_services: Vec<String>,
+    /// The NetworkPolicy of a cluster that shall have none.
+    pub delete_network_policy: Option<Judged>,
     /// Volumes of removed brokers that shall not be kept.
     pub delete_volumes: Vec<Judged>,
     /// Settings that running brokers take.
@@ -266,6 +273,7 @@ fn planned(
         record_first: (cluster.status.as_ref() != Some(&identity)).then_some(identity),
         apply,
         delete_services: unwanted_services(&view.valid, allocation, observed),
+        delete_network_policy: unwanted_network_policy(&view.valid, observed),
         delete_volumes: (view.membership).unwanted_volumes(&view.valid, allocation, observed),
         config_change: view.config.change,
         action: match rollout {
@@ -287,14 +295,19 @@ fn is_rebalancing(admin: &Admin) -> bool {
     admin.confirmed().is_some_and(|facts| facts.rebalancing)
 }
 
-/// One broker may be stopped by others while everything has settled and whoever was asked about may
-/// stop. Nobody was asked in the middle of a rollout.
+/// One broker may be stopped by others while everything has settled and each voter may stop. Not all
+/// of them were asked about in the middle of a rollout.
 fn disruptions(situation: &Situation<'_>) -> Disruptions {
     let verdicts = &situation.answers.restarts;
+    let facts = situation.admin.confirmed().into_iter();
+    let all_asked = facts
+        .flat_map(|facts| &facts.voters)
+        .all(|id| verdicts.contains_key(id));
     let all_safe = verdicts
         .values()
         .all(|verdict| *verdict == RestartVerdict::Safe);
-    if rollout::hindrance(situation, None).is_none() && !verdicts.is_empty() && all_safe {
+    let settled = rollout::hindrance(situation, None).is_none();
+    if settled && !verdicts.is_empty() && all_asked && all_safe {
         Disruptions::Allowed
     } else {
         Disruptions::Forbidden
@@ -308,6 +321,7 @@ impl Plan {
             validated: None,
             apply: Vec::new(),
             delete_services: Vec::new(),
+            delete_network_policy: None,
             delete_volumes: Vec::new(),
             config_change: None,
             action: None,
@@ -341,82 +355,6 @@ fn refused(cluster: &KafkaCluster, observed: &Observed, problem: &Problem, now: 
         status,
         ..Plan::nothing()
     }
-}
-
-/// By broker; nothing where the address for clients outside is not known yet, or the pool is not.
-fn newest_stateful_sets(
-    valid: &Validated,
-    allocation: &Allocation,
-    brokers: &[&allocation::Broker],
-    (config, wanted): (&ConfigPlan, &str),
-) -> Vec<(i32, Option<StatefulSet>)> {
-    let newest = |broker: &allocation::Broker| {
-        let pool = valid.pools.iter().find(|pool| pool.name == broker.pool)?;
-        let name = naming::stateful_set(&valid.name, &broker.pool, broker.id);
-        let version = config.version(&name, wanted);
-        resources::stateful_set(valid, allocation, broker, pool, version)
-    };
-    brokers
-        .iter()
-        .map(|broker| (broker.id, newest(broker)))
-        .collect()
-}
-
-fn shared_objects(
-    view: &View,
-    allocation: &Allocation,
-    observed: &Observed,
-    disruptions: Disruptions,
-) -> Vec<Object> {
-    let valid = &view.valid;
-    let service_account = resources::service_account(valid);
-    let budget = resources::pod_disruption_budget(valid, disruptions);
-    let sets = &observed.stateful_sets;
-    let config_map = observed.config_map.as_ref();
-    let desired_config_map = resources::config_map(valid, view.wanted.clone(), config_map, sets);
-    let services = resources::services(valid, allocation);
-    let services = services.into_iter().filter_map(|service| {
-        let live = observed
-            .services
-            .iter()
-            .find(|s| s.metadata.name == service.metadata.name);
-        unless_applied(service, live, Object::Service)
-    });
-    let live_account = observed.service_account.as_ref();
-    let live_budget = observed.pod_disruption_budget.as_ref();
-    unless_applied(service_account, live_account, Object::ServiceAccount)
-        .into_iter()
-        .chain(services)
-        .chain(unless_applied(
-            desired_config_map,
-            config_map,
-            Object::ConfigMap,
-        ))
-        .chain(unless_applied(
-            budget,
-            live_budget,
-            Object::PodDisruptionBudget,
-        ))
-        .collect()
-}
-
-/// StatefulSets that are missing or were changed by somebody else. A new revision waits for the
-/// broker's turn.
-fn current_stateful_sets(
-    newest: &[(i32, Option<StatefulSet>)],
-    observed: &Observed,
-) -> Vec<Object> {
-    let due = |set: &StatefulSet| {
-        let live = live_stateful_set(observed, set);
-        let new_revision = live.is_some_and(|live| set_revision(live) != set_revision(set));
-        (!new_revision)
-            .then(|| unless_applied(set.clone(), live, boxed))
-            .flatten()
-    };
-    newest
-        .iter()
-        .filter_map(|(_, set)| due(set.as_ref()?))
-        .collect()
 }
 
 fn action(
@@ -454,29 +392,6 @@ fn action(
     })))
 }
 
-fn boxed(set: StatefulSet) -> Object {
-    Object::StatefulSet(Box::new(set))
-}
-
-fn unwanted_services(
-    valid: &Validated,
-    allocation: &Allocation,
-    observed: &Observed,
-) -> Vec<String> {
-    let wanted = resources::services(valid, allocation);
-    let is_wanted = |name: &String| {
-        let mut names = wanted.iter().map(|service| &service.metadata.name);
-        names.any(|wanted| wanted.as_ref() == Some(name))
-    };
-    let external = observed.services.iter().filter(|service| {
-        service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("NodePort")
-    });
-    external
-        .filter_map(|service| service.metadata.name.clone())
-        .filter(|name| !is_wanted(name))
-        .collect()
-}
-
 fn broker_pod(
     broker: &allocation::Broker,
     newest: Option<&StatefulSet>,
@@ -511,22 +426,11 @@ fn broker_pod(
     }
 }
 
-fn live_stateful_set<'a>(observed: &'a Observed, set: &StatefulSet) -> Option<&'a StatefulSet> {
-    observed
-        .stateful_sets
-        .iter()
-        .find(|live| live.metadata.name == set.metadata.name)
-}
-
 fn live_pod<'a>(observed: &'a Observed, name: &str) -> Option<&'a Pod> {
     observed
         .pods
         .iter()
         .find(|pod| pod.metadata.name.as_deref() == Some(name))
-}
-
-fn set_revision(set: &StatefulSet) -> Option<&str> {
-    revision(set.spec.as_ref()?.template.metadata.as_ref()?)
 }
 
 #[cfg(test)]

@@ -30,6 +30,10 @@ pub const RETIRED_ANNOTATION: &str = "klamm.dev/retired";
 /// Finalizer of topics that are deleted with their object.
 pub const TOPIC_FINALIZER: &str = "klamm.dev/delete-topic";
 
+/// The port of brokers for clients inside Kubernetes.
+pub const CLIENT_PORT_NAME: &str = "client";
+/// The port of brokers for clients outside.
+pub const EXTERNAL_PORT_NAME: &str = "external";
 /// gRPC between brokers and from the operator.
 pub const RPC_PORT: i32 = 9095;
 /// Health and metrics.
@@ -98,6 +102,11 @@ pub fn service_account(cluster: &str) -> String {
 
 #[must_use]
 pub fn pod_disruption_budget(cluster: &str) -> String {
+    format!("{cluster}-brokers")
+}
+
+#[must_use]
+pub fn network_policy(cluster: &str) -> String {
     format!("{cluster}-brokers")
 }
 

@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::jiff::Timestamp;
 
@@ -18,6 +19,7 @@ pub struct Observed {
     pub services: Vec<Service>,
     pub volumes: Vec<PersistentVolumeClaim>,
     pub config_map: Option<ConfigMap>,
+    pub network_policy: Option<NetworkPolicy>,
     pub pod_disruption_budget: Option<PodDisruptionBudget>,
     pub service_account: Option<ServiceAccount>,
     pub admin: Admin,
@@ -37,6 +39,16 @@ pub struct Defaults {
     /// Image of clusters that name none.
     pub image: String,
     pub image_pull_policy: Option<String>,
+    /// Who the brokers' NetworkPolicies let in beside brokers; nothing if that is not known.
+    pub operator_pods: Option<OperatorPods>,
+}
+
+/// How the operator's own pods are selected.
+#[derive(Clone, Debug)]
+pub struct OperatorPods {
+    pub namespace: String,
+    /// Labels that all of them have, and others in the namespace have not.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The brokers' own view.

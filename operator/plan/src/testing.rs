@@ -8,8 +8,8 @@ use klamm_crds::{KafkaCluster, Topic};
 use serde_json::json;
 
 use crate::observed::{
-    Admin, Answers, BrokerFacts, BrokerState, ClusterFacts, Defaults, Observed, QuorumFacts,
-    QuorumMember,
+    Admin, Answers, BrokerFacts, BrokerState, ClusterFacts, Defaults, Observed, OperatorPods,
+    QuorumFacts, QuorumMember,
 };
 
 pub(crate) fn now() -> Timestamp {
@@ -59,6 +59,7 @@ pub(crate) fn observed() -> Observed {
         services: Vec::new(),
         volumes: Vec::new(),
         config_map: None,
+        network_policy: None,
         pod_disruption_budget: None,
         service_account: None,
         admin: Admin::Unreachable("no voter answered".to_owned()),
@@ -67,6 +68,13 @@ pub(crate) fn observed() -> Observed {
         defaults: Defaults {
             image: "ghcr.io/klamm-dev/klamm:0.1.0".to_owned(),
             image_pull_policy: Some("IfNotPresent".to_owned()),
+            operator_pods: Some(OperatorPods {
+                namespace: "klamm-system".to_owned(),
+                labels: BTreeMap::from([(
+                    "app.kubernetes.io/name".to_owned(),
+                    "klamm-operator".to_owned(),
+                )]),
+            }),
         },
         fresh_cluster_id: "5f0c7a52-1d0b-4a3e-9a55-2f4f7a6f8f10".to_owned(),
     }

@@ -6,10 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use klamm_crds::{DeletionPolicy, KafkaCluster, ListenerType, Pool, RebalanceMode};
+use klamm_crds::{
+    DeletionPolicy, KafkaCluster, ListenerType, NetworkPolicyMode, Pool, RebalanceMode,
+};
 
-use crate::observed::Defaults;
+use crate::observed::{Defaults, OperatorPods};
 use crate::rollout::Policy;
 
 /// Why a spec is refused.
@@ -42,6 +45,9 @@ pub struct Validated {
     pub drain_stall_timeout: Duration,
     pub rebalance: RebalanceMode,
     pub rollout: Policy,
+    pub network_policy: NetworkPolicyMode,
+    /// Let in by the NetworkPolicy, if known.
+    pub operator_pods: Option<OperatorPods>,
 }
 
 /// The listener for clients inside Kubernetes.
@@ -49,6 +55,8 @@ pub struct Validated {
 pub struct InternalListener {
     pub name: String,
     pub port: i32,
+    /// Who may connect; nobody in it means everybody.
+    pub peers: Vec<NetworkPolicyPeer>,
 }
 
 /// The listener for clients that reach the nodes.
@@ -60,6 +68,8 @@ pub struct NodePortListener {
     pub bootstrap_node_port: Option<i32>,
     /// Host with `{brokerId}` to be replaced, if not a node's address.
     pub advertised_host: Option<String>,
+    /// Who may connect; nobody in it means everybody.
+    pub peers: Vec<NetworkPolicyPeer>,
 }
 
 /// # Errors
@@ -74,6 +84,7 @@ pub fn validate(cluster: &KafkaCluster, defaults: &Defaults) -> Result<Validated
         .map(|listener| InternalListener {
             name: listener.name.clone(),
             port: listener.port,
+            peers: listener.network_policy_peers.clone(),
         })
         .ok_or_else(|| Problem {
             reason: "InvalidListeners",
@@ -88,6 +99,7 @@ pub fn validate(cluster: &KafkaCluster, defaults: &Defaults) -> Result<Validated
             port: listener.port,
             bootstrap_node_port: listener.node_port,
             advertised_host: listener.advertised_host.clone(),
+            peers: listener.network_policy_peers.clone(),
         });
     Ok(Validated {
         namespace: cluster.metadata.namespace.clone().unwrap_or_default(),
@@ -113,6 +125,8 @@ pub fn validate(cluster: &KafkaCluster, defaults: &Defaults) -> Result<Validated
         drain_stall_timeout: seconds(spec.scale_down.drain_stall_timeout_seconds),
         rebalance: spec.rebalance.mode,
         rollout: rollout(cluster),
+        network_policy: spec.network_policy.mode,
+        operator_pods: defaults.operator_pods.clone(),
     })
 }
 

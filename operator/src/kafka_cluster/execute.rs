@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use klamm_crds::KafkaCluster;
 use kube::api::{PostParams, Preconditions};
 use kube::{Resource as _, ResourceExt as _};
@@ -50,16 +51,7 @@ pub(super) async fn execute(
     for object in &plan.apply {
         apply::apply(&context.client, object).await?;
     }
-    let namespace = cluster.namespace().unwrap_or_default();
-    for name in &plan.delete_services {
-        let api = context.namespaced::<Service>(&namespace);
-        apply::delete(&api, name, None).await?;
-    }
-    for volume in &plan.delete_volumes {
-        tracing::info!(?volume, "deleting the volume of a removed broker");
-        let api = context.namespaced::<PersistentVolumeClaim>(&namespace);
-        apply::delete(&api, &volume.name, Some(preconditions(volume))).await?;
-    }
+    delete_unwanted(context, &cluster.namespace().unwrap_or_default(), plan).await?;
     if let Some(change) = &plan.config_change {
         let (brokers, controller_id) = controller(observation)?;
         tracing::info!(?change, "changing settings of running brokers");
@@ -69,6 +61,28 @@ pub(super) async fn execute(
         act(context, &cluster, action, observation).await?;
     }
     Ok(cluster)
+}
+
+async fn delete_unwanted(
+    context: &Context,
+    namespace: &str,
+    plan: &Plan,
+) -> Result<(), kube::Error> {
+    for name in &plan.delete_services {
+        let api = context.namespaced::<Service>(namespace);
+        apply::delete(&api, name, None).await?;
+    }
+    if let Some(policy) = &plan.delete_network_policy {
+        tracing::info!(?policy, "deleting the NetworkPolicy");
+        let api = context.namespaced::<NetworkPolicy>(namespace);
+        apply::delete(&api, &policy.name, Some(preconditions(policy))).await?;
+    }
+    for volume in &plan.delete_volumes {
+        tracing::info!(?volume, "deleting the volume of a removed broker");
+        let api = context.namespaced::<PersistentVolumeClaim>(namespace);
+        apply::delete(&api, &volume.name, Some(preconditions(volume))).await?;
+    }
+    Ok(())
 }
 
 /// Takes the one step.

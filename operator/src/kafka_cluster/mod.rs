@@ -10,6 +10,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use klamm_crds::KafkaCluster;
 use kube::api::PostParams;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker_admin::AdminError;
 use crate::context::Context;
 use crate::events;
+use crate::metrics::Metrics;
 
 pub(crate) use observe::token;
 
@@ -58,13 +60,17 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
         let selector = format!("{}={}", naming::MANAGED_BY_LABEL, naming::OPERATOR);
         watcher::Config::default().labels(&selector)
     };
-    Controller::new(
-        context.managed::<KafkaCluster>(),
-        watcher::Config::default(),
+    telling_conditions(
+        &context.metrics,
+        Controller::new(
+            context.managed::<KafkaCluster>(),
+            watcher::Config::default(),
+        ),
     )
     .owns(context.managed::<StatefulSet>(), ours())
     .owns(context.managed::<Service>(), ours())
     .owns(context.managed::<ConfigMap>(), ours())
+    .owns(context.managed::<NetworkPolicy>(), ours())
     .owns(context.managed::<PodDisruptionBudget>(), ours())
     .owns(context.managed::<ServiceAccount>(), ours())
     .watches(context.managed::<Pod>(), ours(), |pod| cluster_of(&pod))
@@ -86,6 +92,15 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
         }
     })
     .await;
+}
+
+/// Has the conditions of all clusters told as metrics.
+fn telling_conditions(
+    metrics: &Metrics,
+    controller: Controller<KafkaCluster>,
+) -> Controller<KafkaCluster> {
+    metrics.watch_clusters(controller.store());
+    controller
 }
 
 fn cluster_of<K: Resource>(object: &K) -> Option<ObjectRef<KafkaCluster>> {

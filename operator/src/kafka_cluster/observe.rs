@@ -38,20 +38,11 @@ pub(super) async fn observe(
         list(context, &namespace, &name),
         list(context, &namespace, &name),
     )?;
-    let (config_maps, budgets, service_accounts) = (
-        naming::config_map(&name),
-        naming::pod_disruption_budget(&name),
-        naming::service_account(&name),
-    );
-    let (config_maps_api, budgets_api, service_accounts_api) = (
-        context.namespaced(&namespace),
-        context.namespaced(&namespace),
-        context.namespaced(&namespace),
-    );
-    let (config_map, pod_disruption_budget, service_account) = tokio::try_join!(
-        config_maps_api.get_opt(&config_maps),
-        budgets_api.get_opt(&budgets),
-        service_accounts_api.get_opt(&service_accounts),
+    let (config_map, network_policy, pod_disruption_budget, service_account) = tokio::try_join!(
+        get(context, &namespace, naming::config_map(&name)),
+        get(context, &namespace, naming::network_policy(&name)),
+        get(context, &namespace, naming::pod_disruption_budget(&name)),
+        get(context, &namespace, naming::service_account(&name)),
     )?;
     let (brokers, admin) = match BrokerAdmin::new(cluster, token.as_deref(), context.epoch) {
         Ok(brokers) => {
@@ -72,6 +63,7 @@ pub(super) async fn observe(
         services,
         volumes,
         config_map,
+        network_policy,
         pod_disruption_budget,
         service_account,
         admin,
@@ -129,6 +121,16 @@ where
         .list(&params)
         .await?
         .items)
+}
+
+async fn get<K>(context: &Context, namespace: &str, name: String) -> Result<Option<K>, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    context.namespaced::<K>(namespace).get_opt(&name).await
 }
 
 /// The brokers' token, if its Secret exists.

@@ -17,6 +17,7 @@ use crate::observed::{
 };
 use crate::testing;
 
+mod network_policy;
 mod scaling;
 
 struct World {
@@ -43,6 +44,9 @@ impl World {
         }
         for volume in &mut observed.volumes {
             volume.metadata.uid.get_or_insert_default();
+        }
+        if let Some(policy) = &mut observed.network_policy {
+            policy.metadata.uid.get_or_insert_default();
         }
         let confirmed = observed.admin.confirmed();
         observed.quorum = confirmed.map(|facts| testing::quorum(&facts.voters));
@@ -90,6 +94,9 @@ impl World {
         self.observed
             .services
             .retain(|service| !plan.delete_services.contains(name(&service.metadata)));
+        if plan.delete_network_policy.is_some() {
+            self.observed.network_policy = None;
+        }
         let is_deleted = |volume: &PersistentVolumeClaim| {
             let mut deleted = plan.delete_volumes.iter();
             deleted.any(|judged| judged.name == *name(&volume.metadata))
@@ -168,6 +175,7 @@ impl World {
         match object.clone() {
             Object::ServiceAccount(object) => observed.service_account = Some(object),
             Object::ConfigMap(object) => observed.config_map = Some(object),
+            Object::NetworkPolicy(object) => observed.network_policy = Some(object),
             Object::PodDisruptionBudget(object) => observed.pod_disruption_budget = Some(object),
             Object::PersistentVolumeClaim(object) => put(&mut observed.volumes, object),
             Object::StatefulSet(object) => put(&mut observed.stateful_sets, *object),
@@ -196,14 +204,9 @@ impl World {
             {
                 continue;
             }
-            let template = set
-                .spec
-                .as_ref()
-                .unwrap()
-                .template
-                .metadata
-                .as_ref()
-                .unwrap();
+            let template = &set.spec.as_ref().unwrap().template;
+            let containers = &template.spec.as_ref().unwrap().containers;
+            let template = template.metadata.as_ref().unwrap();
             let pod = json!({
                 "metadata": {
                     "name": pod_name,
@@ -211,6 +214,7 @@ impl World {
                     "labels": template.labels,
                     "annotations": template.annotations,
                 },
+                "spec": { "containers": containers },
                 "status": {
                     "phase": "Running",
                     "conditions": [{ "type": "Ready", "status": "True" }],
@@ -281,6 +285,7 @@ fn idle(plan: &Plan) -> bool {
     plan.record_first.is_none()
         && plan.apply.is_empty()
         && plan.delete_services.is_empty()
+        && plan.delete_network_policy.is_none()
         && plan.delete_volumes.is_empty()
         && plan.config_change.is_none()
         && plan.action.is_none()
@@ -320,6 +325,7 @@ fn the_example_becomes_these_objects() {
     let text = [
         yaml(&[&observed.service_account]),
         yaml(&[&observed.config_map]),
+        yaml(&[&observed.network_policy]),
         yaml(&[&observed.pod_disruption_budget]),
         yaml(&observed.services),
         yaml(&observed.volumes[..1]),
@@ -405,9 +411,10 @@ fn what_is_deleted_by_hand_comes_back_alone() {
     assert_eq!(world.plan().apply.len(), volumes.len());
     world.observed.volumes = volumes;
     world.observed.config_map = None;
+    world.observed.network_policy = None;
     world.observed.pod_disruption_budget = None;
     world.observed.service_account = None;
-    assert_eq!(world.plan().apply.len(), 3);
+    assert_eq!(world.plan().apply.len(), 4);
 }
 
 #[test]
@@ -576,6 +583,25 @@ fn disruptions_are_allowed_only_when_all_has_settled() {
     let plan = super::plan(&world.cluster, &blocked, testing::now());
     world.carry_out(&plan);
     assert!(!allowed(&world));
+}
+
+/// The verdict about the next broker says nothing about the others: one of them may be a voter that the
+/// quorum cannot spare, as another one has lost its disk.
+#[test]
+fn a_rollout_does_not_open_the_budget_for_brokers_that_nobody_asked_about() {
+    let mut world = World::new();
+    world.settle();
+    world.cluster.spec.image = Some("klamm:next".to_owned());
+    let plan = world.plan();
+    assert!(
+        matches!(plan.action, Some(Action::Prepare { .. })),
+        "{:?}",
+        plan.action
+    );
+    world.carry_out(&plan);
+    let budget = world.observed.pod_disruption_budget.as_ref().unwrap();
+    let brokers = budget.spec.as_ref().unwrap().max_unavailable.clone();
+    assert_eq!(brokers, Some(IntOrString::Int(0)));
 }
 
 #[test]

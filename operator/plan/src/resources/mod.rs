@@ -1,8 +1,10 @@
 //! The Kubernetes objects of a cluster, each made by a function of the validated spec and the
-//! allocation alone.
+//! allocation. Two depend on what runs as well, to be of use to brokers that wait for their turn: the
+//! ConfigMap and the NetworkPolicy.
 
 mod broker_config;
 mod config_map;
+mod network_policy;
 mod pod_disruption_budget;
 mod secret;
 mod service_account;
@@ -12,6 +14,7 @@ mod volume;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -21,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 pub use broker_config::shared_properties;
 pub(crate) use broker_config::{VOTERS_KEY, bracketed};
 pub use config_map::{config_map, named_version, versions};
+pub use network_policy::network_policy;
 pub use pod_disruption_budget::{Disruptions, pod_disruption_budget};
 pub use secret::token_secret;
 pub use service_account::service_account;
@@ -40,6 +44,7 @@ pub enum Object {
     ServiceAccount(ServiceAccount),
     Service(Service),
     ConfigMap(ConfigMap),
+    NetworkPolicy(NetworkPolicy),
     PodDisruptionBudget(PodDisruptionBudget),
     PersistentVolumeClaim(PersistentVolumeClaim),
     StatefulSet(Box<StatefulSet>),

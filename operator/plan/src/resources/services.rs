@@ -33,7 +33,7 @@ fn brokers(valid: &Validated) -> Service {
             publish_not_ready_addresses: Some(true),
             selector: Some(naming::cluster_selector(&valid.name)),
             ports: Some(vec![
-                port("client", valid.internal.port, None),
+                port(naming::CLIENT_PORT_NAME, valid.internal.port, None),
                 port("rpc", naming::RPC_PORT, None),
                 port("metrics", naming::HTTP_PORT, None),
             ]),
@@ -49,7 +49,11 @@ fn bootstrap(valid: &Validated) -> Service {
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             selector: Some(naming::cluster_selector(&valid.name)),
-            ports: Some(vec![port("client", valid.internal.port, None)]),
+            ports: Some(vec![port(
+                naming::CLIENT_PORT_NAME,
+                valid.internal.port,
+                None,
+            )]),
             ..ServiceSpec::default()
         }),
         ..Service::default()
@@ -66,7 +70,11 @@ fn external_bootstrap(
         metadata: owned(valid, name),
         spec: Some(node_port_spec(
             naming::cluster_selector(&valid.name),
-            port("external", listener.port, allocation.bootstrap_node_port),
+            port(
+                naming::EXTERNAL_PORT_NAME,
+                listener.port,
+                allocation.bootstrap_node_port,
+            ),
         )),
         ..Service::default()
     }
@@ -82,7 +90,7 @@ fn external_broker(valid: &Validated, listener: &NodePortListener, broker: &Brok
         },
         spec: Some(node_port_spec(
             naming::broker_selector(&valid.name, broker.id),
-            port("external", listener.port, broker.node_port),
+            port(naming::EXTERNAL_PORT_NAME, listener.port, broker.node_port),
         )),
         ..Service::default()
     }

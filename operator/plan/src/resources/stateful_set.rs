@@ -112,7 +112,7 @@ fn template_metadata(valid: &Validated, broker: &Broker, pool: &Pool) -> ObjectM
 
 fn container(valid: &Validated, pool: &Pool, arguments: Vec<String>) -> Container {
     let mut ports = vec![
-        container_port("client", valid.internal.port),
+        container_port(naming::CLIENT_PORT_NAME, valid.internal.port),
         container_port("rpc", naming::RPC_PORT),
         container_port("metrics", naming::HTTP_PORT),
     ];
@@ -120,7 +120,7 @@ fn container(valid: &Validated, pool: &Pool, arguments: Vec<String>) -> Containe
         valid
             .node_port
             .iter()
-            .map(|listener| container_port("external", listener.port)),
+            .map(|listener| container_port(naming::EXTERNAL_PORT_NAME, listener.port)),
     );
     Container {
         name: "broker".to_owned(),
