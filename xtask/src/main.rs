@@ -3,6 +3,8 @@
 
 mod bench;
 mod chaos;
+mod chart;
+mod clients;
 mod demo;
 mod image;
 mod instructions;
@@ -70,6 +72,13 @@ enum Task {
         #[arg(long, value_parser = ["kafka"], value_name = "SYSTEM")]
         against: Option<String>,
     },
+    /// Run the cases of every Kafka client, franz-go's own suite among them
+    Clients {
+        #[command(flatten)]
+        consent: InstallConsent,
+        #[command(flatten)]
+        arguments: clients::Arguments,
+    },
     /// Measure throughput, processor time, memory and latency
     Bench(bench::Arguments),
     /// Count what each path of a record costs in instructions, against its budget
@@ -107,6 +116,8 @@ enum Task {
     Sim(sim::Arguments),
     /// Write the custom resource definitions into the Helm chart
     Crds,
+    /// Lint the Helm chart and render it with each optional part (needs Go, for Helm)
+    Chart,
     /// Check the rules about the source that the compiler does not know, and print what is largest
     Tidy,
     /// Check, and install, what the other commands need on this machine
@@ -191,6 +202,11 @@ fn run(task: Task) -> Result<ExitCode> {
             });
         }
         Task::Failover { rounds, against } => test::measure_failover(rounds, against.as_deref())?,
+        Task::Clients { consent, arguments } => {
+            let purposes = [Purpose::Build, Purpose::Clients, Purpose::AllClients];
+            prerequisites::ensure(&purposes, consent.consent())?;
+            clients::run_clients(&arguments)?;
+        }
         Task::Bench(arguments) => bench::run_bench(&arguments)?,
         Task::Instructions(consent) => {
             let purposes = [Purpose::Build, Purpose::Instructions];
@@ -202,17 +218,7 @@ fn run(task: Task) -> Result<ExitCode> {
             prerequisites::ensure(&[Purpose::Build, Purpose::Chaos], consent.consent())?;
             chaos::run_chaos(&options)?;
         }
-        Task::Cluster(ClusterTask::Up {
-            name,
-            nodes,
-            node_image,
-            consent,
-        }) => {
-            prerequisites::ensure(&[Purpose::Cluster], consent.consent())?;
-            Cluster::new(&name.name)?.up(nodes, node_image)?;
-        }
-        Task::Cluster(ClusterTask::Down(name)) => Cluster::new(&name.name)?.down()?,
-        Task::Cluster(ClusterTask::Status(name)) => Cluster::new(&name.name)?.status()?,
+        Task::Cluster(task) => run_cluster(task)?,
         Task::Image { tag, load } => {
             let image = image::build(&tag, &Binaries::build()?)?;
             if let Some(name) = load {
@@ -226,6 +232,7 @@ fn run(task: Task) -> Result<ExitCode> {
             test.args(["test", "--quiet", "--package=klamm-crds", "--test=chart"]);
             process::run(test.env("UPDATE", "1"))?;
         }
+        Task::Chart => chart::check()?,
         Task::Tidy => tidy::run_tidy()?,
         Task::Prerequisites(consent) => {
             let all = [
@@ -233,6 +240,7 @@ fn run(task: Task) -> Result<ExitCode> {
                 Purpose::Cluster,
                 Purpose::Demo,
                 Purpose::Clients,
+                Purpose::AllClients,
                 Purpose::Chaos,
                 Purpose::Instructions,
             ];
@@ -240,4 +248,20 @@ fn run(task: Task) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_cluster(task: ClusterTask) -> Result<()> {
+    match task {
+        ClusterTask::Up {
+            name,
+            nodes,
+            node_image,
+            consent,
+        } => {
+            prerequisites::ensure(&[Purpose::Cluster], consent.consent())?;
+            Cluster::new(&name.name)?.up(nodes, node_image)
+        }
+        ClusterTask::Down(name) => Cluster::new(&name.name)?.down(),
+        ClusterTask::Status(name) => Cluster::new(&name.name)?.status(),
+    }
 }

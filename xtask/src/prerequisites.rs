@@ -24,6 +24,8 @@ pub(crate) enum Purpose {
     Demo,
     /// Test with the Kafka clients of other languages
     Clients,
+    /// Test with those, too, that take long to install
+    AllClients,
     /// Inject faults into brokers
     Chaos,
     /// Count instructions
@@ -56,7 +58,7 @@ enum Remedy {
 }
 
 use Check::{File, Go, Program, PythonModule, UnlessDocker};
-use Purpose::{Build, Chaos, Clients, Cluster, Demo, Instructions};
+use Purpose::{AllClients, Build, Chaos, Clients, Cluster, Demo, Instructions};
 use Remedy::{Apt, Manual};
 
 #[rustfmt::skip]
@@ -82,6 +84,8 @@ const TABLE: &[Prerequisite] = &[
     row(Clients, Program("mvn"), Apt("maven")),
     row(Clients, Program("python3"), Apt("python3")),
     row(Clients, PythonModule("ensurepip"), Apt("python3-venv")),
+    row(AllClients, Program("node"), Apt("nodejs")),
+    row(AllClients, Program("npm"), Apt("npm")),
     row(Chaos, Program("ip"), Apt("iproute2")),
     row(Chaos, Program("iptables"), Apt("iptables")),
     row(Chaos, Program("faketime"), Apt("faketime")),

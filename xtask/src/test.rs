@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::chaos;
+use crate::chart;
+use crate::clients;
 use crate::image::{self, Binaries, BuiltImage};
 use crate::instructions;
 use crate::kind::cluster::{Cluster, NODES_DEFAULT};
@@ -48,7 +50,7 @@ pub(crate) enum Step {
     Clients,
     /// Faults on five broker processes under load (needs root; only when it is named)
     Chaos,
-    /// A kind cluster with the chart installed
+    /// The chart rendered, and a kind cluster with it installed
     Cluster,
     /// End-to-end tests on the cluster
     Kubernetes,
@@ -213,14 +215,15 @@ fn execute(step: Step, products: &mut Products) -> Result<()> {
             Ok(())
         }
         Step::Instructions => instructions::check(),
-        Step::Clients => {
-            end_to_end_tests(products, |target| !target.starts_with(KUBERNETES_PREFIX))
-        }
+        Step::Clients => end_to_end_tests(products, |target| {
+            !target.starts_with(KUBERNETES_PREFIX) && !clients::is_long(target)
+        }),
         Step::Chaos => chaos::run_chaos(&chaos::Options {
             minutes: CHAOS_MINUTES,
             ..chaos::Options::default()
         }),
         Step::Cluster => {
+            chart::check()?;
             let cluster = products.cluster.insert(Cluster::new(CLUSTER_NAME)?);
             let image = products.image.as_ref().context("the image was not built")?;
             cluster.up(NODES_DEFAULT, Source::Auto)?;

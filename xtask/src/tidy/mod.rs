@@ -4,6 +4,8 @@
 //! printed for the eye and are never violations.
 
 mod arrows;
+mod monitoring;
+mod promql;
 mod purity;
 mod sizes;
 mod source;
@@ -34,6 +36,7 @@ fn violations(files: &[SourceFile]) -> Result<Vec<String>> {
     let mut violations = arrows::check(&crate::workspace::metadata()?)?;
     violations.extend(purity::check(files));
     violations.extend(text::check(files));
+    violations.extend(monitoring::check(files));
     Ok(violations)
 }
 

@@ -21,7 +21,7 @@ const UNFINISHED: [&str; 5] = [
 ];
 
 /// Files whose text is not ours.
-const FOREIGN: [&str; 3] = ["Cargo.lock", "LICENSE", "go.sum"];
+const FOREIGN: [&str; 4] = ["Cargo.lock", "LICENSE", "go.sum", "package-lock.json"];
 
 pub(super) fn check(files: &[SourceFile]) -> Vec<String> {
     let mut violations = Vec::new();
