@@ -1,8 +1,9 @@
 //! The leader's end of replication: answers a follower's pulls as soon as there is news.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use broker_core::partition::{EpochError, Puller};
@@ -21,7 +22,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{ReplicationQuotas, from_key, to_key};
-use crate::partition::{FollowerState, PartitionManager, PullWaker, PulledContent, ReadError};
+use crate::partition::{
+    FollowerState, Partition, PartitionManager, PullWaker, PulledContent, ReadError,
+};
 
 /// Partitions in one follower's session.
 const SESSION_PARTITIONS_MAX: usize = 1_000_000;
@@ -103,13 +106,14 @@ fn led_sizes(partitions: &PartitionManager) -> Vec<PartitionSize> {
     sizes
 }
 
-#[derive(Clone, Copy)]
 struct Position {
     state: FollowerState,
     bytes_max: u32,
     /// Something was sent from here. What comes next starts elsewhere: the follower says where when
     /// it has taken that over.
     answered: bool,
+    /// What tells the session of its appends, as this broker opened it last.
+    watched: Weak<Partition>,
 }
 
 struct Session {
@@ -215,12 +219,7 @@ impl Session {
                     "too many partitions in one session",
                 ));
             }
-            if take_position(&mut self.positions, id, position(partition))
-                && let Some(partition) = self.partitions.get(id)
-            {
-                partition.wake_at_append(&self.waker);
-                self.waker.mark_lazily(id);
-            }
+            take_position(&mut self.positions, id, position(partition));
             if partition.refused {
                 self.look_after_refusal(id, partition);
             }
@@ -252,7 +251,7 @@ impl Session {
         answer: &mut PullResponse,
     ) {
         for id in due {
-            let Some(position) = self.positions.get(&id).copied() else {
+            let Some(position) = self.positions.get(&id) else {
                 continue;
             };
             if position.answered {
@@ -263,7 +262,8 @@ impl Session {
                 continue;
             }
             let bytes_max = (position.bytes_max.min(BYTES_MAX) as usize).min(*budget);
-            let pulled = self.read(puller, id, position.state, bytes_max);
+            let state = position.state;
+            let pulled = self.read(puller, id, state, bytes_max);
             if let Some(pulled) = pulled {
                 *budget = budget.saturating_sub(pulled.records.len());
                 if pulled.error() != PullError::None {
@@ -294,6 +294,7 @@ impl Session {
             answer.set_error(PullError::UnknownPartition);
             return Some(answer);
         };
+        self.watch(id, &partition);
         let pulled = match partition.serve_pull(puller, state, bytes_max) {
             Ok(pulled) => pulled,
             Err(error) => {
@@ -336,6 +337,20 @@ impl Session {
         Some(answer)
     }
 
+    /// Has the session told of what is appended from now on, and the follower of the high watermark.
+    /// Comes before what it has is read, and of the same partition: it may be opened, or opened anew,
+    /// at any time.
+    fn watch(&mut self, id: TopicPartition, partition: &Arc<Partition>) {
+        let Some(position) = self.positions.get_mut(&id) else {
+            return;
+        };
+        if position.watched.as_ptr() != Arc::as_ptr(partition) {
+            position.watched = Arc::downgrade(partition);
+            partition.wake_at_append(&self.waker);
+            self.waker.mark_lazily(id);
+        }
+    }
+
     /// Lets the follower know high watermarks that moved since the last answer.
     fn add_high_watermarks(&self, puller: Puller, answer: &mut PullResponse) {
         // A follower whose log diverges does not take the high watermark over.
@@ -374,17 +389,24 @@ impl Session {
     }
 }
 
-/// Takes over where the follower is. Returns whether it has to be told the high watermark: what it was
-/// told in an earlier epoch it may not have taken over, and nothing may ever be appended again that
-/// would bring it along.
+/// Takes over where the follower is. In a new epoch it has to be told the high watermark: what it was
+/// told in an earlier one it may not have taken over, and nothing may ever be appended again that would
+/// bring it along.
 fn take_position(
     positions: &mut BTreeMap<TopicPartition, Position>,
     id: TopicPartition,
-    position: Position,
-) -> bool {
-    let epoch = position.state.leader_epoch;
-    let known = positions.insert(id, position);
-    known.is_none_or(|known| known.state.leader_epoch != epoch)
+    mut position: Position,
+) {
+    match positions.entry(id) {
+        Entry::Vacant(entry) => _ = entry.insert(position),
+        Entry::Occupied(entry) => {
+            let known = entry.into_mut();
+            if known.state.leader_epoch == position.state.leader_epoch {
+                position.watched = std::mem::take(&mut known.watched);
+            }
+            *known = position;
+        }
+    }
 }
 
 fn position(partition: &PullPartition) -> Position {
@@ -397,6 +419,7 @@ fn position(partition: &PullPartition) -> Position {
         },
         bytes_max: partition.bytes_max,
         answered: false,
+        watched: Weak::new(),
     }
 }
 
@@ -415,27 +438,4 @@ const fn pull_error(error: &ReadError) -> PullError {
 }
 
 #[cfg(test)]
-mod tests {
-    use broker_core::{PartitionIndex, TopicId};
-
-    use super::*;
-
-    #[test]
-    fn a_follower_in_a_new_epoch_is_told_the_high_watermark_of_an_idle_partition_again() {
-        let id = TopicPartition {
-            topic: TopicId([1; 16]),
-            partition: PartitionIndex(0),
-        };
-        let in_epoch = |leader_epoch| {
-            position(&PullPartition {
-                leader_epoch,
-                fetch_offset: 297,
-                ..PullPartition::default()
-            })
-        };
-        let mut positions = BTreeMap::new();
-        assert!(take_position(&mut positions, id, in_epoch(2)));
-        assert!(!take_position(&mut positions, id, in_epoch(2)));
-        assert!(take_position(&mut positions, id, in_epoch(3)));
-    }
-}
+mod tests;
