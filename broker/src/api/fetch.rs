@@ -3,6 +3,8 @@
 //! Records are not read here: the response names regions of segment files, which the connection
 //! sends. A fetch that finds fewer than `min_bytes` waits for progress on any of its partitions.
 
+mod response;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,21 +17,17 @@ use broker_core::fetch_session::{
 use broker_core::metadata::Image;
 use broker_core::{LeaderEpoch, Offset, PartitionIndex, TopicPartition};
 use broker_log::{LogSlice, MinOneBatch};
-use broker_wire::message::fetch::{
-    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
-    PartitionData,
-};
 use broker_wire::message::{FetchRequest, FetchResponse};
-use broker_wire::{ErrorCode, Records, Str, Uuid};
+use broker_wire::{ErrorCode, Str, Uuid};
 use tokio::time::{Instant, timeout_at};
 
-use super::context::{Context, RequestInfo, topic_id, wire_id};
-use super::current_leader::CurrentLeaders;
+use super::context::{Context, RequestInfo, topic_id};
 use super::error::KafkaError;
 use super::lookup::find_hosted;
 use crate::client_quotas::{response_bytes_max, throttle_ms};
 use crate::clock;
 use crate::partition::{FetchWaker, Isolation, Partition, ReadError};
+use response::ResponseBuilder;
 
 /// Bytes of records in one response; `fetch.max.bytes` of Kafka.
 const RESPONSE_BYTES_MAX: usize = 55 * 1024 * 1024;
@@ -373,20 +371,14 @@ fn respond(
         Err(error) => return (failed(error.error_code()), Vec::new()),
     };
     let image = ctx.image();
-    let mut response = ResponseBuilder {
-        leaders: CurrentLeaders::new(&image, &info.listener),
-        image: &image,
-        isolation,
-        topics: Vec::new(),
-        slices: Vec::new(),
-    };
+    let mut response = ResponseBuilder::new(&image, &info.listener, isolation);
     let mut last_topic = None;
     for ((key, read), mentioned) in keys.iter().zip(reads).zip(finished.mentioned) {
         if !mentioned {
             continue;
         }
         if last_topic != Some(&key.topic) {
-            response.topics.push(topic_response(&key.topic));
+            response.begin_topic(&key.topic);
             last_topic = Some(&key.topic);
         }
         response.push(key, read);
@@ -394,113 +386,11 @@ fn respond(
     response.finish(finished.session_id)
 }
 
-fn topic_response(topic: &TopicKey) -> FetchableTopicResponse {
-    let mut response = FetchableTopicResponse::default();
-    match topic {
-        TopicKey::Name(name) => response.topic = Str::from(name.to_string()),
-        TopicKey::Id(id) => response.topic_id = wire_id(*id),
-    }
-    response
-}
-
-struct ResponseBuilder<'a> {
-    image: &'a Image,
-    leaders: CurrentLeaders<'a>,
-    isolation: Isolation,
-    topics: Vec<FetchableTopicResponse>,
-    slices: Vec<LogSlice>,
-}
-
-impl ResponseBuilder<'_> {
-    /// Adds a partition to the last topic.
-    fn push(&mut self, key: &PartitionKey, read: Read) {
-        let mut data = PartitionData {
-            partition_index: key.partition.0,
-            high_watermark: -1,
-            aborted_transactions: (self.isolation == Isolation::ReadCommitted).then(Vec::new),
-            ..PartitionData::default()
-        };
-        match read {
-            Read::Failed(code) => {
-                data.error_code = code;
-                let id = partition_id(self.image, key);
-                if let Some((leader, epoch)) = id.and_then(|id| self.leaders.name(code, id)) {
-                    data.current_leader = LeaderIdAndEpoch {
-                        leader_id: leader.0,
-                        leader_epoch: epoch.0,
-                    };
-                }
-            }
-            Read::Diverging {
-                epoch,
-                end_offset,
-                ends,
-                last_stable_offset,
-            } => {
-                set_ends(&mut data, ends, last_stable_offset);
-                data.diverging_epoch = EpochEndOffset {
-                    epoch: epoch.0,
-                    end_offset: end_offset.0,
-                };
-            }
-            Read::Records {
-                slice,
-                aborted,
-                ends,
-                last_stable_offset,
-                ..
-            } => {
-                set_ends(&mut data, ends, last_stable_offset);
-                if let Some(transactions) = &mut data.aborted_transactions {
-                    transactions.extend(aborted.iter().map(|aborted| AbortedTransaction {
-                        producer_id: aborted.producer_id.0,
-                        first_offset: aborted.first_offset.0,
-                    }));
-                }
-                data.records = slice.map_or(Records::EMPTY, |slice| self.external(slice));
-            }
-        }
-        if let Some(topic) = self.topics.last_mut() {
-            topic.partitions.push(data);
-        }
-    }
-
-    fn external(&mut self, slice: LogSlice) -> Records {
-        // Both fit: a response has at most `RESPONSE_BYTES_MAX` bytes, or one batch.
-        let (len, token) = (slice.len as u32, self.slices.len() as u32);
-        self.slices.push(slice);
-        Records::External { len, token }
-    }
-
-    fn finish(self, session_id: i32) -> (FetchResponse, Vec<LogSlice>) {
-        let node_endpoints = self.leaders.endpoints().map(|leader| NodeEndpoint {
-            node_id: leader.id.0,
-            host: leader.endpoint.host.clone().into(),
-            port: leader.endpoint.port.cast_signed(),
-            rack: leader.rack.map(|rack| rack.to_owned().into()),
-        });
-        let node_endpoints = node_endpoints.collect();
-        let response = FetchResponse {
-            session_id,
-            responses: self.topics,
-            node_endpoints,
-            ..FetchResponse::default()
-        };
-        (response, self.slices)
-    }
-}
-
 pub(super) const fn isolation(level: i8) -> Isolation {
     match level {
         READ_COMMITTED => Isolation::ReadCommitted,
         _ => Isolation::ReadUncommitted,
     }
-}
-
-fn set_ends(data: &mut PartitionData, ends: LogEnds, last_stable_offset: Offset) {
-    data.high_watermark = ends.high_watermark.0;
-    data.last_stable_offset = last_stable_offset.0;
-    data.log_start_offset = ends.log_start.0;
 }
 
 #[cfg(test)]
