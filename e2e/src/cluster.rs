@@ -1,6 +1,7 @@
 //! The cluster that client cases run against: Klamm's or, to be compared with, Apache Kafka's.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -78,6 +79,15 @@ impl Cluster {
         match self {
             Self::Klamm(cluster) => cluster.client_address(id),
             Self::Kafka(cluster) => cluster.client_address(id),
+        }
+    }
+
+    /// Where a broker keeps its logs.
+    #[must_use]
+    pub fn data_dir(&self, id: u16) -> PathBuf {
+        match self {
+            Self::Klamm(cluster) => cluster.data_dir(id),
+            Self::Kafka(cluster) => cluster.data_dir(id),
         }
     }
 

@@ -149,6 +149,12 @@ impl KafkaCluster {
         self.wait_until_started(id)
     }
 
+    /// Where a node keeps its logs.
+    #[must_use]
+    pub fn data_dir(&self, id: u16) -> PathBuf {
+        self.dir(id).join("data")
+    }
+
     fn dir(&self, id: u16) -> PathBuf {
         self.data.path().join(format!("node-{id}"))
     }
@@ -171,7 +177,7 @@ impl KafkaCluster {
             ),
             "controller.listener.names=CONTROLLER".to_owned(),
             "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
-            format!("log.dirs={}", dir.join("data").display()),
+            format!("log.dirs={}", self.data_dir(id).display()),
             format!("default.replication.factor={nodes}"),
             format!("min.insync.replicas={}", nodes.div_ceil(2)),
             format!("offsets.topic.replication.factor={nodes}"),

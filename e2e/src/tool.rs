@@ -38,6 +38,15 @@ pub struct Output {
     pub stderr: String,
 }
 
+/// How a program ended.
+#[derive(Debug)]
+pub struct End {
+    /// The program and its arguments
+    pub description: String,
+    pub status: ExitStatus,
+    pub output: Output,
+}
+
 impl Tool {
     #[must_use]
     pub fn new(program: impl AsRef<OsStr>) -> Self {
@@ -87,6 +96,15 @@ impl Tool {
     pub fn run(self) -> Result<Output> {
         let limit = self.time_limit;
         self.spawn()?.wait(limit)
+    }
+
+    /// Runs the program to its end, which may be a failure.
+    ///
+    /// # Errors
+    /// When it can't be started, or exceeds its time.
+    pub fn end(self) -> Result<End> {
+        let limit = self.time_limit;
+        self.spawn()?.end(limit)
     }
 
     /// Starts the program and returns; it is killed when the value is dropped.
@@ -232,6 +250,19 @@ impl Running {
     pub fn wait(&mut self, limit: Duration) -> Result<Output> {
         let status = self.wait_for_status(limit)?;
         self.output(status.success(), status)
+    }
+
+    /// As [`Self::wait`], for a program that may fail.
+    ///
+    /// # Errors
+    /// When it exceeds its time.
+    pub fn end(&mut self, limit: Duration) -> Result<End> {
+        let status = self.wait_for_status(limit)?;
+        Ok(End {
+            description: self.description.clone(),
+            status,
+            output: self.output(true, status)?,
+        })
     }
 
     fn output(&mut self, is_success: bool, status: ExitStatus) -> Result<Output> {

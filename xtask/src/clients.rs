@@ -24,7 +24,7 @@ const TARGETS: [&str; 10] = [
     "streams",
 ];
 /// More of them, which take too long, to install or to run, for `cargo xtask test`.
-const LONG_TARGETS: [&str; 3] = ["connect", "java_3", "kafkajs"];
+const LONG_TARGETS: [&str; 4] = ["connect", "java_3", "kafka_tools", "kafkajs"];
 /// Programs of the same kind that take longer still.
 const PROGRAMS: [&str; 1] = ["kgo"];
 const E2E_PACKAGE: &str = "klamm-e2e";

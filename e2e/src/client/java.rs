@@ -79,11 +79,17 @@ impl Java {
         self.main(&format!("org.apache.kafka.tools.{class}"))
     }
 
-    /// kafka-configs, the one tool of another package.
+    /// kafka-configs, which is of another package.
     #[must_use]
     pub fn configs(&self) -> Tool {
         self.main("kafka.admin.ConfigCommand")
             .args(["--bootstrap-server", &self.bootstrap])
+    }
+
+    /// kafka-dump-log, which reads files and talks to nobody.
+    #[must_use]
+    pub fn dump_log(&self) -> Tool {
+        self.main("kafka.tools.DumpLogSegments")
     }
 
     fn main(&self, class: &str) -> Tool {

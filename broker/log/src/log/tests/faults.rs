@@ -144,7 +144,10 @@ fn a_truncation_below_a_start_that_is_not_checkpointed_forgot_the_one_that_is() 
         ..FRESH
     };
     let (log, _) = open_with(&fs, LogConfig::default(), options).unwrap();
-    assert_eq!((log.start_offset(), log.end_offset()), (Offset(4), Offset(7)));
+    assert_eq!(
+        (log.start_offset(), log.end_offset()),
+        (Offset(4), Offset(7))
+    );
 }
 
 #[test]
