@@ -5,8 +5,9 @@
 //! it with the clock. A broker that runs extends it all the time, also without a controller: nobody
 //! else is elected then. Once it has lapsed, only the controller's answer to a later heartbeat counts.
 //!
-//! A broker that runs, but is cut off, may have a successor all the same. What it has committed stays
-//! true; where its log ends is told only while the lease is confirmed, by a recent answer.
+//! A broker that runs, but is cut off, may have a successor all the same, and so may one that is behind
+//! with its metadata. What it has committed stays true; where its log ends is told only while the lease
+//! is confirmed, by a recent answer of a controller of which this broker knows all the metadata.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,18 +28,26 @@ impl Lease {
         now.0 < self.until.load(Ordering::Acquire) || mutated(Mutation::ServeWithoutLease)
     }
 
-    /// Whether nobody else can lead in this broker's place: the controller has answered so recently
-    /// that it can't have fenced this broker since.
+    /// Whether nobody else can lead in this broker's place, unless it was asked to within the lease's
+    /// time: the controller has answered so recently that it can't have fenced this broker since.
     #[must_use]
     pub fn is_confirmed(&self, now: Time) -> bool {
         now.0 < self.confirmed_until.load(Ordering::Acquire)
     }
 
-    /// The controller counts on this broker since a heartbeat that was sent at `sent_at`.
+    /// The controller counts on this broker since a heartbeat that was sent at `sent_at`, and had no
+    /// metadata that this broker has not applied.
     pub fn accept(&self, sent_at: Time, duration: Duration) {
+        self.accept_behind(sent_at, duration);
+        let until = sent_at.plus(duration).0;
+        self.confirmed_until.fetch_max(until, Ordering::AcqRel);
+    }
+
+    /// As [`Lease::accept`], but the controller may have moved leaders away, which this broker has yet
+    /// to apply.
+    pub fn accept_behind(&self, sent_at: Time, duration: Duration) {
         let until = sent_at.plus(duration).0;
         self.until.fetch_max(until, Ordering::AcqRel);
-        self.confirmed_until.fetch_max(until, Ordering::AcqRel);
     }
 
     /// This broker runs at `now`.
@@ -88,6 +97,8 @@ mod tests {
         lease.extend(Time(60), DURATION);
         assert!(lease.is_confirmed(Time(99)));
         assert!(lease.holds(Time(100)) && !lease.is_confirmed(Time(100)));
+        lease.accept_behind(Time(85), DURATION);
+        assert!(lease.holds(Time(180)) && !lease.is_confirmed(Time(180)));
         lease.accept(Time(90), DURATION);
         assert!(lease.is_confirmed(Time(189)));
         lease.end();

@@ -1,11 +1,14 @@
-//! OffsetFetch. There are no transactions whose offsets could be pending, so every committed offset
-//! is stable, as `require_stable` wants it.
+//! OffsetFetch.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use broker_wire::message::{OffsetFetchRequest, OffsetFetchResponse};
 
 use super::context::{Context, RequestInfo};
+
+/// Longest wait for the word that there is no other coordinator.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn handle(
     ctx: &Context,
@@ -17,5 +20,9 @@ pub(super) async fn handle(
     request
         .groups
         .retain(|group| seen.insert(group.group_id.clone()));
-    ctx.groups.fetch_offsets(request, info.version)
+    // Another coordinator may have taken offsets meanwhile: a consumer that goes on from older ones does
+    // again what it has done in a transaction.
+    let is_confirmed = ctx.controller.confirm_leadership(CONFIRM_LIMIT).await;
+    ctx.groups
+        .fetch_offsets(request, info.version, is_confirmed)
 }

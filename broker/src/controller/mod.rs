@@ -10,6 +10,7 @@
 //! any runtime.
 
 mod addresses;
+mod confirmations;
 mod error;
 mod evacuations;
 mod feed;
@@ -63,6 +64,7 @@ pub use sizes::PartitionSizes;
 pub use view::{ControllerView, ViewError};
 pub use voters::ChangeVotersError;
 
+use crate::clock;
 use crate::previous_run::Kept;
 use crate::rpc::{Credentials, Guard, MESSAGE_BYTES_MAX};
 use addresses::{Addresses, Voters};
@@ -264,6 +266,16 @@ impl Controller {
     /// controller lets this broker lead, after it was fenced, once that is in there.
     pub(crate) fn metadata_applied(&self, offset: Option<u64>) {
         self.membership.applied.send_replace(offset);
+    }
+
+    /// Whether what this broker leads by then nobody else led before the call: the active controller
+    /// has answered a heartbeat that was sent after it, and this broker has applied the metadata of that
+    /// answer. `false` when that takes longer than `limit`.
+    pub async fn confirm_leadership(&self, limit: Duration) -> bool {
+        self.lease.is_confirmed(clock::now())
+            && timeout(limit, self.membership.confirmations.next())
+                .await
+                .is_ok()
     }
 
     /// Offset of the last metadata record in [`Controller::image`]; `None` before the first one.

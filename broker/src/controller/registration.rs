@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, Streaming};
 
 use super::addresses::Addresses;
+use super::confirmations::Confirmations;
 use super::error::known_controller;
 use super::peers::Peers;
 use super::submit::Submitter;
@@ -46,6 +47,7 @@ pub(crate) struct Membership {
     pub(crate) epoch: watch::Sender<Option<BrokerEpoch>>,
     /// Metadata offset up to which this broker has done what the metadata asks of it.
     pub(crate) applied: watch::Sender<Option<u64>>,
+    pub(crate) confirmations: Confirmations,
     /// Asks for the leaders to be moved away.
     pub(crate) wants_shutdown: watch::Sender<bool>,
     /// The active controller has moved the leaders away.
@@ -73,8 +75,18 @@ pub(crate) struct Registration {
 /// Heartbeats on their way to one controller. Each is answered, in order.
 struct Outgoing {
     requests: mpsc::Sender<HeartbeatRequest>,
-    /// When those without an answer were sent.
-    sent_at: VecDeque<Time>,
+    /// Those without an answer.
+    sent: VecDeque<Sent>,
+    /// Accepted ones; this broker has yet to apply metadata that the controller had, up to an offset.
+    behind: VecDeque<(Option<u64>, Sent)>,
+}
+
+/// A heartbeat.
+#[derive(Clone, Copy)]
+struct Sent {
+    at: Time,
+    /// Last of the [`Confirmations`] that were asked for before.
+    confirms: u64,
 }
 
 /// Why a heartbeat stream ended.
@@ -169,7 +181,8 @@ impl Registration {
         let (sender, requests) = mpsc::channel(OUTGOING_MAX);
         let mut outgoing = Outgoing {
             requests: sender,
-            sent_at: VecDeque::new(),
+            sent: VecDeque::new(),
+            behind: VecDeque::new(),
         };
         // The first heartbeat has to be under way before the controller answers the call.
         self.send(&mut outgoing, epoch);
@@ -200,6 +213,8 @@ impl Registration {
         regular.set_missed_tick_behavior(MissedTickBehavior::Delay);
         impatient.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut wants_shutdown = self.membership.wants_shutdown.subscribe();
+        let mut applied = self.membership.applied.subscribe();
+        let mut asked = self.membership.confirmations.asked();
         let mut fenced = true;
         loop {
             let waits = fenced || *wants_shutdown.borrow_and_update();
@@ -207,7 +222,8 @@ impl Registration {
                 response = responses.message() => match response {
                     Ok(Some(response)) => {
                         fenced = response.fenced;
-                        self.renew_lease(outgoing.sent_at.pop_front(), fenced);
+                        self.renew_lease(&mut outgoing, &response);
+                        self.confirm(&mut outgoing.behind);
                         self.learn_voters(response.voters);
                         self.membership.may_shutdown.send_replace(response.may_shutdown);
                     }
@@ -215,6 +231,11 @@ impl Registration {
                     Err(status) => return self.stream_end(&status),
                 },
                 Ok(()) = wants_shutdown.changed() => self.send(&mut outgoing, epoch),
+                Ok(()) = applied.changed() => self.confirm(&mut outgoing.behind),
+                // Whoever asks while one is under way shares the next one.
+                Ok(()) = asked.changed(), if outgoing.sent.is_empty() => {
+                    self.send(&mut outgoing, epoch);
+                }
                 _ = regular.tick() => self.send(&mut outgoing, epoch),
                 _ = impatient.tick(), if waits => self.send(&mut outgoing, epoch),
                 () = self.peers.controller_changed(Some(controller)) => return StreamEnd::Broken,
@@ -230,7 +251,10 @@ impl Registration {
     }
 
     fn send(&self, outgoing: &mut Outgoing, epoch: BrokerEpoch) {
-        let sent_at = clock::now();
+        let sent = Sent {
+            at: clock::now(),
+            confirms: self.membership.confirmations.last_asked(),
+        };
         let request = HeartbeatRequest {
             broker_id: self.me.0,
             broker_epoch: epoch.0,
@@ -239,16 +263,34 @@ impl Registration {
             hosted_bytes: self.hosted_bytes.load(Ordering::Relaxed),
         };
         // One that finds no room is left out: the next one says the same.
-        if outgoing.sent_at.len() < UNANSWERED_MAX && outgoing.requests.try_send(request).is_ok() {
-            outgoing.sent_at.push_back(sent_at);
+        if outgoing.sent.len() < UNANSWERED_MAX && outgoing.requests.try_send(request).is_ok() {
+            outgoing.sent.push_back(sent);
         }
     }
 
-    fn renew_lease(&self, sent_at: Option<Time>, fenced: bool) {
-        match sent_at {
-            _ if fenced => self.lease.end(),
-            Some(sent_at) => self.lease.accept(sent_at, self.lease_duration),
-            None => {}
+    fn renew_lease(&self, outgoing: &mut Outgoing, response: &HeartbeatResponse) {
+        let sent = outgoing.sent.pop_front();
+        if response.fenced {
+            self.lease.end();
+            outgoing.behind.clear();
+        } else if let Some(sent) = sent {
+            self.lease.accept_behind(sent.at, self.lease_duration);
+            // The oldest is the one to come true first.
+            outgoing.behind.truncate(UNANSWERED_MAX - 1);
+            outgoing.behind.push_back((response.metadata_offset, sent));
+        }
+    }
+
+    /// Takes the answers into account whose metadata this broker has applied by now.
+    fn confirm(&self, behind: &mut VecDeque<(Option<u64>, Sent)>) {
+        let applied = *self.membership.applied.borrow();
+        let mut newest = None;
+        while let Some((_, sent)) = behind.pop_front_if(|(offset, _)| *offset <= applied) {
+            newest = Some(sent);
+        }
+        if let Some(sent) = newest {
+            self.lease.accept(sent.at, self.lease_duration);
+            self.membership.confirmations.confirm(sent.confirms);
         }
     }
 

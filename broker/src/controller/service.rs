@@ -153,7 +153,7 @@ impl ControllerService {
     }
 
     fn response(&self, heartbeat: Heartbeat) -> HeartbeatResponse {
-        let image = self.feed.position().image;
+        let Position { offset, image } = self.feed.position();
         let members = self.quorum.members();
         let members = members.borrow();
         let voters = members.voters.iter().map(|(voter, address)| QuorumVoter {
@@ -162,6 +162,7 @@ impl ControllerService {
         });
         HeartbeatResponse {
             voters: voters.collect(),
+            metadata_offset: offset,
             ..response(&image, heartbeat)
         }
     }

@@ -195,15 +195,15 @@ impl<L: PartitionLog> GroupCoordinator<L> {
         led.cloned().ok_or(Unavailable::NotCoordinator)
     }
 
-    /// For what a group has committed: a coordinator that is cut off may have a successor that knows
-    /// of more. Until it knows, it is as if it had yet to load the group: librdkafka never asks for a
+    /// For what a group has committed: a coordinator that is cut off or behind may have a successor that
+    /// knows of more. Until it knows, it is as if it had yet to load the group: librdkafka never asks for a
     /// member's offsets again once it was told that this is not the coordinator.
-    fn confirmed_shard(&self, group: &str) -> Result<Arc<Shard>, Unavailable> {
+    fn confirmed_shard(&self, group: &str, is_confirmed: bool) -> Result<Arc<Shard>, Unavailable> {
         let shards = self.shards.read();
         let led = shards
             .get(&self.find(group))
             .ok_or(Unavailable::NotCoordinator)?;
-        if self.lease.is_confirmed(clock::now()) {
+        if is_confirmed && self.lease.is_confirmed(clock::now()) {
             Ok(Arc::clone(&led.shard))
         } else {
             Err(Unavailable::Loading)

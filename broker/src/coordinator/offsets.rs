@@ -91,14 +91,20 @@ impl<L: PartitionLog> GroupCoordinator<L> {
         }
     }
 
-    /// Looks up committed offsets of one group, or from v8 on of several.
+    /// Looks up committed offsets of one group, or from v8 on of several. `is_confirmed`: since the
+    /// request came, the controller has said that nobody else leads what this broker leads.
     #[must_use]
-    pub fn fetch_offsets(&self, request: OffsetFetchRequest, version: i16) -> OffsetFetchResponse {
+    pub fn fetch_offsets(
+        &self,
+        request: OffsetFetchRequest,
+        version: i16,
+        is_confirmed: bool,
+    ) -> OffsetFetchResponse {
         if version >= 8 {
             let groups = request
                 .groups
                 .into_iter()
-                .map(|group| self.fetch_group(group, request.require_stable))
+                .map(|group| self.fetch_group(group, request.require_stable, is_confirmed))
                 .collect();
             return OffsetFetchResponse {
                 groups,
@@ -117,13 +123,15 @@ impl<L: PartitionLog> GroupCoordinator<L> {
             topics,
             ..OffsetFetchRequestGroup::default()
         };
-        single_group(self.fetch_group(group, request.require_stable), version)
+        let found = self.fetch_group(group, request.require_stable, is_confirmed);
+        single_group(found, version)
     }
 
     fn fetch_group(
         &self,
         request: OffsetFetchRequestGroup,
         require_stable: bool,
+        is_confirmed: bool,
     ) -> OffsetFetchResponseGroup {
         let group = request.group_id.clone();
         let look_up = |groups: &Groups| {
@@ -134,7 +142,7 @@ impl<L: PartitionLog> GroupCoordinator<L> {
             Ok::<_, GroupError>(topics)
         };
         let found = self
-            .confirmed_shard(&group)
+            .confirmed_shard(&group, is_confirmed)
             .and_then(|shard| shard.with_groups(|groups, _, _| look_up(groups)));
         let (topics, error_code) = match found {
             Ok(Ok(topics)) => (topics, ErrorCode::None),

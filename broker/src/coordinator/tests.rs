@@ -166,7 +166,7 @@ fn fetch(coordinator: &Coordinator, version: i16) -> (i64, ErrorCode) {
         topics: Some(vec![topic]),
         ..OffsetFetchRequest::default()
     };
-    let response = coordinator.fetch_offsets(request, version);
+    let response = coordinator.fetch_offsets(request, version, true);
     let found = response.topics.first().map(|topic| &topic.partitions[0]);
     (
         found.map_or(-1, |found| found.committed_offset),
@@ -483,7 +483,7 @@ fn fetch_stable(coordinator: &Coordinator) -> (i64, ErrorCode) {
         require_stable: true,
         ..OffsetFetchRequest::default()
     };
-    let response = coordinator.fetch_offsets(request, 7);
+    let response = coordinator.fetch_offsets(request, 7, true);
     let found = &response.topics[0].partitions[0];
     (found.committed_offset, found.error_code)
 }

@@ -8,6 +8,9 @@ use tokio::time::{Instant, timeout};
 use super::cluster::{Cluster, create_topic, eventually, has_topic, is_unfenced};
 use crate::previous_run::Kept;
 
+/// For a heartbeat and its answer.
+const ENOUGH: Duration = Duration::from_millis(500);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_hands_over_its_leaders_before_it_stops() {
     let mut cluster = Cluster::start(1, 2).await;
@@ -134,4 +137,38 @@ async fn a_broker_that_knew_metadata_was_unfenced_before_it_had_applied_it() {
     let known = lagging.controller.metadata_offset();
     lagging.controller.metadata_applied(known);
     cluster.everywhere("it is unfenced", is_unfenced(id)).await;
+}
+
+/// The coordinator of a group answered with offsets that its successor had replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_behind_with_its_metadata_did_not_know_of_its_successor() {
+    let cluster = Cluster::start(1, 1).await;
+    let [voter, slow] = [0, 1].map(|id| &cluster.nodes[&BrokerId(id)]);
+    voter.join("first");
+    slow.join_without_applying("first");
+    slow.image("its registration", |image| {
+        image.brokers.contains_key(&BrokerId(1))
+    })
+    .await;
+    let apply = || {
+        let known = slow.controller.positions().borrow().offset;
+        slow.controller.metadata_applied(known);
+    };
+    apply();
+    let confirmed = async || slow.controller.confirm_leadership(ENOUGH).await;
+    eventually("it is unfenced and has applied that", async || {
+        apply();
+        confirmed().await
+    })
+    .await;
+    voter
+        .image("it may have replicas", is_unfenced(BrokerId(0)))
+        .await;
+    voter.create_topic("moves").await;
+    cluster
+        .everywhere("the topic is there", has_topic("moves"))
+        .await;
+    assert!(!confirmed().await, "it has heard of it and done nothing");
+    apply();
+    assert!(confirmed().await);
 }

@@ -70,7 +70,7 @@ fn fetch_as(coordinator: &Coordinator, member_id: &Str, member_epoch: i32) -> Er
         groups: vec![group],
         ..OffsetFetchRequest::default()
     };
-    coordinator.fetch_offsets(request, 9).groups[0].error_code
+    coordinator.fetch_offsets(request, 9, true).groups[0].error_code
 }
 
 #[tokio::test]
