@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use klamm_crds::{BrokerStatus, DeletionPolicy, KafkaClusterStatus, Pool};
 
+use crate::mutation::{Mutation, mutated};
 use crate::naming;
 use crate::observed::Observed;
 use crate::scale;
@@ -86,9 +87,11 @@ impl Allocation {
         if self.cluster_id.is_empty() {
             self.cluster_id.clone_from(&observed.fresh_cluster_id);
         }
+        let forgets = mutated(Mutation::ReuseIds);
+        let recorded = if forgets { 0 } else { self.next_broker_id };
         self.next_broker_id = (self.brokers.iter())
             .map(|broker| broker.id + 1)
-            .fold(self.next_broker_id, i32::max);
+            .fold(recorded, i32::max);
         self.part_with_leaving(valid, observed);
         self.settle_joining(observed);
         for pool in &valid.pools {

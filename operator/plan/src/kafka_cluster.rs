@@ -14,6 +14,7 @@ use klamm_crds::{KafkaCluster, KafkaClusterStatus};
 use crate::allocation::{self, Allocation};
 use crate::broker_pod::{BrokerPod, PodState, pod_state, ready_since, taken_up};
 use crate::dynamic_config::{self, ConfigChange, ConfigPlan};
+use crate::mutation::{Mutation, mutated};
 use crate::naming;
 use crate::observed::{Admin, Observed, RestartVerdict};
 use crate::resources::{self, Disruptions, Object, revision, unless_applied};
@@ -253,7 +254,7 @@ fn planned(
         problem: view.config.problem.as_ref(),
     };
     let mut status = status::of_cluster(cluster, Some(&view.valid), &findings, now);
-    if cluster.spec.paused {
+    if cluster.spec.paused && !mutated(Mutation::IgnorePause) {
         return Plan {
             status,
             settled,
@@ -307,6 +308,9 @@ fn disruptions(situation: &Situation<'_>) -> Disruptions {
         .values()
         .all(|verdict| *verdict == RestartVerdict::Safe);
     let settled = rollout::hindrance(situation, None).is_none();
+    if mutated(Mutation::KeepBudgetOpen) || settled && mutated(Mutation::IgnoreVotersForBudget) {
+        return Disruptions::Allowed;
+    }
     if settled && !verdicts.is_empty() && all_asked && all_safe {
         Disruptions::Allowed
     } else {

@@ -12,6 +12,7 @@ pub mod broker_pod;
 pub mod conditions;
 pub mod dynamic_config;
 pub mod kafka_cluster;
+pub mod mutation;
 pub mod naming;
 pub mod observed;
 pub mod resources;

@@ -9,6 +9,7 @@ use klamm_crds::{BrokerStatus, KafkaCluster, KafkaClusterStatus, ListenerStatus,
 use crate::allocation::{Allocation, Broker};
 use crate::broker_pod::{BrokerPod, PodState};
 use crate::conditions::{Truth, Verdict, find};
+use crate::mutation::{Mutation, mutated};
 use crate::naming;
 use crate::observed::{Admin, BrokerState, RebalanceProgress};
 use crate::resources::bracketed;
@@ -246,6 +247,9 @@ fn ready(former: &[Condition], valid: Option<&Validated>, findings: &Findings<'_
             "QuorumUnavailable",
             "no controller is active: a majority of the voters must run".to_owned(),
         );
+    }
+    if mutated(Mutation::ReadyWithoutPartitions) {
+        return Verdict::new(Truth::True, "Serving", "");
     }
     if facts.offline_partitions > 0 {
         return no(

@@ -31,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("operator-plan", &["klamm-crds", "klamm-placement"]),
+    ("operator-sim", &["operator-plan", "klamm-crds"]),
     (
         "klamm-operator",
         &[

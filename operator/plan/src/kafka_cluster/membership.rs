@@ -9,6 +9,7 @@ use klamm_crds::DeletionPolicy;
 use super::{Action, Judged};
 use crate::allocation::{Allocation, Broker};
 use crate::broker_pod::{BrokerPod, PodState};
+use crate::mutation::{Mutation, mutated};
 use crate::naming;
 use crate::observed::{Admin, Observed};
 use crate::resources::{self, Object, unless_applied};
@@ -127,7 +128,8 @@ impl Membership {
         allocation: &Allocation,
         observed: &Observed,
     ) -> Vec<Judged> {
-        if valid.volume_policy == DeletionPolicy::Retain {
+        let retains = valid.volume_policy == DeletionPolicy::Retain;
+        if retains && !mutated(Mutation::IgnoreVolumePolicy) {
             return Vec::new();
         }
         let brokers = allocation.brokers.iter();

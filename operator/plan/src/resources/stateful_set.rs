@@ -18,6 +18,7 @@ use klamm_crds::Pool;
 use super::broker_config::{self, CONFIG_DIR, CONFIG_FILE, TOKEN_FILE, VOLUME_DIR};
 use super::{config_map, hash, owned};
 use crate::allocation::{Allocation, Broker};
+use crate::mutation::{Mutation, mutated};
 use crate::naming;
 use crate::validate::Validated;
 
@@ -61,7 +62,7 @@ pub fn stateful_set(
         .annotations
         .get_or_insert_default()
         .insert(naming::REVISION_ANNOTATION.to_owned(), revision);
-    if allocation.quorum_formed {
+    if allocation.quorum_formed && !mutated(Mutation::FormQuorumAgain) {
         let containers = template.spec.iter_mut().flat_map(|pod| &mut pod.containers);
         let arguments = containers.flat_map(|container| container.args.iter_mut());
         arguments.for_each(|arguments| arguments.extend(broker_config::once_formed()));

@@ -20,6 +20,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::broker_pod::{BrokerPod, PodState};
+use crate::mutation::{Mutation, mutated};
 use crate::observed::{Admin, Answers, BrokerState, RestartVerdict};
 
 pub use settle::hindrance;
@@ -142,7 +143,7 @@ pub fn decide(situation: &Situation<'_>) -> Rollout {
     if outdated.clone().next().is_none() {
         return Rollout::UpToDate;
     }
-    if outdated.all(|broker| policy.hold.contains(&broker.id)) {
+    if outdated.all(|broker| is_held(policy, broker.id)) {
         let held = "every broker that is left is in spec.hold: remove it there to go on";
         return Rollout::Waiting(Wait::new(WaitReason::Held, held));
     }
@@ -179,11 +180,13 @@ fn repairable(situation: &Situation<'_>) -> Option<i32> {
     let proven = current().all(|broker| broker.pod == PodState::Ready);
     let run = current().all(|broker| broker.pod.runs());
     let alone = run && situation.admin.confirmed().is_none();
-    if !(proven || alone) {
+    if !(proven || alone || mutated(Mutation::IgnoreCanary)) {
         return None;
     }
     let may = |broker: &&BrokerPod| {
-        broker.outdated && !broker.pod.runs() && !situation.policy.hold.contains(&broker.id)
+        let has_nothing = !broker.pod.runs()
+            || broker.pod == PodState::Starting && mutated(Mutation::ReplaceStartingPods);
+        broker.outdated && has_nothing && !is_held(situation.policy, broker.id)
     };
     let due = situation.brokers.iter().filter(may);
     due.min_by_key(|broker| (!has_failed(broker), broker.id))
@@ -223,15 +226,21 @@ fn is_failure(why: &str) -> bool {
 fn candidate<'a>(situation: &Situation<'a>) -> Option<&'a BrokerPod> {
     let facts = situation.admin.confirmed();
     let class = |id: i32| match facts {
+        _ if mutated(Mutation::RestartVotersFirst) => 0,
         Some(facts) if facts.controller_id == Some(id) => 2,
         Some(facts) if facts.voters.contains(&id) => 1,
         _ => 0,
     };
-    let due = |broker: &&BrokerPod| broker.outdated && !situation.policy.hold.contains(&broker.id);
+    let due = |broker: &&BrokerPod| broker.outdated && !is_held(situation.policy, broker.id);
     situation.brokers.iter().filter(due).min_by_key(|broker| {
         let next = !is_prepared(situation, broker);
         (next, class(broker.id), broker.zone.as_deref(), broker.id)
     })
+}
+
+/// Whether the user wants the broker left alone.
+fn is_held(policy: &Policy, id: i32) -> bool {
+    policy.hold.contains(&id) && !mutated(Mutation::IgnoreHold)
 }
 
 fn is_prepared(situation: &Situation<'_>, broker: &BrokerPod) -> bool {
@@ -245,6 +254,7 @@ fn stop(situation: &Situation<'_>, broker: &BrokerPod) -> Rollout {
     match situation.answers.restarts.get(&id) {
         None => return Rollout::Ask(id),
         Some(RestartVerdict::Safe) => {}
+        Some(RestartVerdict::Unsafe { .. }) if mutated(Mutation::IgnoreRestartVerdict) => {}
         Some(RestartVerdict::Unknown(why)) => {
             let message = format!("nobody can tell whether broker {id} may stop: {why}");
             return Rollout::Waiting(Wait::new(WaitReason::AdminUnreachable, message));
@@ -258,11 +268,12 @@ fn stop(situation: &Situation<'_>, broker: &BrokerPod) -> Rollout {
         .admin
         .confirmed()
         .is_some_and(|facts| facts.controller_id == Some(id) && facts.voters.len() > 1);
-    if controls {
+    if controls && !mutated(Mutation::StopActiveController) {
         return Rollout::Step(Step::TransferController { id });
     }
     let facts = situation.admin.broker(id);
-    match facts.filter(|_| !is_prepared(situation, broker)) {
+    let is_ready = is_prepared(situation, broker) || mutated(Mutation::SkipPreparation);
+    match facts.filter(|_| !is_ready) {
         Some(facts) => Rollout::Step(Step::Prepare {
             id,
             incarnation: facts.incarnation.clone(),

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{Situation, Wait, WaitReason};
 use crate::broker_pod::{BrokerPod, PodState};
+use crate::mutation::{Mutation, mutated};
 use crate::observed::{BrokerFacts, BrokerState, ClusterFacts};
 
 /// What is missing, so that no running broker may be stopped. `prepared` is the broker whose restart
@@ -14,7 +15,9 @@ use crate::observed::{BrokerFacts, BrokerState, ClusterFacts};
 #[must_use]
 pub fn hindrance(situation: &Situation<'_>, prepared: Option<i32>) -> Option<Wait> {
     let brokers = situation.brokers;
-    if let Some(wait) = brokers.iter().find_map(not_ready) {
+    if let Some(wait) = brokers.iter().find_map(not_ready)
+        && !mutated(Mutation::IgnoreUnreadyPods)
+    {
         return Some(wait);
     }
     let Some(facts) = situation.admin.confirmed() else {
@@ -24,6 +27,7 @@ pub fn hindrance(situation: &Situation<'_>, prepared: Option<i32>) -> Option<Wai
     };
     let mut others = brokers.iter().filter(|broker| Some(broker.id) != prepared);
     if let Some(wait) = others.find_map(|broker| not_serving(broker, facts.brokers.get(&broker.id)))
+        && !mutated(Mutation::IgnoreBrokerStates)
     {
         return Some(wait);
     }
@@ -65,6 +69,7 @@ fn not_serving(broker: &BrokerPod, facts: Option<&BrokerFacts>) -> Option<Wait> 
     }
     match facts.state {
         BrokerState::Serving => None,
+        BrokerState::CatchingUp if mutated(Mutation::IgnoreCatchUp) => None,
         BrokerState::CatchingUp => Some(Wait::new(
             WaitReason::CatchingUp,
             format!(
@@ -86,7 +91,10 @@ fn not_serving(broker: &BrokerPod, facts: Option<&BrokerFacts>) -> Option<Wait> 
 /// Whether the process that the controller knows is one of the pod, and not of the pod before it.
 /// Both times are of the same node's clock; a pod has whole seconds.
 fn is_of_pod(broker: &BrokerPod, facts: &BrokerFacts) -> bool {
-    let Some(taken_up) = broker.taken_up else {
+    let Some(taken_up) = broker
+        .taken_up
+        .filter(|_| !mutated(Mutation::TrustEarlierProcess))
+    else {
         return true;
     };
     facts.started_at.is_some_and(|started| started >= taken_up)
@@ -100,7 +108,7 @@ fn not_replicated(facts: &ClusterFacts) -> Option<Wait> {
         );
         return Some(Wait::new(WaitReason::PartitionsOffline, message));
     }
-    if facts.under_replicated_partitions > 0 {
+    if facts.under_replicated_partitions > 0 && !mutated(Mutation::IgnoreCatchUp) {
         let message = format!(
             "{} partitions are not fully in sync",
             facts.under_replicated_partitions
@@ -132,7 +140,7 @@ pub(super) fn soaking(situation: &Situation<'_>) -> Option<Wait> {
         .max_by_key(|broker| broker.ready_since)?;
     let soak = SignedDuration::try_from(situation.policy.soak).unwrap_or(SignedDuration::MAX);
     let until = youngest.ready_since?.saturating_add(soak).ok()?;
-    if until <= situation.now {
+    if until <= situation.now || mutated(Mutation::SkipSoak) {
         return None;
     }
     let message = format!(

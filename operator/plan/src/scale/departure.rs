@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use klamm_crds::Pool;
 
 use crate::allocation::Broker;
+use crate::mutation::{Mutation, mutated};
 use crate::naming;
 use crate::observed::{Admin, ClusterFacts, Observed};
 
@@ -78,7 +79,10 @@ pub(crate) fn departed(
     let Some(facts) = admin.confirmed() else {
         return BTreeSet::new();
     };
-    let is_known = |id: &i32| facts.brokers.contains_key(id) || facts.voters.contains(id);
+    let is_known = |id: &i32| {
+        (facts.brokers.contains_key(id) || facts.voters.contains(id))
+            && !mutated(Mutation::ForgetRegistration)
+    };
     let process = |id: &i32| processes.get(id).copied().unwrap_or_default();
     let is_departed = |id: &i32| !is_known(id) && process(id) == Process::default();
     leaving.iter().copied().filter(is_departed).collect()
@@ -93,6 +97,8 @@ pub(crate) fn taken_back(facts: &ClusterFacts, id: i32) -> bool {
 /// Without replicas, and with none to come; without a vote.
 fn is_empty(facts: &ClusterFacts, id: i32) -> bool {
     let broker = facts.brokers.get(&id);
-    let has_none = broker.is_none_or(|broker| broker.drain && broker.replicas == 0);
+    let has_none = broker.is_none_or(|broker| {
+        broker.drain && (broker.replicas == 0 || mutated(Mutation::RemoveUndrained))
+    });
     has_none && !facts.voters.contains(&id)
 }

@@ -6,6 +6,7 @@
 
 use super::{Reason, Scale, Situation, Step, waiting};
 use crate::allocation::Broker;
+use crate::mutation::{Mutation, mutated};
 use crate::observed::{ClusterFacts, QuorumFacts, QuorumMember};
 use crate::voters::{self, Candidate};
 
@@ -18,7 +19,10 @@ pub(super) fn change(situation: &Situation<'_>, facts: &ClusterFacts) -> Option<
         let message = "nobody can tell how far the voters are, so that none is changed".to_owned();
         return (current != wanted).then(|| waiting(Reason::AdminUnreachable, message));
     };
+    let early = mutated(Mutation::RemoveVoterFirst);
+    let early = early.then(|| part_with_surplus(situation, (facts, quorum), &wanted));
     part_with_lost(quorum)
+        .or_else(|| early.flatten())
         .or_else(|| part_with_learner(quorum, &wanted))
         .or_else(|| {
             let mut joining = wanted.iter().filter(|id| !votes(quorum, **id));
@@ -43,7 +47,7 @@ fn wanted(situation: &Situation<'_>, facts: &ClusterFacts) -> Vec<i32> {
 fn staying<'a>(situation: &Situation<'a>) -> impl Iterator<Item = &'a Broker> + use<'a> {
     let leaving = situation.leaving;
     let brokers = situation.brokers.iter();
-    brokers.filter(|broker| !leaving.contains(&broker.id))
+    brokers.filter(|broker| !leaving.contains(&broker.id) || mutated(Mutation::ChooseLeavingVoters))
 }
 
 /// A member whose broker is registered with another directory.
@@ -104,7 +108,7 @@ fn votes(quorum: &QuorumFacts, id: i32) -> bool {
 fn majority_answers_without(quorum: &QuorumFacts, member: &QuorumMember) -> bool {
     let others = || quorum.voters.iter().filter(|voter| *voter != member);
     let reachable = others().filter(|voter| voter.reachable).count();
-    reachable * 2 > others().count()
+    reachable * 2 > others().count() || mutated(Mutation::IgnoreMajority)
 }
 
 fn removal(member: &QuorumMember) -> Step {

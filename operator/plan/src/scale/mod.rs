@@ -27,6 +27,7 @@ use k8s_openapi::jiff::Timestamp;
 use klamm_crds::RebalanceMode;
 
 use crate::allocation::Broker;
+use crate::mutation::{Mutation, mutated};
 use crate::observed::{
     Admin, BrokerState, ClusterFacts, DrainProgress, QuorumFacts, RebalanceProgress,
 };
@@ -178,7 +179,8 @@ fn take_back(situation: &Situation<'_>, facts: &ClusterFacts) -> Option<Step> {
         if broker.drain {
             return Some(Step::CancelDrain(id));
         }
-        broker.cordoned.then_some(Step::Uncordon(id))
+        let stays = mutated(Mutation::StayCordoned);
+        (broker.cordoned && !stays).then_some(Step::Uncordon(id))
     })
 }
 
