@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use klamm_crds::Pool;
 
 use crate::allocation::Broker;
+use crate::broker_pod::pod_state;
 use crate::mutation::{Mutation, mutated};
 use crate::naming;
 use crate::observed::{Admin, ClusterFacts, Observed};
@@ -16,6 +17,8 @@ use crate::observed::{Admin, ClusterFacts, Observed};
 pub struct Process {
     pub stateful_set: bool,
     pub pod: bool,
+    /// Whether the pod runs: a broker that is not registered may be so any moment.
+    pub runs: bool,
 }
 
 /// What Kubernetes has of each of the brokers.
@@ -28,9 +31,11 @@ pub(crate) fn processes(
     let process = |broker: &Broker| {
         let set = Some(naming::stateful_set(cluster, &broker.pool, broker.id));
         let pod = Some(naming::pod(cluster, &broker.pool, broker.id));
+        let pod = pods.iter().find(|live| live.metadata.name == pod);
         let process = Process {
             stateful_set: sets.iter().any(|live| live.metadata.name == set),
-            pod: pods.iter().any(|live| live.metadata.name == pod),
+            pod: pod.is_some(),
+            runs: pod.is_some_and(|pod| pod_state(pod).runs()),
         };
         (broker.id, process)
     };
@@ -54,8 +59,9 @@ pub(crate) fn leaving(pools: &[Pool], brokers: &[Broker]) -> BTreeSet<i32> {
     pools.iter().flat_map(of_pool).collect()
 }
 
-/// Leaving brokers that need no process any more. While no active controller answers, these are the
-/// ones that have none and did not vote, so that nothing empty is brought back.
+/// Leaving brokers that need no process any more. One that runs and is not registered yet could get
+/// replicas before it stops: it is waited for, and emptied like the others. While no active controller
+/// answers, these are the ones that have none and did not vote, so that nothing empty is brought back.
 pub(crate) fn gone(
     leaving: &BTreeSet<i32>,
     processes: &BTreeMap<i32, Process>,
@@ -63,8 +69,12 @@ pub(crate) fn gone(
     voters_recorded: &[i32],
 ) -> BTreeSet<i32> {
     let has_set = |id: i32| processes.get(&id).is_some_and(|of| of.stateful_set);
+    let arrives = |id: i32| {
+        let runs = processes.get(&id).is_some_and(|of| of.runs);
+        has_set(id) && runs && admin.broker(id).is_none()
+    };
     let is_gone = |id: &i32| match admin.confirmed() {
-        Some(facts) => is_empty(facts, *id),
+        Some(facts) => is_empty(facts, *id) && !arrives(*id),
         None => !has_set(*id) && !voters_recorded.contains(id),
     };
     leaving.iter().copied().filter(is_gone).collect()

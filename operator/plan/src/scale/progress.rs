@@ -32,7 +32,9 @@ pub(super) fn wait(situation: &Situation<'_>, facts: &ClusterFacts) -> Option<Sc
 
 fn stopping(situation: &Situation<'_>, id: i32) -> String {
     let process = situation.processes.get(&id).copied().unwrap_or_default();
-    if process.pod {
+    if process.runs && process.stateful_set && situation.admin.broker(id).is_none() {
+        format!("broker {id} is starting, and is removed once the controller knows it")
+    } else if process.pod {
         format!(
             "broker {id} is empty, and is forgotten once its pod has stopped: if its node is gone for \
              good, delete the node"

@@ -19,6 +19,7 @@ fn brokers(count: i32) -> Vec<Broker> {
 
 /// Brokers, of which some leave, in one zone.
 struct Scene {
+    count: i32,
     facts: ClusterFacts,
     quorum: QuorumFacts,
     leaving: BTreeSet<i32>,
@@ -34,6 +35,7 @@ impl Scene {
     fn new(count: i32, leaving: &[i32]) -> Self {
         let facts = testing::healthy(count);
         Self {
+            count,
             quorum: testing::quorum(&facts.voters),
             facts,
             leaving: leaving.iter().copied().collect(),
@@ -70,14 +72,14 @@ impl Scene {
     }
 
     fn decided_with(&self, quorum: Option<&QuorumFacts>) -> Scale {
-        let count = i32::try_from(self.facts.brokers.len()).unwrap();
-        let mut brokers = brokers(count);
+        let mut brokers = brokers(self.count);
         for broker in &mut brokers {
             broker.joining = self.joining.contains(&broker.id);
         }
         let process = Process {
             stateful_set: true,
             pod: true,
+            runs: true,
         };
         decide(&Situation {
             brokers: &brokers,
@@ -118,6 +120,16 @@ fn removal(id: i32) -> Scale {
         id,
         directory: testing::member(id).directory,
     })
+}
+
+/// It may be registered, and get replicas, before its process ends.
+#[test]
+fn a_broker_that_starts_is_not_removed_before_the_controller_knows_it() {
+    let mut scene = Scene::new(4, &[3]);
+    let arriving = scene.facts.brokers.remove(&3).unwrap();
+    scene.waits_for(Reason::Draining, "broker 3 is starting");
+    scene.facts.brokers.insert(3, arriving);
+    assert_eq!(scene.decided(), Scale::Step(Step::Cordon(3)));
 }
 
 #[test]
