@@ -11,6 +11,7 @@ mod instructions;
 mod kind;
 mod oci;
 mod operator;
+mod operator_sim;
 mod paths;
 mod prerequisites;
 mod process;
@@ -114,6 +115,10 @@ enum Task {
     ///
     /// Each seed is a run of a few simulated seconds. Builds `broker-sim` for release.
     Sim(sim::Arguments),
+    /// Simulate the operator against a cluster under faults
+    ///
+    /// Each seed is a run of some simulated minutes.
+    OperatorSim(operator_sim::Arguments),
     /// Write the custom resource definitions into the Helm chart
     Crds,
     /// Lint the Helm chart and render it with each optional part (needs Go, for Helm)
@@ -227,6 +232,7 @@ fn run(task: Task) -> Result<ExitCode> {
             println!("    {}", image.name);
         }
         Task::Sim(arguments) => sim::run_sim(&arguments)?,
+        Task::OperatorSim(arguments) => operator_sim::run_operator_sim(&arguments)?,
         Task::Crds => {
             let mut test = workspace::cargo();
             test.args(["test", "--quiet", "--package=klamm-crds", "--test=chart"]);

@@ -13,6 +13,7 @@ use crate::instructions;
 use crate::kind::cluster::{Cluster, NODES_DEFAULT};
 use crate::kind::node_image::Source;
 use crate::operator::{self, Scope};
+use crate::operator_sim;
 use crate::prerequisites::{self, Consent, Purpose};
 use crate::process::{announce, run, succeeds};
 use crate::sim;
@@ -40,7 +41,7 @@ pub(crate) enum Step {
     Deny,
     /// Unit and integration tests of every crate
     Unit,
-    /// Seeds of the simulation, and every broken rule noticed
+    /// Seeds of both simulations, and every broken rule of replication noticed
     Sim,
     /// Release binaries and the container image
     Image,
@@ -207,7 +208,10 @@ fn execute(step: Step, products: &mut Products) -> Result<()> {
             .args(["--", "--deny=warnings"])),
         Step::Deny => run(cargo().args(["deny", "check", "licenses", "bans", "sources"])),
         Step::Unit => unit_tests(),
-        Step::Sim => sim::run_for_ci(),
+        Step::Sim => {
+            sim::run_for_ci()?;
+            operator_sim::run_for_ci()
+        }
         Step::Image => {
             let binaries = Binaries::build()?;
             products.image = Some(image::build(image::DEFAULT_TAG, &binaries)?);

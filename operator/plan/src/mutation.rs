@@ -29,8 +29,6 @@ mutations! {
     IgnoreBrokerStates,
     /// Replicas that are not in sync keep no broker from being restarted.
     IgnoreCatchUp,
-    /// What the controller knows of the process before a restart counts for the new one.
-    TrustEarlierProcess,
     /// A broker is restarted though the active controller forbids it.
     IgnoreRestartVerdict,
     /// A broker is stopped before its leaders have moved.
@@ -45,8 +43,6 @@ mutations! {
     IgnoreHold,
     /// Things change while `spec.paused` is set.
     IgnorePause,
-    /// A pod of the newest revision that does not run keeps no other from getting it.
-    IgnoreCanary,
     /// A pod that is starting counts as one that has nothing to lose.
     ReplaceStartingPods,
     /// A voter goes before another one has its place.

@@ -340,7 +340,7 @@ impl Brokers {
         let mut learners = self.learners.iter();
         let learner = learners.find(|(learner, _)| learner.id == id).cloned();
         let (member, has_log_at) = learner.ok_or(Refusal::Failed("no such learner"))?;
-        let promoted = [self.voters.as_slice(), &[member.clone()]].concat();
+        let promoted = [self.voters.as_slice(), std::slice::from_ref(&member)].concat();
         let caught_up = has_log_at <= self.now && self.answers(&member);
         if !caught_up || !self.has_majority(&promoted) {
             return Err(Refusal::Later);

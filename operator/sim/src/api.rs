@@ -150,6 +150,12 @@ impl Api {
         mark(&mut self.pods, judged, now, &mut self.stamps)
     }
 
+    /// Whether a deletion of the pod would have an effect.
+    pub(crate) fn is_as_judged(&self, pod: &Judged) -> bool {
+        let live = self.pods.get(&pod.name);
+        live.is_some_and(|live| is_as_judged(&live.metadata, pod))
+    }
+
     /// Marks the volume, which goes once no pod uses it.
     pub(crate) fn delete_volume(&mut self, judged: &Judged, now: Seconds) -> bool {
         mark(&mut self.volumes, judged, now, &mut self.stamps)

@@ -2,18 +2,20 @@
 //! `operator/src/kafka_cluster/{observe,execute,mod}.rs`. A process may die or stand still between any
 //! two calls; one that takes over knows nothing of it.
 
+mod call;
+
 use std::collections::VecDeque;
 
+pub(crate) use call::{Call, is_idle};
+use call::{calls, name};
 use k8s_openapi::api::core::v1::Node;
 use klamm_crds::{KafkaCluster, KafkaClusterStatus};
-use operator_plan::kafka_cluster::{Action, Judged, Plan, Question, plan, question};
+use operator_plan::kafka_cluster::{Plan, Question, plan, question};
 use operator_plan::naming;
 use operator_plan::observed::{
     Admin, Answers, ConfigVerdicts, Defaults, DrainProgress, Observed, RebalanceProgress,
     RestartVerdict,
 };
-use operator_plan::resources::Object;
-use operator_plan::scale::Step;
 
 use crate::admin::Request;
 use crate::check::Known;
@@ -83,57 +85,6 @@ pub(crate) struct Lease {
     pub(crate) holder: Option<usize>,
     renewed_at: Seconds,
     epochs: u64,
-}
-
-/// One call of a plan.
-#[derive(Clone, Debug)]
-pub(crate) enum Call {
-    Record(Box<KafkaClusterStatus>),
-    CreateToken,
-    Apply(Box<Object>),
-    DeleteVolume(Judged),
-    DeletePod { id: i32, pod: Judged },
-    DeleteStatefulSet(Judged),
-    Ask(Request),
-    Report(Box<KafkaClusterStatus>),
-}
-
-/// The calls of the plan, in their order.
-fn calls(plan: &Plan, has_token: bool) -> VecDeque<Call> {
-    let mut calls = VecDeque::new();
-    let record = plan.record_first.iter().cloned();
-    calls.extend(record.map(|status| Call::Record(Box::new(status))));
-    if plan.validated.is_some() && !has_token {
-        calls.push_back(Call::CreateToken);
-    }
-    calls.extend(plan.apply.iter().cloned().map(Box::new).map(Call::Apply));
-    calls.extend(plan.delete_volumes.iter().cloned().map(Call::DeleteVolume));
-    let change = plan.config_change.iter().cloned();
-    calls.extend(change.map(|change| Call::Ask(Request::ApplyConfig(change))));
-    match plan.action.clone() {
-        None => {}
-        Some(Action::RestoreLeaders) => calls.push_back(Call::Ask(Request::RestoreLeaders)),
-        Some(Action::TransferController(_)) => {
-            calls.push_back(Call::Ask(Request::TransferController));
-        }
-        Some(Action::Prepare { id, incarnation }) => {
-            calls.push_back(Call::Ask(Request::Prepare { id, incarnation }));
-        }
-        Some(Action::Replace(replacement)) => {
-            calls.push_back(Call::Apply(Box::new(replacement.stateful_set)));
-            let id = replacement.broker_id;
-            let pod = replacement.pod.into_iter();
-            calls.extend(pod.map(|pod| Call::DeletePod { id, pod }));
-        }
-        Some(Action::Scale(Step::AddVoter(id))) => {
-            calls.push_back(Call::Ask(Request::AddLearner(id)));
-            calls.push_back(Call::Ask(Request::Promote(id)));
-        }
-        Some(Action::Scale(step)) => calls.push_back(Call::Ask(Request::Scale(step))),
-        Some(Action::Stop(set)) => calls.push_back(Call::DeleteStatefulSet(set)),
-    }
-    calls.push_back(Call::Report(Box::new(plan.status.clone())));
-    calls
 }
 
 impl World {
@@ -374,7 +325,7 @@ impl World {
         } else {
             LOOK_INTERVAL_CHANGING
         };
-        let idle = !execution.fails && execution.plan.is_idle(&execution.cluster);
+        let idle = !execution.fails && is_idle(&execution.plan, &execution.cluster);
         let operator = &mut self.operators[index];
         operator.look_at = self.now + delay;
         operator.idle = idle.then_some((execution.version, self.now));
@@ -480,35 +431,4 @@ impl Operator {
             pass: None,
         };
     }
-}
-
-/// Whether a plan changes anything.
-pub(crate) trait Idle {
-    fn is_idle(&self, cluster: &KafkaCluster) -> bool;
-}
-
-impl Idle for Plan {
-    fn is_idle(&self, cluster: &KafkaCluster) -> bool {
-        self.record_first.is_none()
-            && self.apply.is_empty()
-            && self.delete_services.is_empty()
-            && self.delete_network_policy.is_none()
-            && self.delete_volumes.is_empty()
-            && self.config_change.is_none()
-            && self.action.is_none()
-            && cluster.status.as_ref() == Some(&self.status)
-    }
-}
-
-fn name(object: &Object) -> String {
-    let (kind, metadata) = match object {
-        Object::ServiceAccount(object) => ("ServiceAccount", &object.metadata),
-        Object::Service(object) => ("Service", &object.metadata),
-        Object::ConfigMap(object) => ("ConfigMap", &object.metadata),
-        Object::NetworkPolicy(object) => ("NetworkPolicy", &object.metadata),
-        Object::PodDisruptionBudget(object) => ("PodDisruptionBudget", &object.metadata),
-        Object::PersistentVolumeClaim(object) => ("PersistentVolumeClaim", &object.metadata),
-        Object::StatefulSet(object) => ("StatefulSet", &object.metadata),
-    };
-    format!("{kind} {}", metadata.name.as_deref().unwrap_or_default())
 }

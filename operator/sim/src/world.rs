@@ -24,7 +24,7 @@ const BROKERS_MAX: i32 = 7;
 const HOSTS_PER_ZONE: usize = 3;
 /// Once nothing fails any more, everything has come right within so long.
 const CONVERGENCE: Seconds = 2_400;
-/// Of a million calls of an operator, so many are its last.
+/// Of a thousand calls of an operator, so many are its last.
 const DEATHS_PER_MILLE: i64 = 3;
 const FAILING_CALLS_PER_MILLE: i64 = 250;
 const BAD_KEY: &str = "no.such.key";

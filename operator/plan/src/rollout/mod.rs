@@ -180,7 +180,7 @@ fn repairable(situation: &Situation<'_>) -> Option<i32> {
     let proven = current().all(|broker| broker.pod == PodState::Ready);
     let run = current().all(|broker| broker.pod.runs());
     let alone = run && situation.admin.confirmed().is_none();
-    if !(proven || alone || mutated(Mutation::IgnoreCanary)) {
+    if !(proven || alone) {
         return None;
     }
     let may = |broker: &&BrokerPod| {

@@ -91,10 +91,7 @@ fn not_serving(broker: &BrokerPod, facts: Option<&BrokerFacts>) -> Option<Wait> 
 /// Whether the process that the controller knows is one of the pod, and not of the pod before it.
 /// Both times are of the same node's clock; a pod has whole seconds.
 fn is_of_pod(broker: &BrokerPod, facts: &BrokerFacts) -> bool {
-    let Some(taken_up) = broker
-        .taken_up
-        .filter(|_| !mutated(Mutation::TrustEarlierProcess))
-    else {
+    let Some(taken_up) = broker.taken_up else {
         return true;
     };
     facts.started_at.is_some_and(|started| started >= taken_up)

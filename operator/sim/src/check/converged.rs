@@ -7,7 +7,7 @@ use operator_plan::observed::Admin;
 
 use super::{Known, Verdict};
 use crate::clock;
-use crate::operator::Idle as _;
+use crate::operator::is_idle;
 use crate::world::World;
 
 const CONDITIONS: [(&str, &str); 6] = [
@@ -86,7 +86,7 @@ pub(super) fn is_idempotent(world: &World) -> Verdict {
         world.brokers.answer(question, &mut observed.answers);
     }
     let plan = plan(cluster, &observed, now);
-    if plan.is_idle(cluster) {
+    if is_idle(&plan, cluster) {
         return Ok(());
     }
     Err(format!(

@@ -6,15 +6,10 @@ use crate::operator::Call;
 use crate::world::World;
 
 pub(super) fn of_call(world: &World, known: &Known, call: &Call) -> Verdict {
-    let Call::DeletePod { id, pod } = call else {
+    let Call::DeletePod { id, .. } = call else {
         return Ok(());
     };
-    let live = world.kubernetes.api.pods.get(&pod.name);
-    let is_it = live.is_some_and(|live| {
-        live.metadata.uid.as_ref() == Some(&pod.uid)
-            && live.metadata.resource_version == pod.resource_version
-    });
-    if !is_it || !known.running.contains(id) {
+    if !known.running.contains(id) {
         return Ok(());
     }
     if known.recovering.contains(id) {

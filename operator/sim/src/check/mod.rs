@@ -252,6 +252,11 @@ impl World {
         ) {
             return;
         }
+        if let Call::DeletePod { pod, .. } = call
+            && !self.kubernetes.api.is_as_judged(pod)
+        {
+            return;
+        }
         let now = Known::of(self);
         let known = execution.known.and(&now);
         let verdicts = [
