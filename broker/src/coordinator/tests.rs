@@ -157,6 +157,10 @@ async fn wait_until_loaded(coordinator: &Coordinator) {
 }
 
 fn fetch(coordinator: &Coordinator, version: i16) -> (i64, ErrorCode) {
+    fetch_as(coordinator, version, true)
+}
+
+fn fetch_as(coordinator: &Coordinator, version: i16, is_confirmed: bool) -> (i64, ErrorCode) {
     let topic = OffsetFetchRequestTopic {
         name: "payments".into(),
         partition_indexes: vec![0],
@@ -166,7 +170,7 @@ fn fetch(coordinator: &Coordinator, version: i16) -> (i64, ErrorCode) {
         topics: Some(vec![topic]),
         ..OffsetFetchRequest::default()
     };
-    let response = coordinator.fetch_offsets(request, version, true);
+    let response = coordinator.fetch_offsets(request, version, is_confirmed);
     let found = response.topics.first().map(|topic| &topic.partitions[0]);
     (
         found.map_or(-1, |found| found.committed_offset),
@@ -314,8 +318,9 @@ async fn members_were_sent_away_by_a_coordinator_that_had_not_heard_from_the_con
     lease.accept(clock::now(), Duration::from_secs(3600));
     lead(&coordinator, &log).await;
     assert_eq!(fetch(&coordinator, 7), (-1, ErrorCode::None));
-    lease.end();
     let loading = (-1, ErrorCode::CoordinatorLoadInProgress);
+    assert_eq!(fetch_as(&coordinator, 7, false), loading);
+    lease.end();
     assert_eq!(fetch(&coordinator, 7), loading);
     coordinator.on_resign(coordinator.find(GROUP));
     assert_eq!(fetch(&coordinator, 7), (-1, ErrorCode::NotCoordinator));
